@@ -1,0 +1,386 @@
+//! Between the controller and its gateways and agents.
+//!
+//! The controller sends whole configurations, each with a generation; a member applies it and reports
+//! its state, with the generation that it applied. A member reports on change, and agents' probe
+//! results at least every second while something fails.
+
+use super::snapshot::SignedSnapshot;
+use super::{WireEndpoint, WirePrefix};
+
+/// A frame from the controller.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct FromController {
+    /// What it says; `None` is unknown and ignored.
+    #[prost(oneof = "from_controller::Kind", tags = "1, 2, 3")]
+    pub kind: Option<from_controller::Kind>,
+}
+
+/// The alternatives of [`FromController`].
+pub mod from_controller {
+    /// What the controller says.
+    #[derive(Clone, PartialEq, prost::Oneof)]
+    pub enum Kind {
+        /// To a gateway: be so.
+        #[prost(message, tag = "1")]
+        Gateway(super::GatewayConfig),
+        /// To an agent: make the node so.
+        #[prost(message, tag = "2")]
+        Agent(super::AgentConfig),
+        /// A renewed certificate (DER) for the key that the member joined with.
+        #[prost(bytes, tag = "3")]
+        Certificate(Vec<u8>),
+    }
+}
+
+/// A frame to the controller.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct FromMember {
+    /// What it says; `None` is unknown and ignored.
+    #[prost(oneof = "from_member::Kind", tags = "1, 2")]
+    pub kind: Option<from_member::Kind>,
+}
+
+/// The alternatives of [`FromMember`].
+pub mod from_member {
+    /// What a member says.
+    #[derive(Clone, PartialEq, prost::Oneof)]
+    pub enum Kind {
+        /// A gateway's state.
+        #[prost(message, tag = "1")]
+        Gateway(super::GatewayState),
+        /// An agent's state.
+        #[prost(message, tag = "2")]
+        Agent(super::AgentState),
+    }
+}
+
+/// The VXLAN that joins nodes and gateways of one cluster.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Vxlan {
+    /// VXLAN network identifier (RFC 7348), 1–16777215.
+    #[prost(uint32, tag = "1")]
+    pub vni: u32,
+    /// UDP port.
+    #[prost(uint32, tag = "2")]
+    pub port: u32,
+}
+
+/// All that a gateway needs to know.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct GatewayConfig {
+    /// Grows with each change; a controller that begins anew continues above.
+    #[prost(uint64, tag = "1")]
+    pub generation: u64,
+    /// The VXLAN.
+    #[prost(message, optional, tag = "2")]
+    pub vxlan: Option<Vxlan>,
+    /// Our nodes, with what they may claim.
+    #[prost(message, repeated, tag = "3")]
+    pub nodes: Vec<LocalNode>,
+    /// The clusters that we are peered with.
+    #[prost(message, repeated, tag = "4")]
+    pub peerings: Vec<PeeringConfig>,
+    /// Ranges of our own that no peer may announce: pods, services, nodes, API server, DNS.
+    #[prost(message, repeated, tag = "5")]
+    pub own_ranges: Vec<WirePrefix>,
+    /// Our own mesh prefix.
+    #[prost(message, optional, tag = "6")]
+    pub mesh_prefix: Option<WirePrefix>,
+}
+
+/// A node of our cluster.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct LocalNode {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Its IP address on the cluster's network: outer address of its VXLAN packets, 4 or 16 bytes.
+    #[prost(bytes = "vec", tag = "2")]
+    pub address: Vec<u8>,
+    /// Its mesh address, 4 bytes. Its Ethernet address in the VXLAN follows (`Mac::of_mesh`).
+    #[prost(bytes = "vec", tag = "3")]
+    pub mesh_address: Vec<u8>,
+    /// Which pod addresses are on it.
+    #[prost(message, repeated, tag = "4")]
+    pub prefixes: Vec<WirePrefix>,
+}
+
+/// One peering, as a gateway needs it.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct PeeringConfig {
+    /// The peer's cluster ID.
+    #[prost(string, tag = "1")]
+    pub cluster: String,
+    /// The peer's identity public keys, 32 bytes each; any of them may speak.
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub identities: Vec<Vec<u8>>,
+    /// Where to dial, from the ClusterPeering; endpoints from the peer's snapshot come beside them.
+    #[prost(message, repeated, tag = "3")]
+    pub endpoints: Vec<WireEndpoint>,
+    /// Pod ranges that the ClusterPeering accepts.
+    #[prost(message, repeated, tag = "4")]
+    pub accept: Vec<WirePrefix>,
+    /// How many prefixes the peer may announce.
+    #[prost(uint32, tag = "5")]
+    pub max_prefixes: u32,
+    /// What we say to the peer, to be carried as it is.
+    #[prost(message, optional, tag = "6")]
+    pub snapshot: Option<SignedSnapshot>,
+    /// WireGuard's persistent keepalive in seconds; 0 is off.
+    #[prost(uint32, tag = "7")]
+    pub keepalive_seconds: u32,
+    /// Refuse connections without a post-quantum key exchange.
+    #[prost(bool, tag = "8")]
+    pub post_quantum_required: bool,
+}
+
+/// What a gateway says of itself. Its name is in its certificate.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct GatewayState {
+    /// Carrick's release.
+    #[prost(string, tag = "1")]
+    pub release: String,
+    /// The last [`GatewayConfig::generation`] applied.
+    #[prost(uint64, tag = "2")]
+    pub applied: u64,
+    /// The UDP port of its exchange.
+    #[prost(uint32, tag = "3")]
+    pub base_port: u32,
+    /// One a peering.
+    #[prost(message, repeated, tag = "4")]
+    pub peers: Vec<PeerState>,
+    /// Packets dropped since start, by reason.
+    #[prost(message, repeated, tag = "5")]
+    pub drops: Vec<DropCount>,
+    /// What in the configuration could not be applied, for a person.
+    #[prost(string, repeated, tag = "6")]
+    pub errors: Vec<String>,
+    /// It leaves: SIGTERM came.
+    #[prost(bool, tag = "7")]
+    pub draining: bool,
+}
+
+/// A count of dropped packets.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct DropCount {
+    /// The typed reason, as in the metric's label.
+    #[prost(string, tag = "1")]
+    pub reason: String,
+    /// How many since start.
+    #[prost(uint64, tag = "2")]
+    pub packets: u64,
+}
+
+/// A gateway's view of one peering.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct PeerState {
+    /// The peer's cluster ID.
+    #[prost(string, tag = "1")]
+    pub cluster: String,
+    /// One a connection that lives.
+    #[prost(message, repeated, tag = "2")]
+    pub connections: Vec<ConnectionState>,
+    /// The newest failures to connect, one an endpoint tried, or incoming attempts refused; at most 8.
+    #[prost(message, repeated, tag = "3")]
+    pub failures: Vec<ConnectFailure>,
+    /// The peer's newest snapshot, as it came, so that the controller can verify it itself.
+    #[prost(message, optional, tag = "4")]
+    pub snapshot: Option<SignedSnapshot>,
+    /// What the peer says of our snapshot.
+    #[prost(message, optional, tag = "5")]
+    pub report: Option<super::peer::Report>,
+}
+
+/// A live connection to a remote gateway, with its tunnels.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ConnectionState {
+    /// The remote gateway's name.
+    #[prost(string, tag = "1")]
+    pub gateway: String,
+    /// Its address as seen, `address:port`.
+    #[prost(string, tag = "2")]
+    pub remote: String,
+    /// Its release.
+    #[prost(string, tag = "3")]
+    pub release: String,
+    /// Protocol version agreed on.
+    #[prost(uint32, tag = "4")]
+    pub version: u32,
+    /// Round-trip time of the connection in microseconds.
+    #[prost(uint64, tag = "5")]
+    pub rtt_micros: u64,
+    /// Its tunnels.
+    #[prost(message, repeated, tag = "6")]
+    pub tunnels: Vec<TunnelState>,
+}
+
+/// One tunnel.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct TunnelState {
+    /// Its lane.
+    #[prost(uint32, tag = "1")]
+    pub lane: u32,
+    /// The remote lane's endpoint, `address:port`.
+    #[prost(string, tag = "2")]
+    pub endpoint: String,
+    /// A session stands, and something authentic came within the last 15 s.
+    #[prost(bool, tag = "3")]
+    pub up: bool,
+    /// When the last handshake ended, in seconds since 1970; 0 for never.
+    #[prost(uint64, tag = "4")]
+    pub last_handshake: u64,
+    /// Inner bytes sent.
+    #[prost(uint64, tag = "5")]
+    pub tx_bytes: u64,
+    /// Inner bytes received.
+    #[prost(uint64, tag = "6")]
+    pub rx_bytes: u64,
+}
+
+/// An attempt that failed.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct ConnectFailure {
+    /// Whom we tried, or who tried us: `address:port`, or the name that would not resolve.
+    #[prost(string, tag = "1")]
+    pub endpoint: String,
+    /// A CamelCase reason, see `carrick_exchange::ConnectError::reason`.
+    #[prost(string, tag = "2")]
+    pub reason: String,
+    /// For a person: what was tried, what happened, what to do.
+    #[prost(string, tag = "3")]
+    pub message: String,
+    /// When, in seconds since 1970.
+    #[prost(uint64, tag = "4")]
+    pub at: u64,
+}
+
+/// All that an agent needs to know.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct AgentConfig {
+    /// Grows with each change.
+    #[prost(uint64, tag = "1")]
+    pub generation: u64,
+    /// The VXLAN.
+    #[prost(message, optional, tag = "2")]
+    pub vxlan: Option<Vxlan>,
+    /// The node's address on the cluster's network: outer source of its VXLAN packets.
+    #[prost(bytes = "vec", tag = "3")]
+    pub node_address: Vec<u8>,
+    /// The node's mesh address, 4 bytes.
+    #[prost(bytes = "vec", tag = "4")]
+    pub mesh_address: Vec<u8>,
+    /// Our gateways in service.
+    #[prost(message, repeated, tag = "5")]
+    pub gateways: Vec<LocalGateway>,
+    /// Clusters that are routed.
+    #[prost(message, repeated, tag = "6")]
+    pub clusters: Vec<RemoteCluster>,
+    /// Prefixes that must not leave in clear although no cluster carries them now.
+    #[prost(message, repeated, tag = "7")]
+    pub unreachable: Vec<WirePrefix>,
+    /// Where our own pods live, all nodes.
+    #[prost(message, repeated, tag = "8")]
+    pub pod_prefixes: Vec<WirePrefix>,
+    /// Carrick is being removed: take everything of ours off the node, report, and stay idle.
+    #[prost(bool, tag = "9")]
+    pub withdraw: bool,
+    /// Node.spec.podCIDRs of this node: what it may claim. Empty when the cluster does not use them;
+    /// then anything within `pod_prefixes` may be claimed.
+    #[prost(message, repeated, tag = "10")]
+    pub node_pod_prefixes: Vec<WirePrefix>,
+}
+
+/// A gateway of our own cluster, as nodes see it.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct LocalGateway {
+    /// Its member name (pod UID).
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Its pod's IP address: outer address of its VXLAN packets.
+    #[prost(bytes = "vec", tag = "2")]
+    pub address: Vec<u8>,
+    /// Whether it runs on this agent's node.
+    #[prost(bool, tag = "3")]
+    pub on_this_node: bool,
+}
+
+/// A remote cluster, as nodes see it.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RemoteCluster {
+    /// Its cluster ID.
+    #[prost(string, tag = "1")]
+    pub cluster: String,
+    /// The next hop that stands for it: its router address (`MeshPrefix::router`), 4 bytes. The
+    /// Ethernet address follows (`Mac::of_mesh`).
+    #[prost(bytes = "vec", tag = "2")]
+    pub next_hop: Vec<u8>,
+    /// Prefixes accepted from it, its mesh prefix among them.
+    #[prost(message, repeated, tag = "3")]
+    pub prefixes: Vec<WirePrefix>,
+    /// Names of the gateways of ours that have a tunnel to it now. Empty: unreachable.
+    #[prost(string, repeated, tag = "4")]
+    pub gateways: Vec<String>,
+    /// Largest inner packet in bytes.
+    #[prost(uint32, tag = "5")]
+    pub mtu: u32,
+    /// Mesh addresses of its nodes, to be probed, 4 bytes each.
+    #[prost(bytes = "vec", repeated, tag = "6")]
+    pub nodes: Vec<Vec<u8>>,
+    /// New connections from it may reach all our pods; else only what is exported.
+    #[prost(bool, tag = "7")]
+    pub access_all_pods: bool,
+}
+
+/// What an agent says. Its node is in its certificate.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct AgentState {
+    /// Carrick's release.
+    #[prost(string, tag = "1")]
+    pub release: String,
+    /// The last [`AgentConfig::generation`] applied.
+    #[prost(uint64, tag = "2")]
+    pub applied: u64,
+    /// Prefixes of pods on this node, read from the kernel's routes.
+    #[prost(message, repeated, tag = "3")]
+    pub claims: Vec<WirePrefix>,
+    /// End-to-end probes, one entry a cluster that is routed.
+    #[prost(message, repeated, tag = "4")]
+    pub probes: Vec<ProbeState>,
+    /// What could not be applied, for a person.
+    #[prost(string, repeated, tag = "5")]
+    pub errors: Vec<String>,
+    /// After `withdraw`: nothing of ours is left on the node.
+    #[prost(bool, tag = "6")]
+    pub withdrawn: bool,
+}
+
+/// End-to-end probes of one node to one cluster.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ProbeState {
+    /// The cluster ID.
+    #[prost(string, tag = "1")]
+    pub cluster: String,
+    /// One a target now probed.
+    #[prost(message, repeated, tag = "2")]
+    pub targets: Vec<ProbeTarget>,
+}
+
+/// Probes to one remote node.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ProbeTarget {
+    /// The remote node's mesh address, 4 bytes.
+    #[prost(bytes = "vec", tag = "1")]
+    pub address: Vec<u8>,
+    /// Full-size probes came back, both ways, with the source address that they left with.
+    #[prost(bool, tag = "2")]
+    pub ok: bool,
+    /// What is wrong, CamelCase (`NoAnswer`, `LargePacketsLost`, `SourceRewritten`, …); empty when ok.
+    #[prost(string, tag = "3")]
+    pub reason: String,
+    /// Smoothed round-trip time in microseconds; 0 before the first answer.
+    #[prost(uint64, tag = "4")]
+    pub rtt_micros: u64,
+    /// For a person: e.g. which source address arrived instead of which.
+    #[prost(string, tag = "5")]
+    pub detail: String,
+}
