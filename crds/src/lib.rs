@@ -1,1 +1,25 @@
-//! See Cargo.toml.
+//! Carrick's Kubernetes API types, group `carrick.dev`, version `v1alpha1`; all cluster-scoped.
+//!
+//! A `spec` holds plain strings and numbers, so that an object that is wrong can still be read and be
+//! told so in its status; [`peering::parse`] turns it into a type that is known to be good. The schema
+//! in the chart refuses most mistakes before that, at `kubectl apply`.
+
+pub mod condition;
+pub mod generate;
+pub mod identity;
+pub mod peering;
+pub mod reason;
+
+pub use identity::{ClusterIdentity, ClusterIdentitySpec, ClusterIdentityStatus};
+pub use peering::{ClusterPeering, ClusterPeeringSpec, ClusterPeeringStatus};
+pub use reason::Reason;
+
+/// The API group of every kind here.
+pub const GROUP: &str = "carrick.dev";
+
+/// The name of the only [`ClusterIdentity`].
+pub const IDENTITY_NAME: &str = "self";
+
+/// Set on [`ClusterIdentity`] `self` by the uninstall hook: the controller then takes Carrick off
+/// every node and sets the condition `Withdrawn`.
+pub const WITHDRAW_ANNOTATION: &str = "carrick.dev/withdraw";

@@ -1,0 +1,141 @@
+//! ClusterIdentity `self`: what this cluster is to others. Made by the controller.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::ClusterPeering;
+
+/// What this cluster is to others: its ID, its keys, its ranges, and a ClusterPeering ready to be
+/// applied in another cluster.
+#[derive(
+    CustomResource, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default, KubeSchema,
+)]
+#[kube(
+    group = "carrick.dev",
+    version = "v1alpha1",
+    kind = "ClusterIdentity",
+    plural = "clusteridentities",
+    category = "carrick",
+    status = "ClusterIdentityStatus",
+    derive = "PartialEq",
+    doc = "What this cluster is to others: its ID, its keys, its ranges, and in status a ClusterPeering ready to be applied in another cluster. Made by the controller.",
+    validation = ("self.metadata.name == 'self'", "a cluster has one ClusterIdentity, and its name is self"),
+    printcolumn(name = "Cluster", type_ = "string", json_path = ".status.clusterID"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].status"
+    ),
+    printcolumn(
+        name = "Covers Pods",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='PrefixesCoverPods')].status"
+    ),
+    printcolumn(name = "Pod Ranges", type_ = "string", json_path = ".status.podRanges"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Identities", type_ = "string", json_path = ".status.identities", priority = 1),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].message",
+        priority = 1
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterIdentitySpec {}
+
+/// What the controller says of this cluster.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Default, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterIdentityStatus {
+    /// The `metadata.generation` that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready, PrefixesCoverPods, Withdrawn.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend(
+        "x-kubernetes-list-type" = "map",
+        "x-kubernetes-list-map-keys" = ["type"]
+    ))]
+    pub conditions: Vec<Condition>,
+    /// This cluster's ID.
+    #[serde(rename = "clusterID", default, skip_serializing_if = "String::is_empty")]
+    pub cluster_id: String,
+    /// Public identity keys, `ed25519:…`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub identities: Vec<String>,
+    /// Where pods live.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pod_ranges: Vec<String>,
+    /// Where services live; never routed between clusters, only kept free of collisions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub service_ranges: Vec<String>,
+    /// The prefix of the nodes' mesh addresses.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub mesh_prefix: String,
+    /// Where our gateways can be dialled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<IdentityEndpoint>,
+    /// Each node's mesh address, so that it stays the same when the controller restarts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<NodeAddress>,
+    /// Prefixes that stay unreachable because a deleted ClusterPeering once accepted them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unreachable: Vec<Tombstone>,
+    /// Ready to be applied in another cluster; `carrick invite` prints it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "embedded_object")]
+    pub cluster_peering: Option<ClusterPeering>,
+}
+
+/// Where one of our gateways can be dialled.
+#[derive(
+    Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Default, JsonSchema,
+)]
+#[serde(rename_all = "camelCase")]
+pub struct IdentityEndpoint {
+    /// The gateway: its pod's name.
+    pub gateway: String,
+    /// An IP address or a DNS name.
+    pub address: String,
+    /// The UDP port of its exchange.
+    pub port: i32,
+}
+
+/// A node's mesh address.
+#[derive(
+    Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Default, JsonSchema,
+)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeAddress {
+    /// The node.
+    pub name: String,
+    /// Its mesh address.
+    pub mesh_address: String,
+}
+
+/// A prefix that stays unreachable, so that nothing leaves in clear after a peering's end.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Tombstone {
+    /// Which.
+    pub prefix: String,
+    /// The cluster that had it.
+    #[serde(rename = "clusterID")]
+    pub cluster_id: String,
+    /// Since when.
+    pub since: Time,
+}
+
+/// A whole Kubernetes object, kept as it is.
+fn embedded_object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "object",
+        "nullable": true,
+        "description": "A ClusterPeering ready to be applied in another cluster; `carrick invite` prints it.",
+        "x-kubernetes-embedded-resource": true,
+        "x-kubernetes-preserve-unknown-fields": true,
+    })
+}
