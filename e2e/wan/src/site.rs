@@ -228,8 +228,8 @@ impl Site {
 
     /// Hands a packet to the far site and frees its buffer.
     fn write(&mut self, to: usize, buffer: u32, len: usize) {
-        match (&self.devices[to]).write(&self.pool.get(buffer)[..len]) {
-            Ok(_) => {
+        match (&self.devices[to]).write_all(&self.pool.get(buffer)[..len]) {
+            Ok(()) => {
                 self.stats.directions[to].forwarded += 1;
                 self.stats.directions[to].forwarded_bytes += len as u64;
             }
@@ -247,8 +247,8 @@ impl Site {
         let Some(size) = icmp::too_big(&self.pool.get(buffer)[..len], mtu, &mut answer) else {
             return;
         };
-        match (&self.devices[self.own]).write(&answer[..size]) {
-            Ok(_) => self.stats.directions[to].too_big_answers += 1,
+        match (&self.devices[self.own]).write_all(&answer[..size]) {
+            Ok(()) => self.stats.directions[to].too_big_answers += 1,
             Err(_) => self.stats.unintended.write_failed += 1,
         }
     }

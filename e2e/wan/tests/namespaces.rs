@@ -128,11 +128,12 @@ fn too_big_is_answered_unless_it_is_a_black_hole() {
     for family in 0..2 {
         let client = world.echo(family);
         let black_hole = Conditions { mtu: Some(1300), ..Conditions::default() };
-        both(&emulator, &black_hole);
+        emulator.set("paris", "osaka", black_hole.clone()).unwrap();
         assert_eq!(ping(&client, 1400), None);
         assert_eq!(ping(&client, 1400), None, "nobody told the sender");
 
-        both(&emulator, &Conditions { icmp_too_big: true, ..black_hole });
+        let honest = Conditions { icmp_too_big: true, ..black_hole };
+        emulator.set("paris", "osaka", honest).unwrap();
         assert_eq!(ping(&client, 1400), None);
         assert!(ping(&client, 1400).is_some(), "the sender knows and fragments");
     }
@@ -230,7 +231,8 @@ fn devices_vanish_on_sigterm_and_on_sigkill() {
 
 #[test]
 fn a_missing_namespace_is_named() {
-    let mut sites = World::new().sites();
+    let world = World::new();
+    let mut sites = world.sites();
     sites[1].netns = "/nonexistent/netns".into();
     let Err(error) = Emulator::start(Config::new(sites)) else {
         panic!("started without a namespace");
