@@ -18,8 +18,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-/// Packets that the kernel holds for us while we are busy: about 50 ms at full rate.
-const KERNEL_QUEUE: u32 = 8_192;
+/// Packets that the kernel holds for us while we are busy: about 100 ms at full rate.
+const KERNEL_QUEUE: u32 = 16_384;
 /// Commands that may wait for a site.
 const COMMANDS: usize = 16;
 

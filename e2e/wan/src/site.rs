@@ -69,6 +69,7 @@ impl Site {
     pub fn run(mut self) -> io::Result<()> {
         // 1 ns instead of the default 50 µs: departures are to be on time.
         nix::sys::prctl::set_timerslack(1)?;
+        sys::prefer_thread()?;
         while self.obey() {
             let more = self.read_batch();
             self.write_due();
