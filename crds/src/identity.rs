@@ -81,6 +81,10 @@ pub struct ClusterIdentityStatus {
     /// Each node's mesh address, so that it stays the same when the controller restarts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<NodeAddress>,
+    /// What ClusterPeerings accept now, so that a deletion is noticed even when it happens while no
+    /// controller runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub accepted: Vec<AcceptedRange>,
     /// Prefixes that stay unreachable because a deleted ClusterPeering once accepted them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unreachable: Vec<Tombstone>,
@@ -114,6 +118,19 @@ pub struct NodeAddress {
     pub name: String,
     /// Its mesh address.
     pub mesh_address: String,
+}
+
+/// A range that a ClusterPeering accepts.
+#[derive(
+    Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Default, JsonSchema,
+)]
+#[serde(rename_all = "camelCase")]
+pub struct AcceptedRange {
+    /// Which.
+    pub prefix: String,
+    /// The cluster that may have it.
+    #[serde(rename = "clusterID")]
+    pub cluster_id: String,
 }
 
 /// A prefix that stays unreachable, so that nothing leaves in clear after a peering's end.
