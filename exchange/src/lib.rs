@@ -10,6 +10,7 @@ pub mod filter;
 pub mod identity;
 pub mod join;
 pub mod message;
+pub mod peer;
 
 pub mod snapshot;
 pub mod transport;

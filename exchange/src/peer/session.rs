@@ -1,0 +1,233 @@
+//! The state machine of one connection: `handle_*` in, `poll_message` out.
+//!
+//! Calls come in the order of the events, with times that never run backwards.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant, SystemTime};
+
+use carrick_model::ClusterId;
+
+use super::tunnels::{self, Agreed, Held, Lane, Psk};
+use crate::message::peer::{Hello, PeerMessage, Report, peer_message::Kind};
+use crate::message::snapshot::SignedSnapshot;
+use crate::message::{OLDEST_VERSION, VERSION};
+use crate::snapshot::{SnapshotError, VerifiedSnapshot, Version, verify};
+use crate::trust::Pin;
+use crate::wire::WireError;
+
+/// How many frames a peer may send in [`RATE_WINDOW`].
+const RATE: u32 = 200;
+const RATE_WINDOW: Duration = Duration::from_secs(10);
+
+/// The most refusals in a report that we keep.
+const MAX_REFUSALS: usize = crate::snapshot::MAX_PREFIXES + 1;
+
+/// One connection with a remote gateway.
+#[derive(Debug)]
+pub struct Session {
+    pin: Pin,
+    own: ClusterId,
+    lanes: Vec<Lane>,
+    held: Vec<Held>,
+    established: bool,
+    newest: Option<Version>,
+    sent: Option<SignedSnapshot>,
+    reported: Option<Report>,
+    out: VecDeque<PeerMessage>,
+    window: (Instant, u32),
+}
+
+/// What a frame of theirs brought.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// Their Hello: version and tunnels are agreed on.
+    Established(Established),
+    /// A snapshot that verified, at least as new as any before; also as it came.
+    Snapshot(Box<VerifiedSnapshot>, SignedSnapshot),
+    /// A snapshot that was refused as a whole; a report of it is on its way.
+    SnapshotRefused(SnapshotError),
+    /// What they say of our snapshot.
+    Report(Report),
+}
+
+/// What two Hellos come to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Established {
+    /// The protocol version that both speak from now on.
+    pub version: u32,
+    /// Their release.
+    pub release: String,
+    /// One a lane that both have.
+    pub tunnels: Vec<Agreed>,
+}
+
+/// Why the connection must be closed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SessionError {
+    /// No protocol version in common.
+    #[error(
+        "it speaks protocol versions {oldest} to {newest} (release {release}), this build speaks \
+         {OLDEST_VERSION} to {VERSION}; upgrade the older side"
+    )]
+    VersionMismatch {
+        /// Their oldest.
+        oldest: u32,
+        /// Their newest.
+        newest: u32,
+        /// Their release.
+        release: String,
+    },
+    /// A frame before Hello, or a second Hello.
+    #[error("Hello must be the first frame, once")]
+    Order,
+    /// A Hello that does not parse.
+    #[error("malformed Hello: {0}")]
+    Hello(#[from] WireError),
+    /// Too many frames.
+    #[error("more than {RATE} frames in {} s", RATE_WINDOW.as_secs())]
+    TooFast,
+}
+
+impl SessionError {
+    /// The CamelCase word for status and metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::VersionMismatch { .. } => "VersionMismatch",
+            Self::Order | Self::Hello(_) | Self::TooFast => "Violation",
+        }
+    }
+}
+
+impl Session {
+    /// A session with a gateway of the cluster in `pin`. `lanes` are ours, `held` the tunnels that we
+    /// hold with this very gateway, `newest` the version of the peer's snapshot that we hold.
+    pub fn new(
+        pin: Pin,
+        own: ClusterId,
+        lanes: Vec<Lane>,
+        held: Vec<Held>,
+        newest: Option<Version>,
+        now: Instant,
+    ) -> Self {
+        let hello = Hello {
+            version: VERSION,
+            oldest_version: OLDEST_VERSION,
+            release: env!("CARGO_PKG_VERSION").to_owned(),
+            lanes: tunnels::lane_entries(&lanes),
+            tunnels: tunnels::tunnel_entries(&held),
+        };
+        let out = VecDeque::from([PeerMessage { kind: Some(Kind::Hello(hello)) }]);
+        Self {
+            pin,
+            own,
+            lanes,
+            held,
+            established: false,
+            newest,
+            sent: None,
+            reported: None,
+            out,
+            window: (now, 0),
+        }
+    }
+
+    /// The next frame to send.
+    pub fn poll_message(&mut self) -> Option<PeerMessage> {
+        self.out.pop_front()
+    }
+
+    /// What our cluster says to theirs; sent when it differs from what was sent last.
+    pub fn handle_own_snapshot(&mut self, snapshot: &SignedSnapshot) {
+        if self.sent.as_ref() != Some(snapshot) {
+            self.sent = Some(snapshot.clone());
+            self.replace(Kind::Snapshot(snapshot.clone()));
+        }
+    }
+
+    /// What our cluster does not take of theirs; sent when it differs from what was sent last.
+    pub fn handle_own_report(&mut self, report: &Report) {
+        if self.reported.as_ref() != Some(report) {
+            self.reported = Some(report.clone());
+            self.replace(Kind::Report(report.clone()));
+        }
+    }
+
+    /// A newer snapshot of theirs came by another connection.
+    pub fn handle_newest(&mut self, version: Version) {
+        self.newest = self.newest.max(Some(version));
+    }
+
+    /// Queues a frame in place of an unsent one of its kind, so that the queue never holds more than
+    /// one of each.
+    fn replace(&mut self, kind: Kind) {
+        let same = |queued: &PeerMessage| {
+            queued.kind.as_ref().map(std::mem::discriminant) == Some(std::mem::discriminant(&kind))
+        };
+        self.out.retain(|queued| !same(queued));
+        self.out.push_back(PeerMessage { kind: Some(kind) });
+    }
+
+    /// A frame of theirs. `export` is the connection's exporter: label, context → secret.
+    pub fn handle_message(
+        &mut self,
+        message: PeerMessage,
+        now: Instant,
+        wall: SystemTime,
+        export: impl Fn(&str, &[u8]) -> Psk,
+    ) -> Result<Option<Event>, SessionError> {
+        self.count(now)?;
+        match message.kind {
+            None => Ok(None),
+            Some(Kind::Hello(hello)) => {
+                if std::mem::replace(&mut self.established, true) {
+                    return Err(SessionError::Order);
+                }
+                self.hello(&hello, export).map(|e| Some(Event::Established(e)))
+            }
+            Some(_) if !self.established => Err(SessionError::Order),
+            Some(Kind::Snapshot(signed)) => Ok(Some(self.snapshot(signed, wall))),
+            Some(Kind::Report(mut report)) => {
+                report.refused.truncate(MAX_REFUSALS);
+                Ok(Some(Event::Report(report)))
+            }
+        }
+    }
+
+    fn count(&mut self, now: Instant) -> Result<(), SessionError> {
+        if now.saturating_duration_since(self.window.0) >= RATE_WINDOW {
+            self.window = (now, 0);
+        }
+        self.window.1 += 1;
+        if self.window.1 > RATE { Err(SessionError::TooFast) } else { Ok(()) }
+    }
+
+    fn hello(
+        &self,
+        hello: &Hello,
+        export: impl Fn(&str, &[u8]) -> Psk,
+    ) -> Result<Established, SessionError> {
+        let release: String = hello.release.chars().filter(|c| !c.is_control()).take(64).collect();
+        let version = VERSION.min(hello.version);
+        if version < OLDEST_VERSION.max(hello.oldest_version) {
+            let (oldest, newest) = (hello.oldest_version, hello.version);
+            return Err(SessionError::VersionMismatch { oldest, newest, release });
+        }
+        let theirs = tunnels::remote_lanes(hello)?;
+        let tunnels = tunnels::agree(&self.lanes, &self.held, &theirs, &hello.tunnels, export);
+        Ok(Established { version, release, tunnels })
+    }
+
+    fn snapshot(&mut self, signed: SignedSnapshot, wall: SystemTime) -> Event {
+        match verify(&signed, &self.pin, &self.own, wall, self.newest) {
+            Ok(snapshot) => {
+                self.newest = Some(snapshot.version);
+                Event::Snapshot(Box::new(snapshot), signed)
+            }
+            Err(error) => {
+                let error_text = error.to_string();
+                self.handle_own_report(&Report { error: error_text, ..Report::default() });
+                Event::SnapshotRefused(error)
+            }
+        }
+    }
+}
