@@ -22,26 +22,13 @@ use crate::ClusterPeering;
     derive = "PartialEq",
     doc = "What this cluster is to others: its ID, its keys, its ranges, and in status a ClusterPeering ready to be applied in another cluster. Made by the controller.",
     validation = ("self.metadata.name == 'self'", "a cluster has one ClusterIdentity, and its name is self"),
-    printcolumn(name = "Cluster", type_ = "string", json_path = ".status.clusterID"),
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type=='Ready')].status"
-    ),
-    printcolumn(
-        name = "Covers Pods",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type=='PrefixesCoverPods')].status"
-    ),
-    printcolumn(name = "Pod Ranges", type_ = "string", json_path = ".status.podRanges"),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Identities", type_ = "string", json_path = ".status.identities", priority = 1),
-    printcolumn(
-        name = "Message",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type=='Ready')].message",
-        priority = 1
-    )
+    printcolumn = r#"{"name": "Cluster", "type": "string", "jsonPath": ".status.clusterID"}"#,
+    printcolumn = r#"{"name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].status"}"#,
+    printcolumn = r#"{"name": "Covers Pods", "type": "string", "jsonPath": ".status.conditions[?(@.type=='PrefixesCoverPods')].status"}"#,
+    printcolumn = r#"{"name": "Pod Ranges", "type": "string", "jsonPath": ".status.podRanges"}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name": "Identities", "type": "string", "jsonPath": ".status.identities", "priority": 1}"#,
+    printcolumn = r#"{"name": "Message", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].message", "priority": 1}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterIdentitySpec {}

@@ -38,31 +38,13 @@ pub const MTU_RANGE: (i32, i32) = (1280, 9000);
     status = "ClusterPeeringStatus",
     derive = "PartialEq",
     doc = "Lets this cluster and one other reach each other's pods. Traffic flows only while both clusters hold a ClusterPeering for each other.",
-    printcolumn(name = "Cluster", type_ = "string", json_path = ".spec.clusterID"),
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type=='Ready')].status"
-    ),
-    printcolumn(
-        name = "Reason",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type=='Ready')].reason"
-    ),
-    printcolumn(name = "Peer Version", type_ = "string", json_path = ".status.peer.release"),
-    printcolumn(
-        name = "Gateways",
-        type_ = "integer",
-        json_path = ".status.peer.connectedGateways",
-        description = "How many of the peer's gateways we have a tunnel to"
-    ),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(
-        name = "Message",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type=='Ready')].message",
-        priority = 1
-    )
+    printcolumn = r#"{"name": "Cluster", "type": "string", "jsonPath": ".spec.clusterID"}"#,
+    printcolumn = r#"{"name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].status"}"#,
+    printcolumn = r#"{"name": "Reason", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].reason"}"#,
+    printcolumn = r#"{"name": "Peer Version", "type": "string", "jsonPath": ".status.peer.release"}"#,
+    printcolumn = r#"{"name": "Gateways", "type": "integer", "jsonPath": ".status.peer.connectedGateways", "description": "How many of the peer's gateways we have a tunnel to"}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name": "Message", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Ready')].message", "priority": 1}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterPeeringSpec {
