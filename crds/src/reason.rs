@@ -86,7 +86,19 @@ reasons! {
     /// The peer closed the connection on purpose.
     Refused => "see the peer's side: `carrick status` there says why",
     /// The key exchange is not post-quantum although spec.tunnel.postQuantum is Required.
-    PostQuantumMissing => "upgrade the peer, or set spec.tunnel.postQuantum to Preferred",
+    NotPostQuantum => "upgrade the peer, or set spec.tunnel.postQuantum to Preferred",
+    /// Who answered or dialled showed no certificate.
+    NoCertificate => "point spec.endpoints at the peer's gateways: something else answers at that address",
+    /// Who answered or dialled showed a certificate that is no gateway's of ours or the peer's.
+    BadCertificate => "point spec.endpoints at the peer's gateways: something else answers at that address",
+    /// The peer is handling as many new connections as it may.
+    Busy => "wait a few seconds; if it stays, someone floods the peer's gateway with connections",
+    /// Our own gateway has no certificate yet.
+    NotJoined => "see why the gateway cannot join: kubectl -n carrick-system logs carrick-gateway-0",
+    /// QUIC failed for a reason of its own.
+    TransportError => "the message says what QUIC reported; something on the way may alter UDP packets",
+    /// The peer broke the protocol.
+    Violation => "upgrade both sides to the newest release; if it stays, report it with both gateways' logs",
     /// A connection stands, but no tunnel has had a handshake.
     NoTunnel => "open the UDP ports of the lanes (the gateway's base port + 1 and on) as well as the base port",
     /// Connections broke off and are being made anew.
