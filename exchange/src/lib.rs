@@ -20,7 +20,7 @@ pub mod wire;
 pub use certificate::{Credentials, MemberKey};
 pub use identity::ClusterIdentity;
 pub use transport::{
-    Arrival, CloseReason, ConnectError, Exchange, Incoming, Limits, Link, Protocol, Receiver,
-    Sender,
+    Arrival, CloseReason, ConnectError, Exchange, FrameError, Incoming, Limits, Link, Protocol,
+    Receiver, Sender,
 };
 pub use trust::{Pin, Rules, Trust, TrustError};

@@ -12,6 +12,7 @@ use crate::message::peer::{Hello, PeerMessage, Report, peer_message::Kind};
 use crate::message::snapshot::SignedSnapshot;
 use crate::message::{OLDEST_VERSION, VERSION};
 use crate::snapshot::{SnapshotError, VerifiedSnapshot, Version, verify};
+use crate::transport::CloseReason;
 use crate::trust::Pin;
 use crate::wire::WireError;
 
@@ -94,6 +95,18 @@ impl SessionError {
         match self {
             Self::VersionMismatch { .. } => "VersionMismatch",
             Self::Order | Self::Hello(_) | Self::TooFast => "Violation",
+        }
+    }
+
+    /// What to close the link with, so that the other side knows why.
+    pub fn close_reason(&self) -> CloseReason {
+        match self {
+            Self::VersionMismatch { .. } => {
+                CloseReason::Refused { reason: self.reason().to_owned(), message: self.to_string() }
+            }
+            Self::Order | Self::Hello(_) | Self::TooFast => {
+                CloseReason::Violation(self.to_string())
+            }
         }
     }
 }
@@ -223,9 +236,11 @@ impl Session {
                 self.newest = Some(snapshot.version);
                 Event::Snapshot(Box::new(snapshot), signed)
             }
+            // Two gateways of one cluster hear of a change one after the other: nothing to report.
+            Err(error @ SnapshotError::Older { .. }) => Event::SnapshotRefused(error),
             Err(error) => {
-                let error_text = error.to_string();
-                self.handle_own_report(&Report { error: error_text, ..Report::default() });
+                let text = error.to_string();
+                self.handle_own_report(&Report { error: text, ..Report::default() });
                 Event::SnapshotRefused(error)
             }
         }

@@ -1,0 +1,9 @@
+//! The exchange from the outside: on loopback, and its pure parts with whole inputs.
+
+mod hostile;
+mod joining;
+mod links;
+mod session;
+mod snapshots;
+mod support;
+mod trust;
