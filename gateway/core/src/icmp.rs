@@ -1,0 +1,214 @@
+//! The answers that a router owes: time exceeded, and packet too big.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::{Duration, Instant};
+
+use crate::checksum;
+use crate::config::Routers;
+use crate::packet::{Header, ICMP, ICMPV6};
+
+/// The longest answer in bytes: IPv6's minimum MTU (RFC 4443, section 2.4).
+pub const LONGEST: usize = 1280;
+/// The longest answer for IPv4 (RFC 1812, section 4.3.2.3).
+const LONGEST_V4: usize = 576;
+/// Answers a second, after a first burst of as many.
+const PER_SECOND: u32 = 100;
+
+/// What is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// The hop limit ended here.
+    TimeExceeded,
+    /// The packet is larger than so many bytes.
+    TooBig(usize),
+}
+
+/// Bounds the answers, so that nobody makes us send more than we get.
+#[derive(Debug)]
+pub struct Limiter {
+    tokens: u32,
+    refilled: Option<Instant>,
+}
+
+impl Default for Limiter {
+    fn default() -> Self {
+        Self { tokens: PER_SECOND, refilled: None }
+    }
+}
+
+impl Limiter {
+    /// Whether one more answer may be sent.
+    pub fn take(&mut self, now: Instant) -> bool {
+        let refilled = *self.refilled.get_or_insert(now);
+        if now.saturating_duration_since(refilled) >= Duration::from_secs(1) {
+            self.tokens = PER_SECOND;
+            self.refilled = Some(now);
+        }
+        let may = self.tokens > 0;
+        self.tokens = self.tokens.saturating_sub(1);
+        may
+    }
+}
+
+/// Writes the answer to `packet` into `out` and says its length. `None` where none may be sent: to an
+/// ICMP error, to a later fragment, to IPv4 that may be fragmented, or without an address of our own.
+pub fn answer(
+    answer: Answer,
+    packet: &[u8],
+    header: &Header,
+    routers: Routers,
+    out: &mut [u8; LONGEST],
+) -> Option<usize> {
+    if header.later_fragment || is_icmp_error(packet, header) {
+        return None;
+    }
+    let packet = packet.get(..header.length)?;
+    match header.source {
+        IpAddr::V4(to) => {
+            if answer != Answer::TimeExceeded && !header.dont_fragment {
+                return None;
+            }
+            Some(answer_v4(answer, packet, routers.v4?, to, out))
+        }
+        IpAddr::V6(to) => Some(answer_v6(answer, packet, routers.v6?, to, out)),
+    }
+}
+
+fn is_icmp_error(packet: &[u8], header: &Header) -> bool {
+    match (header.protocol, packet.get(header.payload)) {
+        (ICMP, Some(kind)) => !matches!(kind, 0 | 8 | 13 | 14),
+        (ICMPV6, Some(kind)) => *kind < 128,
+        (ICMP | ICMPV6, None) => true,
+        _ => false,
+    }
+}
+
+fn answer_v4(
+    answer: Answer,
+    packet: &[u8],
+    from: Ipv4Addr,
+    to: Ipv4Addr,
+    out: &mut [u8; LONGEST],
+) -> usize {
+    let quoted = packet.len().min(LONGEST_V4 - 28);
+    let length = 28 + quoted;
+    out[..28].fill(0);
+    out[0] = 0x45;
+    out[2..4].copy_from_slice(&(length as u16).to_be_bytes());
+    out[8] = 64;
+    out[9] = ICMP;
+    out[12..16].copy_from_slice(&from.octets());
+    out[16..20].copy_from_slice(&to.octets());
+    let sum = checksum::finish(checksum::add(0, &out[..20]));
+    out[10..12].copy_from_slice(&sum.to_be_bytes());
+    match answer {
+        Answer::TimeExceeded => out[20] = 11,
+        Answer::TooBig(mtu) => {
+            (out[20], out[21]) = (3, 4);
+            out[26..28].copy_from_slice(&u16::try_from(mtu).unwrap_or(u16::MAX).to_be_bytes());
+        }
+    }
+    out[28..length].copy_from_slice(&packet[..quoted]);
+    let sum = checksum::finish(checksum::add(0, &out[20..length]));
+    out[22..24].copy_from_slice(&sum.to_be_bytes());
+    length
+}
+
+fn answer_v6(
+    answer: Answer,
+    packet: &[u8],
+    from: Ipv6Addr,
+    to: Ipv6Addr,
+    out: &mut [u8; LONGEST],
+) -> usize {
+    let quoted = packet.len().min(LONGEST - 48);
+    let length = 48 + quoted;
+    out[..48].fill(0);
+    out[0] = 0x60;
+    out[4..6].copy_from_slice(&(8 + quoted as u16).to_be_bytes());
+    (out[6], out[7]) = (ICMPV6, 64);
+    out[8..24].copy_from_slice(&from.octets());
+    out[24..40].copy_from_slice(&to.octets());
+    match answer {
+        Answer::TimeExceeded => out[40] = 3,
+        Answer::TooBig(mtu) => {
+            out[40] = 2;
+            out[44..48].copy_from_slice(&u32::try_from(mtu).unwrap_or(u32::MAX).to_be_bytes());
+        }
+    }
+    out[48..length].copy_from_slice(&packet[..quoted]);
+    // The pseudo-header: addresses, upper length, protocol.
+    let pseudo = checksum::add(0, &out[8..40]);
+    let pseudo = checksum::add(pseudo, &[out[4], out[5], 0, ICMPV6]);
+    let sum = checksum::finish(checksum::add(pseudo, &out[40..length]));
+    out[42..44].copy_from_slice(&sum.to_be_bytes());
+    length
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::{UDP, parse, samples::packet};
+
+    fn routers() -> Routers {
+        Routers {
+            v4: Some(Ipv4Addr::new(240, 0, 0, 1)),
+            v6: Some(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1)),
+        }
+    }
+
+    fn answered(kind: Answer, bytes: &[u8]) -> Option<Vec<u8>> {
+        let mut out = [0xaa; LONGEST];
+        let header = parse(bytes).expect("packet");
+        answer(kind, bytes, &header, routers(), &mut out).map(|n| out[..n].to_vec())
+    }
+
+    #[test]
+    fn too_big_names_the_mtu_and_quotes_the_packet() {
+        let big = packet("10.1.0.1", "10.2.0.1", UDP, &[7; 3000]);
+        let icmp = answered(Answer::TooBig(1420), &big).expect("an answer");
+        let header = parse(&icmp).expect("packet");
+        assert_eq!((header.length, header.destination), (576, parse(&big).expect("packet").source));
+        assert_eq!((&icmp[20..22], &icmp[26..28]), (&[3, 4][..], &1420u16.to_be_bytes()[..]));
+        assert_eq!(checksum::finish(checksum::add(0, &icmp[20..])), 0);
+        assert_eq!(checksum::finish(checksum::add(0, &icmp[..20])), 0);
+        assert_eq!(icmp[28..], big[..548]);
+    }
+
+    #[test]
+    fn version_six_has_a_pseudo_header_in_its_sum() {
+        let big = packet("fd01::1", "fd02::1", UDP, &[7; 3000]);
+        let icmp = answered(Answer::TooBig(1400), &big).expect("an answer");
+        assert_eq!((icmp.len(), icmp[40], &icmp[44..48]), (1280, 2, &[0, 0, 5, 120][..]));
+        let pseudo = checksum::add(checksum::add(0, &icmp[8..40]), &[icmp[4], icmp[5], 0, ICMPV6]);
+        assert_eq!(checksum::finish(checksum::add(pseudo, &icmp[40..])), 0);
+        assert_eq!(answered(Answer::TimeExceeded, &big).expect("an answer")[40], 3);
+    }
+
+    #[test]
+    fn errors_fragments_and_fragmentable_packets_get_no_answer() {
+        assert_eq!(
+            answered(Answer::TimeExceeded, &packet("10.1.0.1", "10.2.0.1", ICMP, &[3; 8])),
+            None
+        );
+        assert!(
+            answered(Answer::TimeExceeded, &packet("10.1.0.1", "10.2.0.1", ICMP, &[8; 8]))
+                .is_some()
+        );
+        let v6_error = packet("fd01::1", "fd02::1", ICMPV6, &[1; 8]);
+        assert_eq!(answered(Answer::TimeExceeded, &v6_error), None);
+        let mut plain = packet("10.1.0.1", "10.2.0.1", UDP, &[7; 3000]);
+        plain[6] = 0;
+        assert_eq!(answered(Answer::TooBig(1420), &plain), None);
+        plain[7] = 1;
+        assert_eq!(answered(Answer::TimeExceeded, &plain), None);
+    }
+
+    #[test]
+    fn answers_are_bounded_a_second() {
+        let (mut limiter, start) = (Limiter::default(), crate::testing::start());
+        let given = (0..1000).filter(|_| limiter.take(start)).count();
+        assert_eq!(given, PER_SECOND as usize);
+        assert!(limiter.take(start + Duration::from_secs(1)));
+    }
+}

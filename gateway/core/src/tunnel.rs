@@ -1,0 +1,323 @@
+//! One tunnel: its session, its endpoints, the packets that wait for a handshake, and its retries.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::config::{TunnelConfig, TunnelId};
+use crate::forward::PeerIndex;
+use crate::noise::{NoiseTunnel, SecretKey};
+
+/// Packets that wait for a handshake, at most.
+const QUEUE: usize = 64;
+/// Pauses after the first handshake attempts. Until the other side is configured it cannot answer, so
+/// the first retries come soon; afterwards WireGuard's own 5 s.
+const RETRIES: [Duration; 5] = [
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+];
+const LAST_RETRY: Duration = Duration::from_secs(5);
+/// Authentic messages newer than this make a tunnel count as up.
+const UP: Duration = Duration::from_secs(15);
+
+/// What a tunnel looks like from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TunnelReport {
+    /// Which.
+    pub id: TunnelId,
+    /// Where its packets go now.
+    pub endpoint: Option<SocketAddr>,
+    /// A session stands, and something authentic came within the last 15 s.
+    pub up: bool,
+    /// When the newest session was established.
+    pub established: Option<Instant>,
+    /// How many sessions were established since the tunnel was made.
+    pub sessions: u64,
+    /// How many handshakes we began since then.
+    pub initiations: u64,
+    /// Inner packets and bytes that left.
+    pub tx: Traffic,
+    /// Inner packets and bytes that came.
+    pub rx: Traffic,
+}
+
+/// Packets and their bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+impl Traffic {
+    /// Counts one packet of `bytes`.
+    pub(crate) fn count(&mut self, bytes: usize) {
+        self.packets += 1;
+        self.bytes += bytes as u64;
+    }
+}
+
+pub(crate) struct Tunnel {
+    pub config: TunnelConfig,
+    pub peer: Option<PeerIndex>,
+    pub noise: NoiseTunnel,
+    pub index: u32,
+    pub tx: Traffic,
+    pub rx: Traffic,
+    queue: VecDeque<Box<[u8]>>,
+    learned: Option<SocketAddr>,
+    /// Our last handshake was answered from the learned address and not from the announced one.
+    prefers_learned: bool,
+    sent: Option<Instant>,
+    heard: Option<Instant>,
+    established: Option<Instant>,
+    attempts: usize,
+    retry: Option<Instant>,
+    initiations: u64,
+}
+
+impl Tunnel {
+    pub fn new(config: TunnelConfig, secret: &SecretKey, index: u32) -> Self {
+        Self {
+            noise: NoiseTunnel::new(secret, &config.remote_key, config.psk, index),
+            config,
+            peer: None,
+            index,
+            tx: Traffic::default(),
+            rx: Traffic::default(),
+            queue: VecDeque::new(),
+            learned: None,
+            prefers_learned: false,
+            sent: None,
+            heard: None,
+            established: None,
+            attempts: 0,
+            retry: None,
+            initiations: 0,
+        }
+    }
+
+    /// Whether `config` can be taken over without a new session.
+    pub fn can_become(&self, config: &TunnelConfig) -> bool {
+        self.config.remote_key == config.remote_key && self.config.psk == config.psk
+    }
+
+    /// Takes over endpoint, keepalive and who begins.
+    pub fn become_like(&mut self, config: TunnelConfig) {
+        if self.config.endpoint != config.endpoint {
+            self.prefers_learned = false;
+            self.attempts = 0;
+            self.retry = None;
+        }
+        self.config = config;
+    }
+
+    /// Where packets go now.
+    pub fn target(&self) -> Option<SocketAddr> {
+        let announced = self.config.endpoint;
+        if self.config.roaming || self.prefers_learned {
+            self.learned.or(announced)
+        } else {
+            announced.or(self.learned)
+        }
+    }
+
+    /// Where the next handshake goes: announced and learned endpoint by turns.
+    fn handshake_target(&self) -> Option<SocketAddr> {
+        let other = if self.target() == self.learned { self.config.endpoint } else { self.learned };
+        if self.attempts % 2 == 1 { other.or(self.target()) } else { self.target() }
+    }
+
+    /// Keeps a packet until the handshake ends; false when too many wait.
+    pub fn hold(&mut self, packet: &[u8]) -> bool {
+        let room = self.queue.len() < QUEUE;
+        if room {
+            self.queue.push_back(packet.into());
+        }
+        room
+    }
+
+    pub fn next_held(&mut self) -> Option<Box<[u8]>> {
+        self.queue.pop_front()
+    }
+
+    pub fn has_held(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Whether a handshake should be under way.
+    fn wants_session(&self) -> bool {
+        let lost = !self.noise.is_ready() && (self.config.initiate || self.has_held());
+        lost || self.noise.wants_rekey()
+    }
+
+    /// Whether a handshake is due now.
+    pub fn wants_initiation(&self, now: Instant) -> bool {
+        self.wants_session() && self.retry.is_none_or(|at| at <= now)
+    }
+
+    /// Whether it waits for a handshake.
+    pub fn is_waiting(&self) -> bool {
+        self.wants_session()
+    }
+
+    /// Writes a handshake initiation; where it goes, and its length.
+    pub fn initiate(&mut self, now: Instant, out: &mut [u8]) -> Option<(SocketAddr, usize)> {
+        let target = self.handshake_target();
+        let pause = RETRIES.get(self.attempts).copied().unwrap_or(LAST_RETRY);
+        self.attempts += 1;
+        self.retry = Some(now + pause);
+        let target = target?;
+        let length = self.noise.initiate(out)?;
+        self.initiations += 1;
+        Some((target, length))
+    }
+
+    /// Notes that boringtun's own timer began a handshake; where it goes.
+    pub fn note_own_initiation(&mut self, now: Instant) -> Option<SocketAddr> {
+        let target = self.handshake_target();
+        self.attempts += 1;
+        self.retry = Some(now + LAST_RETRY);
+        self.initiations += 1;
+        target
+    }
+
+    /// Gives up what waits for a handshake that never came.
+    pub fn expire(&mut self) -> usize {
+        self.retry = None;
+        self.attempts = 0;
+        std::mem::take(&mut self.queue).len()
+    }
+
+    /// Notes that something left.
+    pub fn note_sent(&mut self, now: Instant) {
+        self.sent = Some(now);
+    }
+
+    /// Notes an authentic message from `from`.
+    pub fn note_heard(&mut self, now: Instant, from: SocketAddr) {
+        self.heard = Some(now);
+        self.learned = Some(from);
+    }
+
+    /// Notes that `from` answered our handshake.
+    pub fn note_answered(&mut self, from: SocketAddr) {
+        self.prefers_learned = self.config.endpoint.is_some_and(|announced| announced != from);
+    }
+
+    /// Notes a new session.
+    pub fn note_established(&mut self, now: Instant) {
+        self.established = Some(now);
+        self.attempts = 0;
+        self.retry = None;
+    }
+
+    /// Whether the configured keepalive is due.
+    pub fn wants_keepalive(&self, now: Instant) -> bool {
+        let Some(every) = self.config.keepalive.filter(|seconds| *seconds > 0) else {
+            return false;
+        };
+        let every = Duration::from_secs(every.into());
+        self.noise.is_ready() && self.sent.is_none_or(|sent| now - sent >= every)
+    }
+
+    pub fn is_up(&self, now: Instant) -> bool {
+        self.noise.is_ready()
+            && self.heard.is_some_and(|heard| now.saturating_duration_since(heard) < UP)
+    }
+
+    pub fn report(&self, now: Instant) -> TunnelReport {
+        TunnelReport {
+            id: self.config.id,
+            endpoint: self.target(),
+            up: self.is_up(now),
+            established: self.established,
+            sessions: self.noise.sessions(),
+            initiations: self.initiations,
+            tx: self.tx,
+            rx: self.rx,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use carrick_model::TunnelKey;
+
+    use super::*;
+    use crate::testing::start;
+
+    fn tunnel(endpoint: Option<&str>, roaming: bool) -> Tunnel {
+        let config = TunnelConfig {
+            id: TunnelId(1),
+            lane: 0,
+            remote_key: TunnelKey::from_bytes([9; 32]),
+            psk: None,
+            endpoint: endpoint.map(address),
+            roaming,
+            keepalive: None,
+            initiate: true,
+        };
+        Tunnel::new(config, &SecretKey::from_bytes([1; 32]), 0)
+    }
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().expect(text)
+    }
+
+    const ANNOUNCED: &str = "192.0.2.1:31821";
+    const LEARNED: &str = "198.51.100.7:40000";
+
+    #[test]
+    fn a_learned_endpoint_is_tried_beside_the_announced_one() {
+        let mut tunnel = tunnel(Some(ANNOUNCED), false);
+        tunnel.note_heard(start(), address(LEARNED));
+        assert_eq!(tunnel.target(), Some(address(ANNOUNCED)));
+        let mut out = [0; 148];
+        let mut tried = || tunnel.initiate(start(), &mut out).expect("an initiation").0;
+        assert_eq!([tried(), tried(), tried()], [ANNOUNCED, LEARNED, ANNOUNCED].map(address));
+        tunnel.note_answered(address(LEARNED));
+        assert_eq!(tunnel.target(), Some(address(LEARNED)));
+        tunnel.note_answered(address(ANNOUNCED));
+        assert_eq!(tunnel.target(), Some(address(ANNOUNCED)));
+    }
+
+    #[test]
+    fn a_peer_that_only_dials_or_roams_is_answered_where_it_was_heard() {
+        let mut dials = tunnel(None, false);
+        assert_eq!(dials.initiate(start(), &mut [0; 148]), None);
+        dials.note_heard(start(), address(LEARNED));
+        assert_eq!(dials.target(), Some(address(LEARNED)));
+        let mut roams = tunnel(Some(ANNOUNCED), true);
+        roams.note_heard(start(), address(LEARNED));
+        assert_eq!(roams.target(), Some(address(LEARNED)));
+    }
+
+    #[test]
+    fn retries_come_soon_and_then_seldom() {
+        let (mut tunnel, start) = (tunnel(Some(ANNOUNCED), false), start());
+        let (mut now, mut out) = (start, [0; 148]);
+        let mut at = Vec::new();
+        while now < start + Duration::from_secs(20) {
+            if tunnel.wants_initiation(now) {
+                tunnel.initiate(now, &mut out).expect("an initiation");
+                at.push(now.duration_since(start).as_millis());
+            }
+            now += Duration::from_millis(50);
+        }
+        assert_eq!(at, [0, 250, 750, 1250, 2250, 4250, 9250, 14250, 19250]);
+    }
+
+    #[test]
+    fn waiting_packets_are_bounded_and_given_up() {
+        let mut tunnel = tunnel(None, false);
+        let held = (0..1000).filter(|_| tunnel.hold(b"packet")).count();
+        assert_eq!(held, QUEUE);
+        assert_eq!(tunnel.expire(), QUEUE);
+        assert!(!tunnel.has_held());
+    }
+}

@@ -1,0 +1,231 @@
+//! Two clusters' lanes joined in memory, one node each.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use carrick_gateway_core::{
+    DropReason, Drops, ForwardingConfig, Framing, Lane, NodeForwarding, PeerForwarding, Routers,
+    SecretKey, Sink, TunnelConfig, TunnelId, TunnelReport, checksum,
+};
+use carrick_model::{Mac, Prefix};
+
+pub const PARIS: usize = 0;
+pub const OSAKA: usize = 1;
+pub const THIRD: &str = "lagos";
+const NAMES: [&str; 2] = ["paris", "osaka"];
+
+/// Datagrams under way, with sender's place.
+type Wire = VecDeque<(usize, SocketAddr, Vec<u8>)>;
+
+pub struct Network {
+    lanes: [Lane; 2],
+    configs: [ForwardingConfig; 2],
+    devices: [Vec<Vec<u8>>; 2],
+    wire: Wire,
+    now: Instant,
+}
+
+struct Ends<'a> {
+    from: usize,
+    wire: &'a mut Wire,
+    device: &'a mut Vec<Vec<u8>>,
+}
+
+impl Sink for Ends<'_> {
+    fn datagram(&mut self, to: SocketAddr, bytes: &[u8]) -> Result<(), DropReason> {
+        self.wire.push_back((self.from, to, bytes.to_vec()));
+        Ok(())
+    }
+
+    fn frame(&mut self, bytes: &[u8]) -> Result<(), DropReason> {
+        self.device.push(bytes.to_vec());
+        Ok(())
+    }
+}
+
+fn address(city: usize) -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, city as u8 + 1], 31_821))
+}
+
+fn mesh(city: usize, host: u8) -> Ipv4Addr {
+    Ipv4Addr::new(240, 0, city as u8 * 16, host)
+}
+
+pub fn node_mac(city: usize) -> Mac {
+    Mac::of_mesh(mesh(city, 2))
+}
+
+fn prefix(text: String) -> Prefix {
+    text.parse().expect("prefix")
+}
+
+fn secret(city: usize) -> SecretKey {
+    SecretKey::from_bytes([city as u8 + 1; 32])
+}
+
+fn config(city: usize) -> ForwardingConfig {
+    let other = 1 - city;
+    ForwardingConfig {
+        tunnels: vec![TunnelConfig {
+            id: TunnelId(1),
+            lane: 0,
+            remote_key: secret(other).public(),
+            psk: Some([3; 32]),
+            endpoint: Some(address(other)),
+            roaming: false,
+            keepalive: None,
+            initiate: false,
+        }],
+        peers: vec![PeerForwarding {
+            cluster: NAMES[other].parse().expect("cluster"),
+            prefixes: vec![
+                prefix(format!("10.{}.0.0/16", other + 1)),
+                prefix(format!("fd00:{}::/32", other + 1)),
+                Prefix::containing(IpAddr::V4(mesh(other, 0)), 20),
+            ],
+            tunnels: vec![TunnelId(1)],
+        }],
+        nodes: vec![NodeForwarding {
+            mesh_address: mesh(city, 2),
+            address: "192.0.2.100".parse().expect("address"),
+            prefixes: vec![
+                prefix(format!("10.{}.0.0/24", city + 1)),
+                prefix(format!("fd00:{}::/64", city + 1)),
+            ],
+        }],
+        mtu: 1420,
+        routers: Routers { v4: Some(mesh(city, 1)), v6: None },
+    }
+}
+
+impl Network {
+    #[expect(clippy::disallowed_methods, reason = "tests have to begin somewhere")]
+    pub fn new(framing: Framing) -> Self {
+        let now = Instant::now();
+        let mut network = Self {
+            lanes: [PARIS, OSAKA].map(|city| Lane::new(0, secret(city), framing)),
+            configs: [PARIS, OSAKA].map(config),
+            devices: [Vec::new(), Vec::new()],
+            wire: VecDeque::new(),
+            now,
+        };
+        network.reapply(PARIS, |_| {});
+        network.reapply(OSAKA, |_| {});
+        network
+    }
+
+    fn with(&mut self, city: usize, step: impl FnOnce(&mut Lane, Instant, &mut Ends<'_>)) {
+        let mut ends = Ends { from: city, wire: &mut self.wire, device: &mut self.devices[city] };
+        step(&mut self.lanes[city], self.now, &mut ends);
+    }
+
+    /// Changes a city's configuration and applies it whole.
+    pub fn reapply(&mut self, city: usize, change: impl FnOnce(&mut ForwardingConfig)) {
+        change(&mut self.configs[city]);
+        let config = self.configs[city].clone();
+        config.check(&[secret(city).public()]).expect("a good configuration");
+        self.with(city, |lane, now, ends| lane.apply(now, config, ends));
+    }
+
+    pub fn from_node(&mut self, city: usize, frame: &[u8]) {
+        let mut frame = frame.to_vec();
+        self.with(city, |lane, now, ends| lane.handle_device(now, &mut frame, ends));
+    }
+
+    /// A datagram arrives at `city` as if from the other.
+    pub fn inject(&mut self, city: usize, datagram: &[u8]) {
+        let from = address(1 - city);
+        self.with(city, |lane, now, ends| lane.handle_datagram(now, from, datagram, ends));
+    }
+
+    /// Carries datagrams until none is left.
+    pub fn run(&mut self) {
+        while let Some((from, to, bytes)) = self.wire.pop_front() {
+            let at = [PARIS, OSAKA].into_iter().find(|city| address(*city) == to);
+            let at = at.expect("a datagram to one of the two");
+            self.with(at, |lane, now, ends| {
+                lane.handle_datagram(now, address(from), &bytes, ends);
+            });
+        }
+    }
+
+    /// Lets time pass; both lanes run what is due.
+    pub fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            let due = self.lanes.iter().filter_map(Lane::poll_timeout).map(|(at, _)| at).min();
+            let Some(due) = due.filter(|at| *at <= end) else { break };
+            self.now = self.now.max(due);
+            for city in [PARIS, OSAKA] {
+                self.with(city, |lane, now, ends| lane.handle_timeout(now, ends));
+            }
+        }
+        self.now = end;
+    }
+
+    /// The newest datagram under way.
+    pub fn peek(&self) -> Vec<u8> {
+        self.wire.back().expect("a datagram").2.clone()
+    }
+
+    pub fn on_the_wire(&self) -> usize {
+        self.wire.len()
+    }
+
+    pub fn lose_all(&mut self) {
+        self.wire.clear();
+    }
+
+    /// What a city's device got since the last call.
+    pub fn delivered(&mut self, city: usize) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.devices[city])
+    }
+
+    pub fn drops(&self, city: usize) -> &Drops {
+        self.lanes[city].drops()
+    }
+
+    pub fn report(&self, city: usize) -> TunnelReport {
+        self.lanes[city].tunnels(self.now)[0]
+    }
+}
+
+/// A frame from the node of `city` to its gateway.
+pub fn frame(city: usize, packet: &[u8]) -> Vec<u8> {
+    let kind: [u8; 2] = if packet[0] >> 4 == 4 { [0x08, 0x00] } else { [0x86, 0xdd] };
+    let router = Mac::of_mesh(mesh(1 - city, 1));
+    [&router.0[..], &node_mac(city).0, &kind, packet].concat()
+}
+
+/// A UDP packet; its UDP checksum is left out.
+pub fn udp(source: &str, destination: &str, data: &[u8]) -> Vec<u8> {
+    let length = (8 + data.len() as u16).to_be_bytes();
+    let header = [0x9c, 0x40, 0, 53, length[0], length[1], 0, 0];
+    ip_packet(source, destination, 17, &[&header, data].concat())
+}
+
+/// An IP packet with DF and 64 hops to go.
+pub fn ip_packet(source: &str, destination: &str, protocol: u8, payload: &[u8]) -> Vec<u8> {
+    let address = |text: &str| text.parse::<IpAddr>().expect("address");
+    let length = payload.len() as u16;
+    match (address(source), address(destination)) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            let mut header = vec![0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, protocol, 0, 0];
+            header.extend(source.octets());
+            header.extend(destination.octets());
+            header[2..4].copy_from_slice(&(20 + length).to_be_bytes());
+            let sum = checksum::finish(checksum::add(0, &header));
+            header[10..12].copy_from_slice(&sum.to_be_bytes());
+            [&header, payload].concat()
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            let mut header = vec![0x60, 0, 0, 0, 0, 0, protocol, 64];
+            header[4..6].copy_from_slice(&length.to_be_bytes());
+            header.extend(source.octets());
+            header.extend(destination.octets());
+            [&header, payload].concat()
+        }
+        _ => panic!("one family a packet"),
+    }
+}
