@@ -11,7 +11,7 @@ const OSAKA_POD: &str = "10.2.0.7";
 
 /// Sends one packet from a pod in Paris to one in Osaka, and says what Osaka's device got.
 fn cross(network: &mut Network) -> Vec<Vec<u8>> {
-    network.from_node(PARIS, &frame(PARIS, &udp(PARIS_POD, OSAKA_POD, b"hello")));
+    network.enters(PARIS, &frame(PARIS, &udp(PARIS_POD, OSAKA_POD, b"hello")));
     network.run();
     network.delivered(OSAKA)
 }
@@ -36,7 +36,7 @@ fn the_first_packet_waits_for_the_handshake_and_arrives_a_hop_older() {
 #[test]
 fn a_tun_leaves_hops_to_the_kernel() {
     let mut network = Network::new(Framing::Ip);
-    network.from_node(PARIS, &udp(PARIS_POD, OSAKA_POD, b"hello"));
+    network.enters(PARIS, &udp(PARIS_POD, OSAKA_POD, b"hello"));
     network.run();
     assert_eq!(network.delivered(OSAKA), [udp(PARIS_POD, OSAKA_POD, b"hello")]);
 }
@@ -44,7 +44,7 @@ fn a_tun_leaves_hops_to_the_kernel() {
 #[test]
 fn version_six_crosses_too() {
     let mut network = Network::new(Framing::Ethernet);
-    network.from_node(PARIS, &frame(PARIS, &udp("fd00:1::5", "fd00:2::7", b"hello")));
+    network.enters(PARIS, &frame(PARIS, &udp("fd00:1::5", "fd00:2::7", b"hello")));
     network.run();
     assert_eq!(network.delivered(OSAKA)[0][12..14], [0x86, 0xdd]);
 }
@@ -131,8 +131,8 @@ fn a_node_may_only_speak_for_its_own_pods() {
     let foreign = frame(PARIS, &udp("10.1.7.5", OSAKA_POD, b"not my pod"));
     let mut unknown = frame(PARIS, &udp(PARIS_POD, OSAKA_POD, b"not a node"));
     unknown[11] ^= 1;
-    network.from_node(PARIS, &foreign);
-    network.from_node(PARIS, &unknown);
+    network.enters(PARIS, &foreign);
+    network.enters(PARIS, &unknown);
     network.run();
     assert_eq!(network.drops(PARIS).of(DropReason::SourceNotOnNode), 1);
     assert_eq!(network.drops(PARIS).of(DropReason::UnknownNode), 1);
@@ -156,7 +156,7 @@ fn frames_that_are_none_of_ours_are_counted_each_for_its_reason() {
     ];
     for (bytes, reason) in cases {
         let before = network.drops(PARIS).of(reason);
-        network.from_node(PARIS, &bytes);
+        network.enters(PARIS, &bytes);
         assert_eq!(network.drops(PARIS).of(reason), before + 1, "{reason:?}");
     }
     assert_eq!(network.delivered(PARIS).len() + network.on_the_wire(), 0);
@@ -167,8 +167,8 @@ fn the_last_hop_and_the_too_big_are_answered_by_the_router() {
     let mut network = Network::new(Framing::Ethernet);
     let mut last_hop = udp(PARIS_POD, OSAKA_POD, b"x");
     last_hop[8] = 1;
-    network.from_node(PARIS, &frame(PARIS, &last_hop));
-    network.from_node(PARIS, &frame(PARIS, &udp(PARIS_POD, OSAKA_POD, &[0; 1500])));
+    network.enters(PARIS, &frame(PARIS, &last_hop));
+    network.enters(PARIS, &frame(PARIS, &udp(PARIS_POD, OSAKA_POD, &[0; 1500])));
     let answers = network.delivered(PARIS);
     let kinds: Vec<_> = answers.iter().map(|frame| (frame[34], frame[35])).collect();
     assert_eq!(kinds, [(11, 0), (3, 4)]);
@@ -182,7 +182,7 @@ fn a_hop_that_ends_at_the_far_gateway_is_answered_through_the_tunnel() {
     let mut network = Network::new(Framing::Ethernet);
     let mut two_hops = udp(PARIS_POD, OSAKA_POD, b"x");
     two_hops[8] = 2;
-    network.from_node(PARIS, &frame(PARIS, &two_hops));
+    network.enters(PARIS, &frame(PARIS, &two_hops));
     network.run();
     assert_eq!(network.drops(OSAKA).of(DropReason::TtlExceeded), 1);
     assert_eq!(network.delivered(PARIS)[0][34], 11);
@@ -194,7 +194,7 @@ fn syns_are_clamped_on_the_way() {
     let mut tcp = [0; 24];
     (tcp[12], tcp[13]) = (0x60, 2);
     tcp[20..24].copy_from_slice(&[2, 4, 0x05, 0xb4]);
-    network.from_node(PARIS, &frame(PARIS, &ip_packet(PARIS_POD, OSAKA_POD, 6, &tcp)));
+    network.enters(PARIS, &frame(PARIS, &ip_packet(PARIS_POD, OSAKA_POD, 6, &tcp)));
     network.run();
     assert_eq!(network.delivered(OSAKA)[0][14 + 42..][..2], 1380u16.to_be_bytes());
 }
@@ -203,7 +203,7 @@ fn syns_are_clamped_on_the_way() {
 fn a_replayed_datagram_is_dropped() {
     let mut network = Network::new(Framing::Ethernet);
     cross(&mut network);
-    network.from_node(PARIS, &frame(PARIS, &udp(PARIS_POD, OSAKA_POD, b"again")));
+    network.enters(PARIS, &frame(PARIS, &udp(PARIS_POD, OSAKA_POD, b"again")));
     let recorded = network.peek();
     network.run();
     assert_eq!(network.delivered(OSAKA).len(), 1);
@@ -215,7 +215,7 @@ fn a_replayed_datagram_is_dropped() {
 #[test]
 fn a_replayed_handshake_is_dropped() {
     let mut network = Network::new(Framing::Ethernet);
-    network.from_node(PARIS, &frame(PARIS, &udp(PARIS_POD, OSAKA_POD, b"x")));
+    network.enters(PARIS, &frame(PARIS, &udp(PARIS_POD, OSAKA_POD, b"x")));
     let initiation = network.peek();
     network.run();
     network.inject(OSAKA, &initiation);
@@ -227,7 +227,7 @@ fn a_replayed_handshake_is_dropped() {
 fn broken_datagrams_are_counted_each_for_its_reason() {
     let mut network = Network::new(Framing::Ethernet);
     cross(&mut network);
-    network.from_node(PARIS, &frame(PARIS, &udp(PARIS_POD, OSAKA_POD, b"x")));
+    network.enters(PARIS, &frame(PARIS, &udp(PARIS_POD, OSAKA_POD, b"x")));
     let good = network.peek();
     let changed = |at: usize| {
         let mut bytes = good.clone();
@@ -273,7 +273,7 @@ fn a_stranger_gets_no_session() {
 fn what_waits_for_a_handshake_is_bounded() {
     let mut network = Network::new(Framing::Ethernet);
     for _ in 0..200 {
-        network.from_node(PARIS, &frame(PARIS, &udp(PARIS_POD, OSAKA_POD, b"x")));
+        network.enters(PARIS, &frame(PARIS, &udp(PARIS_POD, OSAKA_POD, b"x")));
     }
     assert_eq!(network.drops(PARIS).of(DropReason::HandshakeQueueFull), 200 - 64);
     assert_eq!(network.on_the_wire(), 1, "one handshake, however many packets ask");
@@ -302,7 +302,7 @@ proptest! {
         let mut network = Network::new(Framing::Ethernet);
         cross(&mut network);
         for (kind, mut bytes) in junk {
-            network.from_node(PARIS, &bytes);
+            network.enters(PARIS, &bytes);
             if bytes.len() > 4 {
                 bytes[..4].copy_from_slice(&[kind, 0, 0, 0]);
             }

@@ -128,7 +128,7 @@ impl Network {
         self.with(city, |lane, now, ends| lane.apply(now, config, ends));
     }
 
-    pub fn from_node(&mut self, city: usize, frame: &[u8]) {
+    pub fn enters(&mut self, city: usize, frame: &[u8]) {
         let mut frame = frame.to_vec();
         self.with(city, |lane, now, ends| lane.handle_device(now, &mut frame, ends));
     }
