@@ -1,0 +1,98 @@
+//! Cables, addresses and routes of one cluster.
+
+use std::net::Ipv4Addr;
+
+use crate::Result;
+use crate::address::{ClusterPlan, NodePlan};
+use crate::cluster::config;
+use crate::machine::{ProcessRecord, enter_network};
+use crate::run::run_with_input;
+
+/// Makes the router's bridge and its packet filter.
+pub(super) fn set_up_router(plan: &ClusterPlan, router: &ProcessRecord) -> Result<()> {
+    let (address, length) = (plan.router, plan.underlay.prefix_len());
+    let script = format!(
+        "link set lo up\nlink add br0 type bridge\n\
+         address add {address}/{length} dev br0\nlink set br0 up\n"
+    );
+    ip(router, &script)?;
+    nft(router, &config::router_filter())
+}
+
+/// Gives the control plane its cable and routes to the pods: the API server
+/// calls webhooks.
+pub(super) fn set_up_control_plane(
+    plan: &ClusterPlan,
+    router: &ProcessRecord,
+    machine: &ProcessRecord,
+) -> Result<()> {
+    connect(plan, "cp", plan.control_plane, router, machine)?;
+    ip(machine, &pod_routes(plan, None))
+}
+
+/// Gives a node its cable, routes to the pods of the other nodes and its packet filter.
+pub(super) fn set_up_node(
+    plan: &ClusterPlan,
+    node: &NodePlan,
+    router: &ProcessRecord,
+    machine: &ProcessRecord,
+) -> Result<()> {
+    connect(plan, &node.name, node.address, router, machine)?;
+    ip(machine, &pod_routes(plan, Some(node)))?;
+    nft(machine, &config::node_filter(plan))
+}
+
+/// Pulls a machine's cable at the router. Nothing that it still sends arrives.
+pub(super) fn disconnect(router: &ProcessRecord, port: &str) -> Result<()> {
+    ip(router, &format!("link delete {port}\n"))
+}
+
+fn connect(
+    plan: &ClusterPlan,
+    port: &str,
+    address: Ipv4Addr,
+    router: &ProcessRecord,
+    machine: &ProcessRecord,
+) -> Result<()> {
+    let (length, gateway, outside) = (plan.underlay.prefix_len(), plan.router, router.pid);
+    // Both ends are made where they stay: nothing ever appears on the host.
+    let inside = format!(
+        "link set lo up\nlink add eth0 type veth peer name {port} netns {outside}\n\
+         address add {address}/{length} dev eth0\nlink set eth0 up\n\
+         route add default via {gateway}\n"
+    );
+    ip(machine, &inside)?;
+    ip(router, &format!("link set {port} master br0\nlink set {port} up\n"))
+}
+
+fn pod_routes(plan: &ClusterPlan, own: Option<&NodePlan>) -> String {
+    let others = plan.nodes.iter().filter(|node| own.is_none_or(|own| own.name != node.name));
+    others.map(|node| format!("route add {} via {}\n", node.pods, node.address)).collect()
+}
+
+fn ip(machine: &ProcessRecord, script: &str) -> Result<()> {
+    let mut command = enter_network(machine, "ip");
+    command.args(["-batch", "-"]);
+    run_with_input(&mut command, script.as_bytes()).map(|_| ())
+}
+
+fn nft(machine: &ProcessRecord, script: &str) -> Result<()> {
+    let mut command = enter_network(machine, "nft");
+    command.args(["-f", "-"]);
+    run_with_input(&mut command, script.as_bytes()).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_routes_to_all_pods_but_its_own() {
+        let plan = ClusterPlan::new(1, 3);
+        assert_eq!(
+            pod_routes(&plan, Some(&plan.nodes[1])),
+            "route add 10.1.1.0/24 via 172.31.1.11\nroute add 10.1.3.0/24 via 172.31.1.13\n"
+        );
+        assert_eq!(pod_routes(&plan, None).lines().count(), 3);
+    }
+}

@@ -1,0 +1,190 @@
+//! What goes into which image: the clusters' own, and Carrick's.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::image::{Entry, Image, Source};
+use crate::parts::{Parts, cache_folder, repository};
+use crate::progress::Progress;
+use crate::run::{find_program, last_line, run, run_logged};
+use crate::{Error, Result};
+
+/// The container that holds a pod's namespaces.
+pub(crate) const PAUSE: &str = "carrick-lab/pause:1";
+
+const COREDNS: &str = "carrick-lab/coredns:1";
+
+/// Carrick's programs: package, program, image.
+const PROGRAMS: [(&str, &str); 4] = [
+    ("carrick-gateway", "carrick/gateway"),
+    ("carrick-agent", "carrick/agent"),
+    ("carrick-controller", "carrick/controller"),
+    ("carrick-probe", "carrick-probe"),
+];
+
+/// Static programs run in an empty image.
+const TARGET: &str = if cfg!(target_arch = "aarch64") {
+    "aarch64-unknown-linux-gnu"
+} else {
+    "x86_64-unknown-linux-gnu"
+};
+
+/// Carrick's images, written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Carrick {
+    /// The tag of all of them: it follows their content.
+    pub tag: String,
+    /// The archives.
+    pub archives: Vec<PathBuf>,
+}
+
+/// Writes the images that every cluster needs into `folder`.
+///
+/// # Errors
+/// When a program is missing or an archive can't be written.
+pub fn cluster_images(parts: &Parts, folder: &Path) -> Result<Vec<PathBuf>> {
+    let images = [(PAUSE, "pause"), (COREDNS, "coredns")].map(|(reference, name)| Image {
+        reference: reference.to_owned(),
+        entries: vec![program(name, &parts.program(name))],
+        entrypoint: vec![format!("/{name}")],
+    });
+    write_all(&images, folder)
+}
+
+/// Builds Carrick's programs and writes their images into `folder`.
+///
+/// # Errors
+/// When the build fails or an archive can't be written.
+pub fn build_carrick(folder: &Path, progress: &Progress) -> Result<Carrick> {
+    let cache = cache_folder();
+    std::fs::create_dir_all(&cache).map_err(Error::file("making", &cache))?;
+    let log = cache.join(format!("images-{}.log", std::process::id()));
+    let detail = || last_line(&log);
+    progress.step("built Carrick's programs for images", detail, || compile(&log))?;
+    let built = target_folder()?.join(TARGET).join("image");
+    let tag = tag(&PROGRAMS.map(|(name, _)| built.join(name)))?;
+    let images = PROGRAMS
+        .iter()
+        .map(|(name, image)| {
+            let mut entries = vec![program(name, &built.join(name))];
+            if *name == "carrick-agent" {
+                entries.extend(nft()?);
+            }
+            let reference = format!("{image}:{tag}");
+            Ok(Image { reference, entries, entrypoint: vec![format!("/{name}")] })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let archives = write_all(&images, folder)?;
+    Ok(Carrick { tag, archives })
+}
+
+fn compile(log: &Path) -> Result<()> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let mut command = Command::new("nice");
+    command.args(["-n", "5", &cargo, "build", "--profile", "image", "--target", TARGET]);
+    command.args(PROGRAMS.iter().flat_map(|(package, _)| ["--package", package]));
+    command.current_dir(repository());
+    // Variables of the cargo that runs us would make the inner one build other things.
+    let outer = std::env::vars_os().map(|(name, _)| name);
+    for name in outer.filter(|name| name.to_string_lossy().starts_with("CARGO_PKG")) {
+        command.env_remove(name);
+    }
+    command.env("RUSTFLAGS", "-C target-feature=+crt-static");
+    run_logged(&mut command, log)
+}
+
+fn target_folder() -> Result<PathBuf> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let mut command = Command::new(cargo);
+    command.args(["metadata", "--format-version=1", "--no-deps"]).current_dir(repository());
+    let text = run(&mut command)?;
+    let metadata: serde_json::Value = serde_json::from_str(&text)
+        .map_err(|e| Error::Format { what: "cargo metadata".into(), reason: e.to_string() })?;
+    match metadata["target_directory"].as_str() {
+        Some(folder) => Ok(PathBuf::from(folder)),
+        None => Err(Error::Format {
+            what: "cargo metadata".to_owned(),
+            reason: "it names no target directory".to_owned(),
+        }),
+    }
+}
+
+fn tag(programs: &[PathBuf]) -> Result<String> {
+    let mut digest = Sha256::new();
+    for path in programs {
+        let content = std::fs::read(path).map_err(Error::file("reading", path))?;
+        digest.update(Sha256::digest(content));
+    }
+    let hex: String = digest.finalize().iter().take(6).map(|b| format!("{b:02x}")).collect();
+    Ok(format!("{}-{hex}", env!("CARGO_PKG_VERSION")))
+}
+
+fn program(name: &str, path: &Path) -> Entry {
+    Entry { path: name.to_owned(), source: Source::File(path.to_owned()), mode: 0o755 }
+}
+
+/// Debian's `nft` with the libraries that it is linked with, at the paths
+/// where it looks for them.
+fn nft() -> Result<Vec<Entry>> {
+    let nft = find_program("nft").ok_or_else(|| {
+        Error::Invalid("nft is missing; install the Debian package nftables".to_owned())
+    })?;
+    let libraries = libraries(&run(Command::new("ldd").arg(&nft))?);
+    let inside = "usr/sbin/nft".to_owned();
+    let mut entries = vec![Entry { path: inside, source: Source::File(nft), mode: 0o755 }];
+    entries.extend(libraries.into_iter().map(|path| Entry {
+        path: path.trim_start_matches('/').to_owned(),
+        source: Source::File(PathBuf::from(&path)),
+        mode: 0o755,
+    }));
+    Ok(entries)
+}
+
+/// The files that `ldd` names, the loader included.
+fn libraries(ldd: &str) -> Vec<String> {
+    let path = |line: &str| {
+        let file = line.rsplit("=> ").next()?.split_whitespace().next()?;
+        file.starts_with('/').then(|| file.to_owned())
+    };
+    ldd.lines().filter_map(path).collect()
+}
+
+fn write_all(images: &[Image], folder: &Path) -> Result<Vec<PathBuf>> {
+    std::fs::create_dir_all(folder).map_err(Error::file("making", folder))?;
+    let write = |image: &Image| {
+        let path = folder.join(format!("{}.tar", image.reference.replace(['/', ':'], "_")));
+        image.write(&path).map(|()| path)
+    };
+    images.iter().map(write).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ldd_lines_give_files_and_the_loader() {
+        let text = "\tlinux-vdso.so.1 (0x7ffd)\n\
+            \tlibnftables.so.1 => /lib/x86_64-linux-gnu/libnftables.so.1 (0x7f)\n\
+            \t/lib64/ld-linux-x86-64.so.2 (0x7f)\n";
+        assert_eq!(
+            libraries(text),
+            ["/lib/x86_64-linux-gnu/libnftables.so.1", "/lib64/ld-linux-x86-64.so.2"]
+        );
+        assert!(libraries("\tnot a dynamic executable\n").is_empty());
+    }
+
+    #[test]
+    fn the_tag_follows_the_programs() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("program");
+        std::fs::write(&path, "one").expect("written");
+        let first = tag(std::slice::from_ref(&path)).expect("a tag");
+        std::fs::write(&path, "two").expect("written");
+        let second = tag(&[path]).expect("a tag");
+        assert_ne!(first, second);
+        assert!(first.starts_with(env!("CARGO_PKG_VERSION")));
+    }
+}

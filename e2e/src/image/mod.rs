@@ -1,0 +1,9 @@
+//! Container images without a registry: archives in the OCI layout, written
+//! from static programs, which each node's containerd imports.
+
+mod build;
+mod oci;
+
+pub(crate) use build::PAUSE;
+pub use build::{Carrick, build_carrick, cluster_images};
+pub use oci::{Entry, Image, Source};

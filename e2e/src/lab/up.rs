@@ -1,0 +1,99 @@
+//! Making a lab, step by step, each on record before it is done.
+
+use std::path::PathBuf;
+
+use crate::address::ClusterPlan;
+use crate::cluster::Cluster;
+use crate::image::{Carrick, build_carrick, cluster_images};
+use crate::lab::{Book, Wan, down, join};
+use crate::parts::Parts;
+use crate::progress::Progress;
+use crate::spec::LabSpec;
+use crate::state::{State, Store};
+use crate::{Error, Result, host};
+
+/// Makes the lab.
+pub(super) fn up(store: &Store, spec: &LabSpec, progress: &Progress) -> Result<()> {
+    let lock = store.lock()?;
+    match store.load()? {
+        Some(state) if is_running(&state)? && state.spec == *spec => {
+            progress.say(&format!("lab {} is up already", spec.name));
+            return Ok(());
+        }
+        Some(state) if is_running(&state)? => {
+            return Err(Error::Invalid(format!(
+                "lab {0} is up and different ({1} clusters of {2} nodes); `cargo lab --lab {0} down` first",
+                spec.name, state.spec.clusters, state.spec.nodes
+            )));
+        }
+        _ => down::down(store, progress)?,
+    }
+    let parts = Parts::ensure(progress)?;
+    let state = State::new(spec.clone(), host::boot_id()?, parts.folder().to_owned());
+    let book = Book::begin(store, lock, state)?;
+    host::prepare()?;
+    let plans = ClusterPlan::all(spec).into_iter();
+    let clusters: Vec<Cluster> = plans.map(|plan| Cluster::new(store.clone(), plan)).collect();
+    let images = cluster_images(&parts, &images_folder(store))?;
+    build(&book, &clusters, &images, spec, progress)?;
+    if spec.images {
+        load_carrick(&book, &clusters, progress)?;
+    }
+    book.change(|state| state.complete = true)
+}
+
+fn build(
+    book: &Book,
+    clusters: &[Cluster],
+    images: &[PathBuf],
+    spec: &LabSpec,
+    progress: &Progress,
+) -> Result<()> {
+    progress.step("routers and control planes have namespaces", String::new, || {
+        each(clusters, |cluster| cluster.start_machines(book))
+    })?;
+    progress.step("the WAN emulator joins the routers", String::new, || {
+        Wan::new(book.store().clone(), spec.clone()).start(book)
+    })?;
+    progress.step("control planes, containerd and kubelets run", String::new, || {
+        each(clusters, |cluster| cluster.start(book, images))
+    })?;
+    progress.step("nodes are Ready", String::new, || each(clusters, Cluster::wait_nodes))?;
+    progress.step("DNS is available", String::new, || each(clusters, Cluster::wait_dns))
+}
+
+/// Builds Carrick's images and loads them on every node that has power.
+pub(super) fn load_carrick(
+    book: &Book,
+    clusters: &[Cluster],
+    progress: &Progress,
+) -> Result<Carrick> {
+    let carrick = build_carrick(&images_folder(book.store()), progress)?;
+    progress.step(&format!("loaded Carrick's images, tag {}", carrick.tag), String::new, || {
+        each(clusters, |cluster| {
+            let nodes: Vec<_> = cluster.nodes().into_iter().filter(|n| n.has_power()).collect();
+            each(&nodes, |node| node.import(&carrick.archives))
+        })
+    })?;
+    book.change(|state| state.image_tag = Some(carrick.tag.clone()))?;
+    Ok(carrick)
+}
+
+/// Whether a lab is complete and none of its processes has died with its lab.
+fn is_running(state: &State) -> Result<bool> {
+    let boot = host::boot_id()?;
+    let alive = state.roots().iter().all(|process| process.alive());
+    Ok(state.complete && state.boot_id == boot && alive)
+}
+
+fn images_folder(store: &Store) -> PathBuf {
+    store.folder().join("images")
+}
+
+/// Does the same for all, in parallel.
+fn each<T: Sync>(items: &[T], work: impl Fn(&T) -> Result<()> + Sync) -> Result<()> {
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = items.iter().map(|item| scope.spawn(|| work(item))).collect();
+        threads.into_iter().map(join).collect()
+    })
+}

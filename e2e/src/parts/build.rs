@@ -1,0 +1,197 @@
+//! Building the parts by Go, once: the folder's name is a digest of all that
+//! decides what comes out, and it appears only when it is complete.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::parts::repository;
+use crate::progress::Progress;
+use crate::run::run_logged;
+use crate::{Error, Result};
+
+/// The Kubernetes version of go.mod: the daemons say it by this.
+const KUBERNETES: &str = "1.36.3";
+
+/// What decides the result beside the flags, relative to the module.
+const SOURCES: [&str; 5] = ["go.mod", "go.sum", "kube/main.go", "coredns/main.go", "pause/main.go"];
+
+/// The names by which the multi-call binary is started.
+const KUBE_NAMES: [&str; 5] =
+    ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy"];
+
+/// Programs whose package has another name than the program.
+const RENAMED: [(&str, &str); 2] = [("server", "etcd"), ("wireguard", "wireguard-go")];
+
+/// What must be there at the end.
+const EXPECTED: [&str; 14] = [
+    "kube",
+    "coredns",
+    "pause",
+    "kubectl",
+    "helm",
+    "etcd",
+    "containerd",
+    "containerd-shim-runc-v2",
+    "ctr",
+    "bridge",
+    "host-local",
+    "loopback",
+    "portmap",
+    "wireguard-go",
+];
+
+/// Builds the parts unless this version is in `cache`, and returns their folder.
+///
+/// # Errors
+/// When a source can't be read, or the build fails.
+pub(super) fn ensure(cache: &Path, progress: &Progress) -> Result<PathBuf> {
+    let module = repository().join("e2e/parts");
+    let folder = cache.join(format!("parts-{}", key(&module)?));
+    if folder.is_dir() {
+        return Ok(folder);
+    }
+    // Two labs may build at once: each in its own folder; the second finds the first's.
+    let fresh = cache.join(format!("parts-building-{}", std::process::id()));
+    std::fs::create_dir_all(&fresh).map_err(Error::file("making", &fresh))?;
+    let newest = || newest_entry(&fresh);
+    progress.say(
+        "building Kubernetes, etcd, containerd and the rest from source: about ten minutes, once",
+    );
+    let built = progress.step("built the clusters' parts", newest, || compile(&module, &fresh));
+    let moved = built.and_then(|()| publish(&fresh, &folder));
+    if moved.is_err() {
+        std::fs::remove_dir_all(&fresh).map_err(Error::file("removing", &fresh))?;
+    }
+    moved.map(|()| folder)
+}
+
+fn key(module: &Path) -> Result<String> {
+    let mut digest = Sha256::new();
+    for source in SOURCES {
+        let path = module.join(source);
+        let text = std::fs::read(&path).map_err(Error::file("reading", &path))?;
+        digest.update((text.len() as u64).to_be_bytes());
+        digest.update(text);
+    }
+    digest.update(flags());
+    let digest = digest.finalize();
+    Ok(digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn flags() -> String {
+    let minor = KUBERNETES.split('.').nth(1).unwrap_or_default();
+    let version = "-X k8s.io/component-base/version.git";
+    format!("-s -w {version}Version=v{KUBERNETES} {version}Major=1 {version}Minor={minor}")
+}
+
+fn compile(module: &Path, fresh: &Path) -> Result<()> {
+    let mut command = Command::new("nice");
+    command
+        .args([
+            "-n",
+            "5",
+            "go",
+            "build",
+            "-trimpath",
+            "-buildvcs=false",
+            "-ldflags",
+            &flags(),
+            "-o",
+        ])
+        .arg(fresh)
+        .args(["./...", "tool"])
+        .current_dir(module)
+        .env("CGO_ENABLED", "0");
+    run_logged(&mut command, &fresh.with_extension("log"))?;
+    name_programs(fresh)
+}
+
+fn name_programs(fresh: &Path) -> Result<()> {
+    for (built, name) in RENAMED {
+        let from = fresh.join(built);
+        std::fs::rename(&from, fresh.join(name)).map_err(Error::file("renaming", from))?;
+    }
+    for name in KUBE_NAMES {
+        let link = fresh.join(name);
+        std::os::unix::fs::symlink("kube", &link).map_err(Error::file("linking", link))?;
+    }
+    match EXPECTED.iter().find(|name| !fresh.join(name).is_file()) {
+        None => Ok(()),
+        Some(name) => Err(Error::Invalid(format!(
+            "the build of e2e/parts made no program {name}; is its tool line in go.mod?"
+        ))),
+    }
+}
+
+fn publish(fresh: &Path, folder: &Path) -> Result<()> {
+    match std::fs::rename(fresh, folder) {
+        Err(_) if folder.is_dir() => {
+            std::fs::remove_dir_all(fresh).map_err(Error::file("removing", fresh))
+        }
+        result => result.map_err(Error::file("moving the build to", folder)),
+    }
+}
+
+fn newest_entry(fresh: &Path) -> String {
+    let entries = std::fs::read_dir(fresh).into_iter().flatten().flatten();
+    let done: Vec<String> = entries.map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    match done.len() {
+        0 => "compiling".to_owned(),
+        _ => format!("linked {}", done.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_follows_every_source() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for source in SOURCES {
+            let path = folder.path().join(source);
+            std::fs::create_dir_all(path.parent().expect("a parent")).expect("made");
+            std::fs::write(path, source).expect("written");
+        }
+        let first = key(folder.path()).expect("a key");
+        assert_eq!(first, key(folder.path()).expect("a key"), "stable");
+        for source in SOURCES {
+            std::fs::write(folder.path().join(source), "changed").expect("written");
+            assert_ne!(first, key(folder.path()).expect("a key"), "{source}");
+            std::fs::write(folder.path().join(source), source).expect("written");
+        }
+    }
+
+    #[test]
+    fn the_version_is_the_one_that_go_mod_requires() {
+        let module =
+            std::fs::read_to_string(repository().join("e2e/parts/go.mod")).expect("go.mod");
+        assert!(module.contains(&format!("k8s.io/kubernetes v{KUBERNETES}\n")));
+    }
+
+    #[test]
+    fn a_missing_program_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (built, _) in RENAMED {
+            std::fs::write(folder.path().join(built), "").expect("written");
+        }
+        let error = name_programs(folder.path()).expect_err("incomplete").to_string();
+        assert!(error.contains("no program kube;"), "{error}");
+    }
+
+    #[test]
+    fn a_second_build_leaves_the_first() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (fresh, done) = (folder.path().join("fresh"), folder.path().join("done"));
+        for path in [&fresh, &done] {
+            std::fs::create_dir(path).expect("made");
+            std::fs::write(path.join("kube"), path.to_string_lossy().as_bytes()).expect("written");
+        }
+        publish(&fresh, &done).expect("published");
+        assert!(!fresh.exists());
+        let kept = std::fs::read_to_string(done.join("kube")).expect("kept");
+        assert_eq!(kept, done.to_string_lossy());
+    }
+}
