@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use carrick_model::{MemberId, MemberName, Role};
 use rcgen::{
     CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType, Issuer, KeyPair,
-    PKCS_ED25519, SanType, SerialNumber,
+    PKCS_ED25519, PublicKeyData, SanType, SerialNumber, SubjectPublicKeyInfo,
 };
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
@@ -132,13 +132,6 @@ impl Credentials {
         self.0.not_after
     }
 
-    /// A certificate request (PKCS #10, DER) for the same key, to have it renewed.
-    pub fn csr(&self) -> Result<Vec<u8>, CertificateError> {
-        let der = rustls::pki_types::PrivatePkcs8KeyDer::from(self.0.key.as_slice());
-        let key = KeyPair::from_pkcs8_der_and_sign_algo(&der, &PKCS_ED25519).map_err(crypto)?;
-        MemberKey(key).csr()
-    }
-
     /// Stores both in `directory`, which must be memory-backed, readable by the owner only.
     pub fn save(&self, directory: &Path) -> Result<(), CertificateError> {
         write_private(&directory.join(KEY_FILE), &self.0.key)?;
@@ -178,7 +171,32 @@ pub fn issue(
     let request =
         CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(csr))
             .map_err(|error| CertificateError::Request(error.to_string()))?;
-    if request.public_key.algorithm() != &PKCS_ED25519 {
+    certify(identity, &request.public_key, member, now)
+}
+
+/// Issues the next certificate (DER) for the member and the key of `certificate`, one that this
+/// identity issued and whose holder is linked with it.
+pub fn renew(
+    identity: &ClusterIdentity,
+    certificate: &[u8],
+    now: SystemTime,
+) -> Result<Vec<u8>, CertificateError> {
+    let unusable = |error: String| CertificateError::Unusable(error);
+    let leaf = Leaf::parse(certificate).map_err(|error| unusable(error.to_string()))?;
+    if !leaf.signed_by(&identity.public()) {
+        return Err(unusable("it was not issued by this identity".to_owned()));
+    }
+    let key = SubjectPublicKeyInfo::from_der(leaf.public_key()).map_err(crypto)?;
+    certify(identity, &key, &leaf.member, now)
+}
+
+fn certify(
+    identity: &ClusterIdentity,
+    key: &impl PublicKeyData,
+    member: &MemberId,
+    now: SystemTime,
+) -> Result<Vec<u8>, CertificateError> {
+    if key.algorithm() != &PKCS_ED25519 {
         return Err(CertificateError::Request("the key is not Ed25519".to_owned()));
     }
     let uri = member.to_string().try_into().map_err(crypto)?;
@@ -191,7 +209,7 @@ pub fn issue(
     let mut issuer = CertificateParams::default();
     issuer.distinguished_name = common_name(&identity.public().to_string());
     let issuer = Issuer::from_params(&issuer, identity.key_pair());
-    let certificate = params.signed_by(&request.public_key, &issuer).map_err(crypto)?;
+    let certificate = params.signed_by(key, &issuer).map_err(crypto)?;
     Ok(certificate.der().to_vec())
 }
 

@@ -64,6 +64,11 @@ impl<'a> Leaf<'a> {
         keys.iter().find(|key| self.signed_by(key)).copied()
     }
 
+    /// The member's public key, as SubjectPublicKeyInfo in DER.
+    pub(crate) fn public_key(&self) -> &[u8] {
+        self.certificate.public_key().raw
+    }
+
     pub(crate) fn not_after(&self) -> SystemTime {
         system_time(self.certificate.validity().not_after.timestamp())
     }

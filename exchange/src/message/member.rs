@@ -86,6 +86,9 @@ pub struct GatewayConfig {
     /// Our own mesh prefix.
     #[prost(message, optional, tag = "6")]
     pub mesh_prefix: Option<WirePrefix>,
+    /// Largest inner packet of any peering, in bytes; 0 stands for 1420.
+    #[prost(uint32, tag = "7")]
+    pub mtu: u32,
 }
 
 /// A node of our cluster.

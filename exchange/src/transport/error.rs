@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use carrick_model::ClusterId;
 use quinn::{ConnectionError, TransportErrorCode};
 
 use super::{CloseReason, Protocol};
@@ -16,6 +17,8 @@ const NO_APPLICATION_PROTOCOL: u8 = 120;
 pub struct ConnectError {
     /// Whom we dialled, or who dialled us.
     pub remote: SocketAddr,
+    /// The cluster that the other side's certificate claims, believed or not.
+    pub claimed: Option<ClusterId>,
     /// What happened.
     pub kind: ConnectErrorKind,
 }

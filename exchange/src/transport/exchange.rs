@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
+use carrick_model::ClusterId;
 use quinn::crypto::rustls::HandshakeData;
 use quinn::{Connection, Endpoint, EndpointConfig, TransportConfig, VarInt};
 use rustls::pki_types::CertificateDer;
@@ -178,7 +179,7 @@ impl Exchange {
             }
             Ok(Err(kind)) => kind,
         };
-        Err(ConnectError { remote, kind })
+        Err(ConnectError { remote, claimed: Some(pin.cluster.clone()), kind })
     }
 
     async fn connect(
@@ -317,14 +318,30 @@ impl Accepting {
 async fn report(
     queue: mpsc::Sender<Incoming>,
     remote: SocketAddr,
-    admitted: impl Future<Output = Result<Arrival, ConnectErrorKind>>,
+    admitted: impl Future<Output = Result<Arrival, Refusal>>,
     _permit: OwnedSemaphorePermit,
     _knock: Place,
 ) {
     let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
-    let result = admitted.await.map_err(|kind| ConnectError { remote, kind });
+    let result = admitted.await.map_err(|refusal| ConnectError {
+        remote,
+        claimed: refusal.claimed,
+        kind: refusal.kind,
+    });
     // Closed only when the exchange is gone.
     let _ = queue.send(Incoming { remote, result }).await;
+}
+
+/// An attempt that came to nothing.
+struct Refusal {
+    claimed: Option<ClusterId>,
+    kind: ConnectErrorKind,
+}
+
+impl<E: Into<ConnectErrorKind>> From<E> for Refusal {
+    fn from(error: E) -> Self {
+        Self { claimed: None, kind: error.into() }
+    }
 }
 
 /// One attempt that came in.
@@ -335,23 +352,15 @@ struct Admission {
 }
 
 impl Admission {
-    async fn run(
-        self,
-        incoming: quinn::Incoming,
-        place: Place,
-    ) -> Result<Arrival, ConnectErrorKind> {
+    async fn run(self, incoming: quinn::Incoming, place: Place) -> Result<Arrival, Refusal> {
         let limit = self.limits.handshake;
         match tokio::time::timeout(limit, self.admit(incoming, place)).await {
             Ok(result) => result,
-            Err(_) => Err(ConnectErrorKind::Timeout { seconds: limit.as_secs() }),
+            Err(_) => Err(ConnectErrorKind::Timeout { seconds: limit.as_secs() }.into()),
         }
     }
 
-    async fn admit(
-        &self,
-        incoming: quinn::Incoming,
-        place: Place,
-    ) -> Result<Arrival, ConnectErrorKind> {
+    async fn admit(&self, incoming: quinn::Incoming, place: Place) -> Result<Arrival, Refusal> {
         let seconds = IDLE.as_secs();
         let lost = |error| ConnectErrorKind::of(&error, Protocol::Peer, seconds);
         let connection = incoming.accept().map_err(lost)?.await.map_err(lost)?;
@@ -380,23 +389,19 @@ impl Admission {
         Ok(judged)
     }
 
-    async fn admit_joiner(
-        &self,
-        connection: Connection,
-        place: Place,
-    ) -> Result<Arrival, ConnectErrorKind> {
+    async fn admit_joiner(&self, connection: Connection, place: Place) -> Result<Arrival, Refusal> {
         if !self.trust.serves_join() {
             let error = ConnectErrorKind::VersionMismatch { protocol: "carrick-join/1".to_owned() };
             let (reason, message) = ("NotServed".to_owned(), "nobody joins here".to_owned());
             let (code, text) = CloseReason::Refused { reason, message }.encode();
             connection.close(code, &text);
-            return Err(error);
+            return Err(error.into());
         }
         let lost = |error| ConnectErrorKind::of(&error, Protocol::Join, IDLE.as_secs());
         welcome(&connection).await.map_err(lost)?;
         match Attempt::read(connection, self.remote, place).await {
             Ok(attempt) => Ok(Arrival::Join(attempt)),
-            Err(error) => Err(ConnectErrorKind::Transport(error.to_string())),
+            Err(error) => Err(ConnectErrorKind::Transport(error.to_string()).into()),
         }
     }
 }
@@ -408,7 +413,9 @@ fn linked(
     dialled: bool,
     place: Option<Place>,
 ) -> Arc<LinkInner> {
+    let certificate = certificate(connection).map(|der| der.to_vec()).unwrap_or_default();
     Arc::new(LinkInner {
+        certificate,
         connection: connection.clone(),
         protocol,
         peer: judged.member,
@@ -443,9 +450,11 @@ fn refuse(connection: &Connection, error: &TrustError) {
 }
 
 /// Refuses who came in. What it said of us meanwhile counts less than what we say of it.
-fn refused(connection: &Connection, error: TrustError) -> ConnectErrorKind {
+fn refused(connection: &Connection, error: TrustError) -> Refusal {
     refuse(connection, &error);
-    error.into()
+    let certificate = certificate(connection);
+    let leaf = certificate.as_ref().and_then(|der| Leaf::parse(der).ok());
+    Refusal { claimed: leaf.map(|leaf| leaf.member.cluster), kind: error.into() }
 }
 
 fn check_group(connection: &Connection, judged: &Judged) -> Result<(), TrustError> {

@@ -20,6 +20,7 @@ pub struct Link(Arc<LinkInner>);
 pub(crate) struct LinkInner {
     pub(crate) connection: quinn::Connection,
     pub(crate) protocol: Protocol,
+    pub(crate) certificate: Vec<u8>,
     pub(crate) peer: MemberId,
     pub(crate) identity: IdentityKey,
     pub(crate) dialled: bool,
@@ -53,6 +54,11 @@ impl Link {
     /// Which of its cluster's identities signed its certificate.
     pub fn identity(&self) -> &IdentityKey {
         &self.0.identity
+    }
+
+    /// The other end's certificate (DER), e.g. for [`crate::certificate::renew`].
+    pub fn certificate(&self) -> &[u8] {
+        &self.0.certificate
     }
 
     /// What the link is for.

@@ -37,6 +37,7 @@ async fn unknown_identity_is_refused() {
     let (paris, lima) = (Cluster::new("paris"), Cluster::new("lima"));
     let uri = "carrick://lima/gateway/a";
     let (_, error) = refusal(dial_as(&lima, uri, SystemTime::now(), &paris).await);
+    assert_eq!(error.claimed, Some(lima.id.clone()));
     assert_eq!(error.reason(), "UnknownIdentity");
     assert!(error.to_string().contains("lima"), "{error}");
 }
