@@ -1,0 +1,270 @@
+//! What the kernel takes, gives back and announces, each test in a network namespace of its own.
+//! Needs root.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::Command;
+
+use carrick_model::{Family, Mac, Prefix};
+use carrick_netlink::{
+    Change, FdbEntry, FdbTarget, LinkSettings, Monitor, Neighbour, Netlink, NetlinkError, Nexthop,
+    NexthopKind, Nft, Route, RouteKind, Rule, Vxlan,
+};
+
+const TABLE: u32 = 51_820;
+const MESH: Ipv4Addr = Ipv4Addr::new(240, 1, 16, 2);
+const ROUTER: Ipv4Addr = Ipv4Addr::new(240, 2, 32, 1);
+
+/// Runs `test` on a thread with a network namespace that ends with it.
+fn in_namespace(test: impl FnOnce(&mut Netlink) + Send + 'static) {
+    let thread = std::thread::spawn(move || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)
+            .expect("these tests make network namespaces: run them as root");
+        ip("link set lo up");
+        test(&mut Netlink::open().expect("netlink"));
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn ip(arguments: &str) -> String {
+    let output = Command::new("ip").args(arguments.split(' ')).output().expect("iproute2");
+    assert!(output.status.success(), "ip {arguments}: {output:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+fn prefix(text: &str) -> Prefix {
+    text.parse().expect(text)
+}
+
+fn vxlan(port: u16) -> Vxlan {
+    Vxlan { vni: 51_746, port, local: IpAddr::V4(Ipv4Addr::LOCALHOST) }
+}
+
+fn settings() -> LinkSettings {
+    LinkSettings {
+        mac: Some(Mac::of_mesh(MESH)),
+        mtu: Some(1420),
+        up: Some(true),
+        forwarding: Some(true),
+        rp_filter: Some(2),
+        ipv6_addresses_off: Some(true),
+        ..LinkSettings::default()
+    }
+}
+
+fn carrick0(netlink: &mut Netlink) -> u32 {
+    let (link, _) = netlink.ensure_vxlan("carrick0", &vxlan(7789), &settings()).expect("carrick0");
+    netlink.sync_addresses(link.index, &[(MESH.into(), 32)]).expect("address");
+    link.index
+}
+
+#[test]
+fn a_vxlan_device_is_made_once_and_mended() {
+    in_namespace(|netlink| {
+        let (link, wrote) =
+            netlink.ensure_vxlan("carrick0", &vxlan(7789), &settings()).expect("made");
+        assert!(wrote > 0 && link.up && link.rp_filter == Some(2), "{link:?}");
+        let shown = ip("-d link show carrick0");
+        for word in ["id 51746", "dstport 7789", "nolearning", "df set", "addrgenmode none"] {
+            assert!(shown.contains(word), "{word}: {shown}");
+        }
+        let ensure = |netlink: &mut Netlink, port| {
+            netlink.ensure_vxlan("carrick0", &vxlan(port), &settings()).expect("ensure")
+        };
+        assert_eq!(ensure(netlink, 7789), (link.clone(), 0));
+
+        ip("link set carrick0 mtu 1300 down");
+        assert_eq!(ensure(netlink, 7789).0, link);
+        let (moved, _) = ensure(netlink, 7790);
+        assert_ne!(moved.index, link.index, "another port needs another device");
+        netlink.delete_link(&moved).expect("deleted");
+        assert_eq!(netlink.link("carrick0").expect("links"), None);
+    });
+}
+
+#[test]
+fn a_foreign_device_of_our_name_is_left_alone_and_named() {
+    in_namespace(|netlink| {
+        ip("link add carrick0 type bridge");
+        let error =
+            netlink.ensure_vxlan("carrick0", &vxlan(7789), &settings()).expect_err("a bridge");
+        assert!(matches!(error, NetlinkError::Foreign { .. }), "{error}");
+        assert!(error.to_string().contains("carrick0"), "{error}");
+    });
+}
+
+#[test]
+fn a_bridge_takes_its_ports() {
+    in_namespace(|netlink| {
+        let up = LinkSettings { up: Some(true), ..LinkSettings::default() };
+        let (bridge, _) = netlink.ensure_bridge("br0", &up).expect("bridge");
+        carrick0(netlink);
+        let port = LinkSettings { master: Some(bridge.index), ..LinkSettings::default() };
+        assert_eq!(netlink.ensure_settings("carrick0", &port).expect("port"), 1);
+        assert_eq!(netlink.ensure_settings("carrick0", &port).expect("port"), 0);
+        let link = netlink.link("carrick0").expect("links").expect("carrick0");
+        assert_eq!(link.master, Some(bridge.index));
+    });
+}
+
+fn mesh_route(link: u32, destination: &str) -> Route {
+    Route {
+        kind: RouteKind::Unicast,
+        gateway: Some(ROUTER.into()),
+        link: Some(link),
+        source: Some(MESH.into()),
+        onlink: true,
+        mtu: Some(1420),
+        advmss: Some(1380),
+        ..Route::unreachable(prefix(destination), TABLE, 0)
+    }
+}
+
+#[test]
+fn routes_are_synced_and_equal_ones_are_not_touched() {
+    in_namespace(|netlink| {
+        let link = carrick0(netlink);
+        assert_eq!(netlink.routes(TABLE).expect("empty"), []);
+        let wanted = [
+            mesh_route(link, "10.2.0.0/16"),
+            mesh_route(link, "240.2.32.0/20"),
+            Route::unreachable(prefix("10.2.0.0/16"), TABLE, 9999),
+            Route::unreachable(prefix("fd00:2::/48"), TABLE, 9999),
+        ];
+        assert_eq!(netlink.sync_routes(TABLE, &wanted).expect("sync"), 4);
+        assert_eq!(netlink.sync_routes(TABLE, &wanted).expect("again"), 0);
+        let shown = ip("route show table 51820");
+        assert!(shown.contains("via 240.2.32.1 dev carrick0 proto 202 src 240.1.16.2"), "{shown}");
+
+        ip("route del 10.2.0.0/16 dev carrick0 table 51820");
+        assert_eq!(netlink.sync_routes(TABLE, &wanted).expect("healed"), 1);
+        ip("route add 10.9.0.0/16 dev carrick0 table 51820");
+        assert_eq!(netlink.sync_routes(TABLE, &wanted).expect("foreign one removed"), 1);
+        assert_eq!(netlink.sync_routes(TABLE, &wanted[2..]).expect("fewer"), 2);
+        assert_eq!(netlink.sync_routes(TABLE, &[]).expect("none"), 2);
+        assert_eq!(netlink.routes(TABLE).expect("empty"), []);
+    });
+}
+
+#[test]
+fn rules_of_others_stay() {
+    in_namespace(|netlink| {
+        ip("rule add priority 40 lookup 7");
+        let wanted = [
+            Rule::new(39, Family::V4, Some(prefix("10.1.0.5/32")), 254),
+            Rule::new(40, Family::V4, None, TABLE),
+            Rule::new(40, Family::V6, None, TABLE),
+        ];
+        assert_eq!(netlink.sync_rules(&wanted).expect("sync"), 3);
+        assert_eq!(netlink.sync_rules(&wanted).expect("again"), 0);
+        ip("rule del priority 39");
+        assert_eq!(netlink.sync_rules(&wanted).expect("healed"), 1);
+        assert_eq!(netlink.sync_rules(&[]).expect("none"), 3);
+        assert!(ip("rule show").contains("lookup 7"));
+    });
+}
+
+#[test]
+fn neighbours_and_fdb_groups_are_synced() {
+    in_namespace(|netlink| {
+        let link = carrick0(netlink);
+        let neighbour = Neighbour { address: ROUTER.into(), mac: Mac::of_mesh(ROUTER) };
+        assert_eq!(netlink.sync_neighbours(link, &[neighbour]).expect("sync"), 1);
+        assert_eq!(netlink.sync_neighbours(link, &[neighbour]).expect("again"), 0);
+
+        let single =
+            |id, last| Nexthop::new(id, NexthopKind::Fdb(Ipv4Addr::new(10, 1, 0, last).into()));
+        let group = |members: &[u32]| {
+            let members = members.to_vec();
+            Nexthop::new(900, NexthopKind::FdbGroup { members, resilient: true })
+        };
+        let both = [group(&[101, 102]), single(101, 1), single(102, 2)];
+        let entry = FdbEntry { mac: Mac::of_mesh(ROUTER), target: FdbTarget::Nexthop(900) };
+        assert_eq!(netlink.ensure_nexthops(&both).expect("group"), 3);
+        assert_eq!(netlink.ensure_nexthops(&both).expect("again"), 0);
+        assert_eq!(netlink.sync_fdb(link, &[entry]).expect("entry"), 1);
+        assert_eq!(netlink.sync_fdb(link, &[entry]).expect("again"), 0);
+
+        let one = [single(102, 2), group(&[102])];
+        assert_eq!(netlink.ensure_nexthops(&one).expect("a member leaves"), 1);
+        assert_eq!(netlink.sync_fdb(link, &[entry]).expect("untouched"), 0);
+        assert_eq!(netlink.prune_nexthops(&one).expect("pruned"), 1);
+
+        let plain = FdbEntry { target: FdbTarget::Address(Ipv4Addr::LOCALHOST.into()), ..entry };
+        assert_eq!(netlink.sync_fdb(link, &[plain]).expect("swapped"), 2);
+        assert_eq!(netlink.sync_fdb(link, &[]).expect("removed"), 1);
+        netlink.prune_nexthops(&[]).expect("pruned");
+        assert_eq!(netlink.nexthops().expect("none"), []);
+        assert_eq!(netlink.sync_neighbours(link, &[]).expect("removed"), 1);
+    });
+}
+
+#[test]
+fn a_next_hop_of_others_is_not_overwritten() {
+    in_namespace(|netlink| {
+        ip("nexthop add id 101 via 10.9.0.1 fdb");
+        let ours = Nexthop::new(101, NexthopKind::Fdb(Ipv4Addr::new(10, 1, 0, 1).into()));
+        let error = netlink.ensure_nexthops(&[ours]).expect_err("taken");
+        assert!(error.to_string().contains("next hop 101"), "{error}");
+        assert_eq!(netlink.prune_nexthops(&[]).expect("nothing of ours"), 0);
+    });
+}
+
+#[test]
+fn refusals_carry_the_kernels_own_words() {
+    in_namespace(|netlink| {
+        let link = carrick0(netlink);
+        let mut route = mesh_route(link, "10.2.0.0/16");
+        route.onlink = false;
+        let error = netlink.sync_routes(TABLE, &[route]).expect_err("gateway is nowhere");
+        let text = error.to_string();
+        assert!(text.contains("10.2.0.0/16") && text.contains("invalid gateway"), "{text}");
+    });
+}
+
+const BODY: &str = "counter seen { }\nset gateways { type ipv4_addr; elements = { 10.1.0.5 } }\n\
+    chain input {\n type filter hook input priority 0;\n ip saddr @gateways counter name seen\n}";
+
+#[test]
+fn a_table_is_applied_once_and_comes_back() {
+    in_namespace(|_| {
+        let mut nft = Nft::new("carrick");
+        assert_eq!(nft.sync(BODY).expect("applied"), 1);
+        assert_eq!(nft.sync(BODY).expect("again"), 0);
+        assert_eq!(nft.counters().expect("counters"), [("seen".to_owned(), 0)]);
+        for damage in ["flush chain inet carrick input", "delete table inet carrick"] {
+            let done = Command::new("nft").arg(damage).status().expect("nft");
+            assert!(done.success());
+            assert_eq!(nft.sync(BODY).expect("healed"), 1, "{damage}");
+        }
+        let error = nft.sync("chain x { nonsense }").expect_err("nonsense");
+        assert!(error.to_string().contains("inet carrick"), "{error}");
+        assert_eq!(nft.sync(BODY).expect("mended"), 1);
+        assert_eq!(nft.delete().expect("deleted"), 1);
+        assert_eq!(nft.delete().expect("gone"), 0);
+    });
+}
+
+#[test]
+fn changes_are_announced() {
+    in_namespace(|netlink| {
+        let link = carrick0(netlink);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("runtime").block_on(async {
+            let mut monitor = Monitor::open().expect("monitor");
+            let mut nft = Nft::new("carrick");
+            netlink.sync_routes(TABLE, &[mesh_route(link, "10.2.0.0/16")]).expect("route");
+            nft.sync(BODY).expect("table");
+            let mut missing = vec![Change::Route, Change::Nft { table: "carrick".to_owned() }];
+            let all = async {
+                while !missing.is_empty() {
+                    let seen = monitor.next().await.expect("changes");
+                    missing.retain(|change| !seen.contains(change));
+                }
+            };
+            let done = tokio::time::timeout(std::time::Duration::from_secs(10), all).await;
+            assert!(done.is_ok(), "never announced: {missing:?}");
+        });
+    });
+}
