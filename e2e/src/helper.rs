@@ -23,6 +23,7 @@ pub fn serve() {
         "hold" => machine::hold_namespaces(&request),
         "init" => machine::initialize(&request),
         "run" => machine::run_inside(&request),
+        "resolve" => crate::cluster::resolve_inside(&request),
         "wan" => crate::lab::emulate_wan(&request),
         other => Err(Error::Invalid(format!("the helper knows no task {other:?}"))),
     };

@@ -2,11 +2,9 @@
 //! the first lab, restored after the last.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{Flock, FlockArg};
-
+use crate::lock::Lock;
 use crate::state::{ROOT, Store};
 use crate::{Error, Result};
 
@@ -85,13 +83,11 @@ impl Settings {
         std::fs::remove_file(&self.saved).map_err(Error::file("removing", &self.saved))
     }
 
-    fn lock(&self) -> Result<Flock<File>> {
+    fn lock(&self) -> Result<Lock> {
         let path = self.saved.with_extension("lock");
         let folder = path.parent().unwrap_or(&path);
         std::fs::create_dir_all(folder).map_err(Error::file("making", folder))?;
-        let file = File::create(&path).map_err(Error::file("opening", &path))?;
-        Flock::lock(file, FlockArg::LockExclusive)
-            .map_err(|(_, source)| Error::System { action: "locking the settings".into(), source })
+        Lock::take(&path)
     }
 
     fn read(&self, name: &str) -> Result<String> {

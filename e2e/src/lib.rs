@@ -13,6 +13,7 @@ pub mod helper;
 pub mod host;
 pub mod image;
 pub mod lab;
+pub mod lock;
 pub mod machine;
 pub mod parts;
 pub mod pki;

@@ -2,12 +2,11 @@
 //! later process can remove it, whatever happened to the one that made it.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
+use crate::lock::Lock;
 use crate::machine::ProcessRecord;
 use crate::spec::LabSpec;
 use crate::{Error, Result};
@@ -109,16 +108,15 @@ impl Store {
     ///
     /// # Errors
     /// When another process holds it, or the folder can't be written.
-    pub fn lock(&self) -> Result<Flock<File>> {
+    pub fn lock(&self) -> Result<Lock> {
         std::fs::create_dir_all(&self.root).map_err(Error::file("making", &self.root))?;
-        let path = self.root.join(format!("{}.lock", self.name));
-        let file = File::create(&path).map_err(Error::file("opening", &path))?;
-        Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, _)| {
+        let held = || {
             Error::Invalid(format!(
                 "another command is changing lab {}; wait for it, or give another --lab name",
                 self.name
             ))
-        })
+        };
+        Lock::try_take(&self.root.join(format!("{}.lock", self.name)))?.ok_or_else(held)
     }
 
     /// Writes the record so that a reader sees the old one or the new one, never a part.

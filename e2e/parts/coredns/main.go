@@ -26,7 +26,7 @@ func init() {
 	// The order in which a query passes the plugins; what is not named here never runs.
 	dnsserver.Directives = []string{
 		"reload", "health", "ready", "prometheus", "errors", "log", "cache",
-		"loadbalance", "template", "hosts", "kubernetes", "file", "loop", "forward",
+		"loadbalance", "hosts", "kubernetes", "file", "template", "loop", "forward",
 	}
 }
 

@@ -2,6 +2,7 @@
 
 mod config;
 mod control_plane;
+mod dns;
 mod network;
 mod node;
 mod process;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 pub use control_plane::PROCESSES as CONTROL_PLANE_PROCESSES;
+pub(crate) use dns::resolve_inside;
 pub use node::{Node, PROCESSES as NODE_PROCESSES};
 pub use process::Process;
 
@@ -312,17 +314,20 @@ impl Cluster {
         })
     }
 
-    /// Waits until the cluster's DNS answers for a service.
+    /// Waits until the cluster's DNS answers on every node.
     ///
     /// # Errors
     /// [`Error::Timeout`].
     pub fn wait_dns(&self) -> Result<()> {
-        let available = ["wait", "--namespace=kube-system", "deployment/coredns"];
-        let flags = ["--for=condition=Available", "--timeout=1s"];
-        wait_until(READY, &format!("DNS of {}", self.plan.name), || {
-            self.kubectl(&[&available[..], &flags[..]].concat()).map_err(|e| e.to_string())
+        let name = "kubernetes.default.svc.cluster.local";
+        self.nodes().iter().try_for_each(|node| {
+            wait_until(READY, &format!("DNS on {}", node.plan().name), || {
+                match node.resolve(name).map_err(|error| error.to_string())? {
+                    found if found.contains(&self.plan.api_service) => Ok(()),
+                    found => Err(format!("{name} is {found:?}")),
+                }
+            })
         })
-        .map(|_| ())
     }
 }
 

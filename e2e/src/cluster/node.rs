@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::address::NodePlan;
-use crate::cluster::{Cluster, config, network};
+use crate::cluster::{Cluster, config, dns, network};
 use crate::lab::Book;
 use crate::machine::{self, Cgroups, Kind, ProcessRecord, Program};
 use crate::pki::{Authority, Subject};
@@ -64,6 +64,14 @@ impl Node {
     /// When the node has no power.
     pub fn network_command(&self, program: &str) -> Result<Command> {
         Ok(machine::enter_network(&self.holder()?, program))
+    }
+
+    /// The IPv4 addresses of a name, as the cluster's DNS tells them to this node.
+    ///
+    /// # Errors
+    /// When the node has no power or nobody answers.
+    pub fn resolve(&self, name: &str) -> Result<Vec<std::net::Ipv4Addr>> {
+        dns::resolve(&self.holder()?, self.cluster.plan().dns_service, name)
     }
 
     /// Cuts the node's power: the cable first, then everything that runs, at once.

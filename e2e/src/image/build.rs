@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use sha2::{Digest as _, Sha256};
+use aws_lc_rs::digest::{Context, SHA256, digest};
 
 use crate::image::{Entry, Image, Source};
 use crate::parts::{Parts, cache_folder, repository};
@@ -112,12 +112,12 @@ fn target_folder() -> Result<PathBuf> {
 }
 
 fn tag(programs: &[PathBuf]) -> Result<String> {
-    let mut digest = Sha256::new();
+    let mut all = Context::new(&SHA256);
     for path in programs {
         let content = std::fs::read(path).map_err(Error::file("reading", path))?;
-        digest.update(Sha256::digest(content));
+        all.update(digest(&SHA256, &content).as_ref());
     }
-    let hex: String = digest.finalize().iter().take(6).map(|b| format!("{b:02x}")).collect();
+    let hex: String = all.finish().as_ref().iter().take(6).map(|b| format!("{b:02x}")).collect();
     Ok(format!("{}-{hex}", env!("CARGO_PKG_VERSION")))
 }
 

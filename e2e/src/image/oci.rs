@@ -4,8 +4,8 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use aws_lc_rs::digest::{SHA256, digest as hash};
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
 use crate::{Error, Result};
 
@@ -146,8 +146,8 @@ fn architecture() -> &'static str {
 }
 
 fn digest(blob: &[u8]) -> String {
-    let hash = Sha256::digest(blob);
-    let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex: String =
+        hash(&SHA256, blob).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256:{hex}")
 }
 

@@ -1,10 +1,8 @@
 //! The right to change a lab, with its record: every change is on disk before the next step.
 
-use std::fs::File;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use nix::fcntl::Flock;
-
+use crate::lock::Lock;
 use crate::parts::Parts;
 use crate::state::{State, Store};
 use crate::{Error, Result};
@@ -14,7 +12,7 @@ use crate::{Error, Result};
 pub struct Book {
     store: Store,
     state: Mutex<State>,
-    _lock: Flock<File>,
+    _lock: Lock,
 }
 
 impl Book {
@@ -33,7 +31,7 @@ impl Book {
     ///
     /// # Errors
     /// When it can't be written.
-    pub fn begin(store: &Store, lock: Flock<File>, state: State) -> Result<Self> {
+    pub fn begin(store: &Store, lock: Lock, state: State) -> Result<Self> {
         store.save(&state)?;
         Ok(Self { store: store.clone(), state: Mutex::new(state), _lock: lock })
     }

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use sha2::{Digest as _, Sha256};
+use aws_lc_rs::digest::{Context, SHA256};
 
 use crate::parts::repository;
 use crate::progress::Progress;
@@ -68,16 +68,15 @@ pub(super) fn ensure(cache: &Path, progress: &Progress) -> Result<PathBuf> {
 }
 
 fn key(module: &Path) -> Result<String> {
-    let mut digest = Sha256::new();
+    let mut digest = Context::new(&SHA256);
     for source in SOURCES {
         let path = module.join(source);
         let text = std::fs::read(&path).map_err(Error::file("reading", &path))?;
-        digest.update((text.len() as u64).to_be_bytes());
-        digest.update(text);
+        digest.update(&(text.len() as u64).to_be_bytes());
+        digest.update(&text);
     }
-    digest.update(flags());
-    let digest = digest.finalize();
-    Ok(digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect())
+    digest.update(flags().as_bytes());
+    Ok(digest.finish().as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn flags() -> String {
