@@ -6,7 +6,7 @@
 //! mounts; the second stays, but only once it is told that it is on record:
 //! if the lab dies before that, it reads the end of its input and ends too.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
@@ -73,20 +73,28 @@ fn introduce(
     let missing = || Error::Invalid("the holder has no pipes".to_owned());
     let mut input = first_stage.stdin.take().ok_or_else(missing)?;
     let output = first_stage.stdout.take().ok_or_else(missing)?;
-    let mut lines = BufReader::new(output).lines();
-    let mut pid = None;
-    for line in lines.by_ref() {
-        let line = line.map_err(Error::file("reading from", "the holder"))?;
-        match line.strip_prefix("pid ").map(str::parse) {
-            Some(Ok(number)) => pid = Some(number),
-            _ => break,
-        }
-    }
-    let pid = pid.ok_or_else(|| Error::Invalid("the machine's holder did not start".to_owned()))?;
+    let pid = read_introduction(BufReader::new(output))?;
     let holder = ProcessRecord::of(pid)?;
     record(&holder)?;
     input.write_all(b"stay\n").map_err(Error::file("writing to", "the holder"))?;
     Ok(holder)
+}
+
+/// Reads what the two stages say, in whatever order it comes: the first which
+/// process the second is, the second that it is ready.
+fn read_introduction(output: impl BufRead) -> Result<i32> {
+    let (mut pid, mut ready) = (None, false);
+    for line in output.lines() {
+        let line = line.map_err(Error::file("reading from", "the holder"))?;
+        match line.strip_prefix("pid ").map(str::parse) {
+            Some(Ok(number)) => pid = Some(number),
+            _ => ready |= line == "ready",
+        }
+        if let (Some(pid), true) = (pid, ready) {
+            return Ok(pid);
+        }
+    }
+    Err(Error::Invalid("the machine's holder did not start".to_owned()))
 }
 
 fn explain(error: Error, log: &Path) -> Error {
@@ -119,8 +127,7 @@ pub(crate) fn hold_namespaces(request: &str) -> Result<()> {
     let child = helper::command_raw("init", request)?
         .spawn()
         .map_err(|source| Error::Start { program: "the machine's process 1".into(), source })?;
-    println!("pid {}", child.id());
-    Ok(())
+    say(&format!("pid {}", child.id()))
 }
 
 /// Second stage: process 1 of the machine.
@@ -133,7 +140,7 @@ pub(crate) fn initialize(request: &str) -> Result<()> {
     let mut children = SigSet::empty();
     children.add(Signal::SIGCHLD);
     children.thread_block().map_err(Error::system("blocking SIGCHLD"))?;
-    println!("ready");
+    say("ready")?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer).map_err(Error::file("reading", "standard input"))?;
     if answer != "stay\n" {
@@ -143,6 +150,11 @@ pub(crate) fn initialize(request: &str) -> Result<()> {
         children.wait().map_err(Error::system("waiting for children"))?;
         reap();
     }
+}
+
+/// Prints a line; that nobody reads it any more is an error, not a panic.
+fn say(line: &str) -> Result<()> {
+    writeln!(std::io::stdout(), "{line}").map_err(Error::file("writing", "standard output"))
 }
 
 fn reap() {
@@ -210,4 +222,19 @@ fn set_sysctls(kind: Kind) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_two_stages_may_speak_in_any_order() {
+        for text in ["pid 7\nready\n", "ready\npid 7\n", "noise\nready\npid 7\n"] {
+            assert_eq!(read_introduction(text.as_bytes()).expect("introduced"), 7);
+        }
+        for text in ["", "pid 7\n", "ready\n", "pid x\nready\n"] {
+            assert!(read_introduction(text.as_bytes()).is_err(), "{text:?}");
+        }
+    }
 }
