@@ -6,6 +6,8 @@ mod causes;
 mod check;
 mod connect;
 mod fetch;
+#[cfg(test)]
+mod fixture;
 mod invite;
 mod parts;
 mod state;

@@ -1,7 +1,5 @@
 //! The report as text for a terminal.
 
-use std::fmt::Write as _;
-
 use jiff::Timestamp;
 
 use super::report::{ClusterReport, PeeringReport, Report};
@@ -32,7 +30,7 @@ fn cluster(cluster: &ClusterReport) -> String {
     let list = |items: &[String]| or_none(&items.join(", ")).to_owned();
     let name = if cluster.cluster_id.is_empty() { "not known yet" } else { &cluster.cluster_id };
     let mut text = format!("cluster     {name}\n");
-    let mut line = |label: &str, value: String| writeln!(text, "{label:<12}{value}").is_ok();
+    let mut line = |label: &str, value: String| text.push_str(&format!("{label:<12}{value}\n"));
     line("identity", list(&cluster.identities));
     line("pods in", list(&cluster.pod_ranges));
     line("mesh", or_none(&cluster.mesh_prefix).to_owned());
