@@ -24,6 +24,9 @@ const PROGRAMS: [(&str, &str); 4] = [
     ("carrick-probe", "carrick-probe"),
 ];
 
+/// Those that set filters by Debian's `nft`.
+const PROGRAMS_WITH_NFT: [&str; 2] = ["carrick-gateway", "carrick-agent"];
+
 /// Static programs run in an empty image.
 const TARGET: &str = if cfg!(target_arch = "aarch64") {
     "aarch64-unknown-linux-gnu"
@@ -69,7 +72,7 @@ pub fn build_carrick(folder: &Path, progress: &Progress) -> Result<Carrick> {
         .iter()
         .map(|(name, image)| {
             let mut entries = vec![program(name, &built.join(name))];
-            if *name == "carrick-agent" {
+            if PROGRAMS_WITH_NFT.contains(name) {
                 entries.extend(nft()?);
             }
             let reference = format!("{image}:{tag}");
