@@ -11,7 +11,7 @@ pub(crate) use wan::emulate as emulate_wan;
 
 use crate::address::ClusterPlan;
 use crate::cluster::{Cluster, Node};
-use crate::image::Carrick;
+use crate::image::{Carrick, build_carrick};
 use crate::progress::Progress;
 use crate::spec::{LabSpec, validate_name};
 use crate::state::{State, Store};
@@ -72,6 +72,12 @@ impl Lab {
     pub fn remove_on_drop(mut self) -> Self {
         self.remove_on_drop = true;
         self
+    }
+
+    /// The folder of its record and its machines' disks.
+    #[must_use]
+    pub fn folder(&self) -> std::path::PathBuf {
+        self.store.folder()
     }
 
     /// What it was made from.
@@ -143,8 +149,10 @@ impl Lab {
     /// # Errors
     /// When the build or an import fails.
     pub fn load_images(&self, progress: &Progress) -> Result<Carrick> {
-        let book = Book::open(&self.store)?;
-        up::load_carrick(&book, &self.clusters(), progress)
+        // Others may use the lab while this compiles.
+        let carrick = build_carrick(&up::images_folder(&self.store), progress)?;
+        up::load_carrick(&Book::open(&self.store)?, &self.clusters(), &carrick, progress)?;
+        Ok(carrick)
     }
 
     fn unknown(&self, kind: &'static str, name: &str, known: &[String]) -> Error {

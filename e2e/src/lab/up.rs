@@ -37,7 +37,8 @@ pub(super) fn up(store: &Store, spec: &LabSpec, progress: &Progress) -> Result<(
     let images = cluster_images(&parts, &images_folder(store))?;
     build(&book, &clusters, &images, spec, progress)?;
     if spec.images {
-        load_carrick(&book, &clusters, progress)?;
+        let carrick = build_carrick(&images_folder(store), progress)?;
+        load_carrick(&book, &clusters, &carrick, progress)?;
     }
     book.change(|state| state.complete = true)
 }
@@ -62,21 +63,20 @@ fn build(
     progress.step("DNS is available", String::new, || each(clusters, Cluster::wait_dns))
 }
 
-/// Builds Carrick's images and loads them on every node that has power.
+/// Loads Carrick's images on every node that has power.
 pub(super) fn load_carrick(
     book: &Book,
     clusters: &[Cluster],
+    carrick: &Carrick,
     progress: &Progress,
-) -> Result<Carrick> {
-    let carrick = build_carrick(&images_folder(book.store()), progress)?;
+) -> Result<()> {
     progress.step(&format!("loaded Carrick's images, tag {}", carrick.tag), String::new, || {
         each(clusters, |cluster| {
             let nodes: Vec<_> = cluster.nodes().into_iter().filter(|n| n.has_power()).collect();
             each(&nodes, |node| node.import(&carrick.archives))
         })
     })?;
-    book.change(|state| state.image_tag = Some(carrick.tag.clone()))?;
-    Ok(carrick)
+    book.change(|state| state.image_tag = Some(carrick.tag.clone()))
 }
 
 /// Whether a lab is complete and none of its processes has died with its lab.
@@ -86,7 +86,8 @@ fn is_running(state: &State) -> Result<bool> {
     Ok(state.complete && state.boot_id == boot && alive)
 }
 
-fn images_folder(store: &Store) -> PathBuf {
+/// Where a lab keeps the archives of its images.
+pub(super) fn images_folder(store: &Store) -> PathBuf {
     store.folder().join("images")
 }
 

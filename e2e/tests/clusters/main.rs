@@ -1,0 +1,21 @@
+//! Tests on real clusters: one lab for all cases, which run in order, because
+//! some cut power and restore it.
+
+mod lab;
+mod world;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+fn main() -> ExitCode {
+    carrick_e2e::helper::serve();
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(1);
+    let trials = lab::CASES
+        .iter()
+        .map(|(name, case)| Trial::test(*name, move || world::with(case).map_err(Into::into)));
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    world::end();
+    conclusion.exit_code()
+}
