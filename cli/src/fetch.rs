@@ -144,3 +144,6 @@ fn kind_of(code: u16) -> FetchErrorKind {
         _ => FetchErrorKind::Other,
     }
 }
+
+#[cfg(test)]
+mod tests;
