@@ -1,0 +1,128 @@
+//! Watches of the Kubernetes API, as events. An object that cannot be read never stops a watch: those
+//! whose text users write are watched untyped.
+
+use std::fmt::Debug;
+
+use carrick_crds::{ClusterIdentity, ClusterPeering, IDENTITY_NAME};
+use futures::{Stream, TryStreamExt as _};
+use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use kube::api::{Api, DynamicObject};
+use kube::runtime::watcher::{self, Event as Watched};
+use kube::runtime::{WatchStreamExt as _, watcher as start};
+use kube::{Client, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc::Sender;
+use tokio::task::JoinSet;
+use tracing::warn;
+
+use super::{NodeFacts, PodFacts, ServiceFacts};
+use crate::event::{Change, Event};
+use crate::metrics::Metrics;
+use crate::peering::PeeringObject;
+
+/// Starts all watches in `tasks`.
+pub fn spawn(
+    client: &Client,
+    namespace: &str,
+    metrics: &Metrics,
+    events: &Sender<Event>,
+    tasks: &mut JoinSet<()>,
+) {
+    let resource = kube::api::ApiResource::erase::<ClusterPeering>(&());
+    let services = Api::<Service>::namespaced(client.clone(), namespace);
+    let nodes = |node: Node| (node.name_any(), Some(NodeFacts::from(&node)));
+    let pods = |pod: Pod| (pod.uid().unwrap_or_default(), PodFacts::read(&pod));
+    let services_of = |service: Service| (service.name_any(), Some(ServiceFacts::from(&service)));
+    let peerings = |object: DynamicObject| (object.name_any(), Some(PeeringObject::from(object)));
+
+    let feed = Feed { metrics: metrics.clone(), events: events.clone() };
+    let all_nodes = stream(Api::<Node>::all(client.clone()));
+    tasks.spawn(feed.clone().run("nodes", all_nodes, nodes, Event::Nodes));
+    let all_pods = stream(Api::<Pod>::all(client.clone()));
+    tasks.spawn(feed.clone().run("pods", all_pods, pods, Event::Pods));
+    let ours = stream(services);
+    tasks.spawn(feed.clone().run("services", ours, services_of, Event::Services));
+    let objects = Api::<DynamicObject>::all_with(client.clone(), &resource);
+    let objects = start(objects, watcher::Config::default()).default_backoff();
+    tasks.spawn(feed.clone().run("clusterpeerings", objects, peerings, Event::Peerings));
+    tasks.spawn(feed.identity(client.clone()));
+}
+
+fn stream<K>(api: Api<K>) -> impl Stream<Item = Result<Watched<K>, watcher::Error>> + Send
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    start(api, watcher::Config::default()).default_backoff()
+}
+
+#[derive(Clone)]
+struct Feed {
+    metrics: Metrics,
+    events: Sender<Event>,
+}
+
+impl Feed {
+    async fn run<K, T>(
+        self,
+        what: &'static str,
+        stream: impl Stream<Item = Result<Watched<K>, watcher::Error>> + Send,
+        read: impl Fn(K) -> (String, Option<T>),
+        wrap: impl Fn(Change<T>) -> Event,
+    ) {
+        let mut stream = Box::pin(stream);
+        let mut listed: Vec<(String, T)> = Vec::new();
+        loop {
+            let change = match stream.try_next().await {
+                Ok(Some(Watched::Init)) => {
+                    listed.clear();
+                    continue;
+                }
+                Ok(Some(Watched::InitApply(object))) => {
+                    let (key, value) = read(object);
+                    listed.extend(value.map(|value| (key, value)));
+                    continue;
+                }
+                Ok(Some(Watched::InitDone)) => Change::All(std::mem::take(&mut listed)),
+                Ok(Some(Watched::Apply(object))) => match read(object) {
+                    (key, Some(value)) => Change::Set(key, value),
+                    (key, None) => Change::Gone(key),
+                },
+                Ok(Some(Watched::Delete(object))) => Change::Gone(read(object).0),
+                Ok(None) => return,
+                Err(error) => {
+                    // The stream backs off by itself before it goes on.
+                    self.metrics.api_error(what);
+                    warn!(what, %error, "watch failed; it will be tried again");
+                    continue;
+                }
+            };
+            if self.events.send(wrap(change)).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The one ClusterIdentity. Its text is ours, but an operator may have edited it.
+    async fn identity(self, client: Client) {
+        let resource = kube::api::ApiResource::erase::<ClusterIdentity>(&());
+        let api = Api::<DynamicObject>::all_with(client, &resource);
+        let config = watcher::Config::default().fields(&format!("metadata.name={IDENTITY_NAME}"));
+        let read = |object: DynamicObject| (object.name_any(), Some(readable(object)));
+        let wrap = |change: Change<ClusterIdentity>| match change {
+            Change::All(all) => Event::Identity(all.into_iter().next().map(|(_, i)| Box::new(i))),
+            Change::Set(_, identity) => Event::Identity(Some(Box::new(identity))),
+            Change::Gone(_) => Event::Identity(None),
+        };
+        let stream = start(api, config).default_backoff();
+        self.run("clusteridentities", stream, read, wrap).await;
+    }
+}
+
+/// The object, without its status if that cannot be read: it is then written anew.
+pub fn readable(object: DynamicObject) -> ClusterIdentity {
+    let status = object.data.get("status").cloned().unwrap_or_default();
+    let mut identity = ClusterIdentity::new(IDENTITY_NAME, Default::default());
+    identity.metadata = object.metadata;
+    identity.status = serde_json::from_value(status).unwrap_or_default();
+    identity
+}

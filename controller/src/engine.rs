@@ -1,0 +1,515 @@
+//! The loop: events change the world, the world becomes a plan, and only what differs from before is
+//! sent or written.
+
+mod links;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use carrick_crds::condition::PeeringCondition;
+use carrick_crds::{ClusterIdentityStatus, ClusterPeeringStatus, condition};
+use carrick_exchange::ClusterIdentity;
+use carrick_exchange::trust::{Pin, Rules, Trust};
+use carrick_model::Role;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, info, warn};
+
+use crate::cluster::claims::RefusedClaim;
+use crate::cluster::repair::Repair;
+use crate::event::{Change, Event, MemberKey, Report};
+use crate::identity::{Record, status as identity_status};
+use crate::metrics::Metrics;
+use crate::outbox::Outbox;
+use crate::peering::conditions::{Evidence, judge};
+use crate::peering::status::{Difference, difference, due, status};
+use crate::peering::{Resolved, resolve};
+use crate::plan::{Members, Plan, base, plan};
+use crate::world::{MEMBER_GRACE, Member, Now, World};
+use crate::writer::{Desk, News, Target, Write};
+pub use links::Links;
+
+/// Events that come together are answered by one plan.
+const COALESCE: Duration = Duration::from_millis(10);
+
+/// How long members may take to report to a controller that has just begun. Until then nothing is
+/// told to anyone: what is not known yet would look as if it were gone.
+const SETTLE: Duration = Duration::from_secs(10);
+
+/// The engine's parts.
+pub struct Engine {
+    world: World,
+    identity: Arc<ClusterIdentity>,
+    installation: Option<String>,
+    outbox: Outbox,
+    links: Links,
+    trust: Trust,
+    desk: Desk,
+    metrics: Metrics,
+    repair: Repair,
+    members: Members,
+    started: Instant,
+    settled: bool,
+    synced: Synced,
+    on_synced: Option<oneshot::Sender<()>>,
+    peerings: BTreeMap<String, Published<ClusterPeeringStatus>>,
+    own: Published<ClusterIdentityStatus>,
+    own_generation: Option<i64>,
+    refused_claims: Vec<RefusedClaim>,
+}
+
+/// A status as it was last left for writing.
+struct Published<S> {
+    uid: String,
+    status: S,
+    at: Option<Instant>,
+}
+
+/// Which watches have said all there is.
+#[derive(Debug, Default)]
+struct Synced {
+    nodes: bool,
+    pods: bool,
+    services: bool,
+    peerings: bool,
+}
+
+impl Synced {
+    fn all(&self) -> bool {
+        self.nodes && self.pods && self.services && self.peerings
+    }
+}
+
+/// What an engine is made of.
+pub struct Parts {
+    /// What is remembered from before.
+    pub world: World,
+    /// Our identity.
+    pub identity: Arc<ClusterIdentity>,
+    /// Which installation this is.
+    pub installation: Option<String>,
+    /// ClusterIdentity's status as it is, with its generation.
+    pub own: (ClusterIdentityStatus, Option<i64>),
+    /// Who may link.
+    pub trust: Trust,
+    /// Where writes are left.
+    pub desk: Desk,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Told when the Kubernetes API has said all there is: from then on members can be served.
+    pub on_synced: oneshot::Sender<()>,
+}
+
+impl Engine {
+    /// An engine that begins now.
+    pub fn new(parts: Parts) -> Self {
+        let now = Now::read();
+        let (status, own_generation) = parts.own;
+        Self {
+            world: parts.world,
+            identity: parts.identity,
+            installation: parts.installation,
+            outbox: Outbox::new(now),
+            links: Links::default(),
+            trust: parts.trust,
+            desk: parts.desk,
+            metrics: parts.metrics,
+            repair: Repair::default(),
+            members: Members::default(),
+            started: now.instant,
+            settled: false,
+            synced: Synced::default(),
+            on_synced: Some(parts.on_synced),
+            peerings: BTreeMap::new(),
+            own: Published { uid: String::new(), status, at: None },
+            own_generation,
+            refused_claims: Vec::new(),
+        }
+    }
+
+    /// Runs until nobody can send events any more.
+    pub async fn run(mut self, mut events: mpsc::Receiver<Event>) {
+        let mut wake: Option<Instant> = None;
+        loop {
+            let first = tokio::select! {
+                event = events.recv() => match event {
+                    Some(event) => Some(event),
+                    None => return,
+                },
+                () = sleep_until(wake) => None,
+            };
+            if let Some(event) = first {
+                self.take(event);
+                tokio::time::sleep(COALESCE).await;
+            }
+            while let Ok(event) = events.try_recv() {
+                self.take(event);
+            }
+            wake = self.tick();
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        let facts = &mut self.world.facts;
+        match event {
+            Event::Nodes(change) => self.synced.nodes |= apply(&mut facts.nodes, change),
+            Event::Pods(change) => self.synced.pods |= apply(&mut facts.pods, change),
+            Event::Services(change) => self.synced.services |= apply(&mut facts.services, change),
+            Event::Peerings(change) => {
+                self.synced.peerings |= apply(&mut self.world.peerings, change);
+            }
+            Event::Identity(identity) => self.identity_changed(identity.as_deref()),
+            Event::Recorded(record) => self.world.record.mesh = record.mesh,
+            Event::Linked { member, link, outgoing } => {
+                self.links.add(member.clone(), link, outgoing);
+                self.linked(&member);
+            }
+            Event::Reported { member, link, report } if self.links.is_current(&member, link) => {
+                self.reported(member, report);
+            }
+            Event::Unlinked { member, link } if self.links.remove(&member, link) => {
+                self.unlinked(&member);
+            }
+            // From a link that was replaced.
+            Event::Reported { .. } | Event::Unlinked { .. } => {}
+            Event::Show(reply) => {
+                // Whoever asked may have left.
+                let _left = reply.send(crate::live::show(&self.world, &self.outbox, &self.links));
+            }
+        }
+    }
+
+    fn identity_changed(&mut self, identity: Option<&carrick_crds::ClusterIdentity>) {
+        let Some(identity) = identity else {
+            // Somebody deleted it: make it again, as it was.
+            let status = self.own.status.clone();
+            self.own.status = ClusterIdentityStatus::default();
+            self.leave_identity(status, self.world.record.clone(), Now::read());
+            return;
+        };
+        let read = Record::read(identity, self.installation.as_deref());
+        if read.withdraw != self.world.record.withdraw {
+            info!(withdraw = read.withdraw, "withdrawal asked for or taken back");
+        }
+        self.world.record.withdraw = read.withdraw;
+        self.own_generation = identity.metadata.generation;
+    }
+
+    fn linked(&mut self, member: &MemberKey) {
+        let name = member.name.clone();
+        match member.role {
+            Role::Gateway => {
+                let before = self.world.gateways.remove(&name);
+                self.world.gateways.insert(name, Member::connected(before));
+            }
+            Role::Agent => {
+                let before = self.world.agents.remove(&name);
+                self.world.agents.insert(name, Member::connected(before));
+            }
+            // The trust admits none.
+            Role::Controller => {}
+        }
+    }
+
+    fn reported(&mut self, member: MemberKey, report: Report) {
+        match report {
+            Report::Gateway(state) => {
+                let state = Member { state: Some(*state), lost: None };
+                self.world.gateways.insert(member.name, state);
+            }
+            Report::Agent(state) => {
+                self.world.agent_reported(member.name, *state, Instant::now());
+            }
+        }
+    }
+
+    fn unlinked(&mut self, member: &MemberKey) {
+        let lost = Some(Instant::now());
+        if let Some(gateway) = self.world.gateways.get_mut(&member.name)
+            && member.role == Role::Gateway
+        {
+            gateway.lost = lost;
+        }
+        if let Some(agent) = self.world.agents.get_mut(&member.name)
+            && member.role == Role::Agent
+        {
+            agent.lost = lost;
+        }
+    }
+
+    /// Plans, sends, writes. Returns when to do so again although nothing happens.
+    fn tick(&mut self) -> Option<Instant> {
+        if !self.synced.all() {
+            return None;
+        }
+        let now = Now::read();
+        let mut wake = self.settle(now);
+        let base = base(&self.world);
+        let resolved = resolve(&base.own, &self.world.peerings);
+        let gateways = self.world.gateways.values().filter_map(|m| m.state.as_ref());
+        let own = &self.world.settings.cluster;
+        self.world.remotes.refresh(own, &resolved, gateways, SystemTime::now());
+        let plan = plan(&self.world, &base, &resolved, now);
+        self.metrics.planned(plan.claims.refused.len());
+        if self.settled
+            && let Err(error) = self.outbox.update(&plan, &self.identity, now)
+        {
+            error!(%error, "cannot sign; what is new is not sent");
+        }
+        let statuses = self.evaluate(&plan, &resolved, now);
+        drop(resolved);
+
+        self.adopt(&plan);
+        wake = earliest(wake, self.publish_own(&plan, now));
+        if self.settled {
+            self.links.push(&self.outbox, &self.metrics);
+            for (name, new, recheck) in statuses {
+                let due = self.publish(name, new, now);
+                wake = earliest(wake, earliest(recheck, due));
+            }
+            self.forget_peerings();
+        }
+        wake = earliest(wake, self.mend(now));
+        earliest(wake, self.grace_end(now))
+    }
+
+    /// The statuses that the plan asks for, by name, with the time at which to judge again.
+    fn evaluate(
+        &self,
+        plan: &Plan,
+        resolved: &[Resolved<'_>],
+        now: Now,
+    ) -> Vec<(String, ClusterPeeringStatus, Option<Instant>)> {
+        let evidence = Evidence { world: &self.world, plan, outbox: &self.outbox, now };
+        let one = |one: &Resolved<'_>| {
+            let published = self.peerings.get(&one.object.name);
+            let published = published.filter(|published| published.uid == one.object.uid);
+            let before = published.map_or(&one.object.status, |published| &published.status);
+            let judgement = judge(evidence, one, &before.conditions);
+            let new = status(evidence, one, &judgement, before);
+            (one.object.name.clone(), new, judgement.recheck)
+        };
+        resolved.iter().map(one).collect()
+    }
+
+    /// Takes over what the plan found out and what does not wait for anyone.
+    fn adopt(&mut self, plan: &Plan) {
+        for refused in plan.claims.refused.iter().filter(|r| !self.refused_claims.contains(r)) {
+            let RefusedClaim { node, prefix, why } = refused;
+            warn!(node, %prefix, %why, "claim refused");
+        }
+        self.refused_claims.clone_from(&plan.claims.refused);
+        self.world.claims.clone_from(&plan.claims.granted);
+        self.world.record.accepted.clone_from(&plan.record.accepted);
+        self.world.record.tombstones.clone_from(&plan.record.tombstones);
+        self.world.gateways.retain(|name, _| plan.members.gateways.contains(name));
+        self.world.agents.retain(|name, _| plan.members.agents.contains(name));
+        self.forget_probes(plan);
+        if self.members != plan.members || self.on_synced.is_some() {
+            self.members = plan.members.clone();
+            self.trust.set(self.rules());
+        }
+        if let Some(on_synced) = self.on_synced.take() {
+            // The receiver is gone only when this term is over.
+            let _over = on_synced.send(());
+        }
+    }
+
+    /// What is not routed is not probed: old results must not speak for a new connection.
+    fn forget_probes(&mut self, plan: &Plan) {
+        let routed = |cluster: &str| {
+            plan.agents.values().next().is_some_and(|config| {
+                config.clusters.iter().any(|c| c.cluster == cluster && !c.gateways.is_empty())
+            })
+        };
+        for probes in self.world.probes.values_mut() {
+            probes.retain(|cluster, _| routed(cluster));
+        }
+        let agents = &self.world.agents;
+        self.world.probes.retain(|name, _| agents.contains_key(name));
+    }
+
+    fn rules(&self) -> Rules {
+        let pin = |role, members: &std::collections::BTreeSet<_>| {
+            let cluster = self.world.settings.cluster.clone();
+            let mut pin = Pin::new(cluster, vec![self.world.identity], role);
+            pin.members = Some(members.clone());
+            pin
+        };
+        let gateways = pin(Role::Gateway, &self.members.gateways);
+        let agents = pin(Role::Agent, &self.members.agents);
+        Rules { join: true, member: vec![gateways, agents], peer: Vec::new() }
+    }
+
+    /// Whether everyone who is there has reported, or has had the time. Returns when to ask again.
+    fn settle(&mut self, now: Now) -> Option<Instant> {
+        if self.settled {
+            return None;
+        }
+        let deadline = self.started + SETTLE;
+        let missing = self.missing();
+        if missing == 0 || now.instant >= deadline {
+            info!(missing, after = ?now.instant.duration_since(self.started), "settled");
+            self.settled = true;
+            return None;
+        }
+        Some(deadline)
+    }
+
+    /// How many gateways and agents run, by the API, and have not reported yet.
+    fn missing(&self) -> usize {
+        let world = &self.world;
+        let namespace = &world.settings.namespace;
+        let ready_node = |name: &str| world.facts.nodes.get(name).is_some_and(|n| n.is_ready());
+        let runs = |pod: &&crate::cluster::PodFacts| {
+            pod.ready && !pod.terminating && ready_node(&pod.node)
+        };
+        let gateways = world.facts.gateway_pods(namespace).into_iter().filter(runs);
+        let silent = gateways.filter(|pod| {
+            let name = pod.uid.parse().ok();
+            !name.and_then(|n| world.gateways.get(&n)).is_some_and(|m| m.state.is_some())
+        });
+        let agents = world.facts.agent_pods(namespace).into_iter().filter(runs);
+        let mute = agents.filter(|pod| {
+            let name = pod.node.parse().ok();
+            !name.and_then(|n| world.agents.get(&n)).is_some_and(|m| m.state.is_some())
+        });
+        silent.count() + mute.count()
+    }
+
+    fn publish(&mut self, name: String, new: ClusterPeeringStatus, now: Now) -> Option<Instant> {
+        let object = self.world.peerings.get(&name)?;
+        let published = self.peerings.get(&name).filter(|held| held.uid == object.uid);
+        let (old, last) = published.map_or((&object.status, None), |p| (&p.status, p.at));
+        let at = due(difference(old, &new), last, now.instant)?;
+        if at > now.instant {
+            return Some(at);
+        }
+        let news = news(old, &new);
+        let uid = object.uid.clone();
+        let write = Write::Peering { uid: uid.clone(), status: Box::new(new.clone()), news };
+        self.desk.leave(Target::Peering(name.clone()), write, now.instant);
+        self.peerings.insert(name, Published { uid, status: new, at: Some(now.instant) });
+        None
+    }
+
+    fn forget_peerings(&mut self) {
+        let (desk, objects) = (&self.desk, &self.world.peerings);
+        self.peerings.retain(|name, _| {
+            let stays = objects.contains_key(name);
+            if !stays {
+                desk.forget(&Target::Peering(name.clone()));
+            }
+            stays
+        });
+        let ready = PeeringCondition::Ready.as_str();
+        let good =
+            self.peerings.values().filter(|p| condition::is_true(&p.status.conditions, ready));
+        self.metrics.set_peerings(self.peerings.len(), good.count());
+    }
+
+    fn publish_own(&mut self, plan: &Plan, now: Now) -> Option<Instant> {
+        let old = &self.own.status;
+        let generation = self.own_generation;
+        let new = identity_status::status(&self.world, plan, old, generation, self.settled, now);
+        if new == *old {
+            return None;
+        }
+        let substance = identity_status::differs_in_substance(old, &new);
+        // Before everybody has reported only new mesh addresses are worth a write: without them
+        // nobody can be told anything.
+        let needed = self.settled || plan.record.mesh != self.world.record.mesh;
+        if !needed {
+            return None;
+        }
+        let difference = if substance { Difference::Substance } else { Difference::Figures };
+        let at = due(difference, self.own.at, now.instant)?;
+        if at > now.instant {
+            return Some(at);
+        }
+        self.leave_identity(new, plan.record.clone(), now);
+        None
+    }
+
+    fn leave_identity(&mut self, status: ClusterIdentityStatus, record: Record, now: Now) {
+        let write = Write::Identity { status: Box::new(status.clone()), record: Box::new(record) };
+        self.desk.leave(Target::Identity, write, now.instant);
+        self.own.status = status;
+        self.own.at = Some(now.instant);
+    }
+
+    /// Frees gateways from nodes that are gone.
+    fn mend(&mut self, now: Now) -> Option<Instant> {
+        let world = &self.world;
+        let linked = |uid: &str| {
+            let name = uid.parse().ok();
+            name.and_then(|name| world.gateways.get(&name)).is_some_and(|m| m.lost.is_none())
+        };
+        let namespace = &world.settings.namespace;
+        let (due, next) = self.repair.due(&world.facts, namespace, linked, now.instant);
+        for pod in due {
+            warn!(pod = pod.name, node = pod.node, "node is unreachable; its gateway moves");
+            let write = Write::Remove { uid: pod.uid.clone() };
+            self.desk.leave(Target::Pod(pod.name.clone()), write, now.instant);
+        }
+        next
+    }
+
+    /// When the next member's last words stop counting.
+    fn grace_end(&self, now: Now) -> Option<Instant> {
+        let gateways = self.world.gateways.values().filter_map(|member| member.lost);
+        let agents = self.world.agents.values().filter_map(|member| member.lost);
+        let ends = gateways.chain(agents).map(|lost| lost + MEMBER_GRACE);
+        ends.filter(|end| *end > now.instant).min()
+    }
+}
+
+/// What changed in the conditions, for Events.
+fn news(old: &ClusterPeeringStatus, new: &ClusterPeeringStatus) -> Vec<News> {
+    let told = PeeringCondition::ALL.into_iter().filter_map(|type_| {
+        let type_ = type_.as_str();
+        let now = condition::find(&new.conditions, type_)?;
+        let before = condition::find(&old.conditions, type_);
+        let changed = before.is_none_or(|before| before.status != now.status);
+        // What never was true is no news until it is; what is wrong with it, `Ready` says.
+        let first_no = before.is_none() && now.status != "True";
+        let interesting = !first_no || type_ == PeeringCondition::Accepted.as_str();
+        let bad_when_true = type_ == PeeringCondition::NodesDegraded.as_str();
+        (changed && interesting).then(|| News {
+            good: (now.status == "True") != bad_when_true,
+            condition: type_,
+            reason: now.reason.clone(),
+            message: now.message.clone(),
+        })
+    });
+    told.collect()
+}
+
+/// Applies a change. True when it said all there is.
+fn apply<T>(map: &mut BTreeMap<String, T>, change: Change<T>) -> bool {
+    match change {
+        Change::All(all) => {
+            *map = all.into_iter().collect();
+            true
+        }
+        Change::Set(key, value) => {
+            map.insert(key, value);
+            false
+        }
+        Change::Gone(key) => {
+            map.remove(&key);
+            false
+        }
+    }
+}
+
+fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    [a, b].into_iter().flatten().min()
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,157 @@
+//! One link to a gateway or agent: configurations out, reports in.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use carrick_exchange::Sender as FrameSender;
+use carrick_exchange::message::member::{
+    AgentState, FromController, FromMember, GatewayState, from_controller, from_member,
+};
+use carrick_exchange::transport::FrameError;
+use carrick_exchange::{CloseReason, Link, Receiver};
+use carrick_model::Role;
+use tokio::sync::mpsc::Sender;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use super::join::Registrar;
+use crate::event::{Event, MemberKey, Report};
+
+/// How often a member's certificate is renewed.
+const RENEWAL: Duration = Duration::from_secs(24 * 3600);
+
+/// The most entries of each list in a report that are kept, and characters of each text.
+const LIST_LIMIT: usize = 4096;
+const ERRORS_LIMIT: usize = 16;
+const TEXT_LIMIT: usize = 1024;
+
+type Outbound = watch::Receiver<Option<Arc<FromController>>>;
+
+/// Runs one link until it breaks, or until a newer one of the same member replaces it.
+pub async fn run(link: Link, registrar: Registrar, events: Sender<Event>) {
+    let member = MemberKey { role: link.peer().role, name: link.peer().name.clone() };
+    let (outgoing, outbound) = watch::channel(None);
+    let (sender, receiver) = match link.channel::<FromController, FromMember>().await {
+        Ok(channel) => channel,
+        Err(error) => {
+            warn!(member = %link.peer(), %error, "link without a channel");
+            return;
+        }
+    };
+    info!(member = %link.peer(), remote = %link.remote_address(), "linked");
+    let id = link.id();
+    if events.send(Event::Linked { member: member.clone(), link: id, outgoing }).await.is_err() {
+        return;
+    }
+    let ended = tokio::select! {
+        ended = read(receiver, &member, id, &events) => ended,
+        ended = write(sender, outbound, &link, &registrar) => ended,
+    };
+    let reason = match ended {
+        Ok(Ended::Replaced) => CloseReason::Duplicate,
+        Ok(Ended::Finished) => CloseReason::Done,
+        Err(error) => CloseReason::Violation(error.to_string()),
+    };
+    let reason = link.close_reason().unwrap_or(reason);
+    link.close(&reason);
+    info!(member = %link.peer(), %reason, "unlinked");
+    // The engine is gone only when this replica no longer leads.
+    let _gone = events.send(Event::Unlinked { member, link: id }).await;
+}
+
+enum Ended {
+    /// The engine dropped the outgoing side: there is a newer link.
+    Replaced,
+    /// The member ended its stream.
+    Finished,
+}
+
+async fn read(
+    mut receiver: Receiver<FromMember>,
+    member: &MemberKey,
+    link: usize,
+    events: &Sender<Event>,
+) -> Result<Ended, FrameError> {
+    while let Some(frame) = receiver.receive().await? {
+        let report = match (frame.kind, member.role) {
+            (Some(from_member::Kind::Gateway(state)), Role::Gateway) => {
+                Report::Gateway(Box::new(bounded_gateway(state)))
+            }
+            (Some(from_member::Kind::Agent(state)), Role::Agent) => {
+                Report::Agent(Box::new(bounded_agent(state)))
+            }
+            (None, _) => continue,
+            (Some(_), role) => {
+                let text = format!("a report that is none of a {role}'s");
+                return Err(FrameError::Malformed(text));
+            }
+        };
+        if events.send(Event::Reported { member: member.clone(), link, report }).await.is_err() {
+            break;
+        }
+    }
+    Ok(Ended::Finished)
+}
+
+async fn write(
+    mut sender: FrameSender<FromController>,
+    mut outbound: Outbound,
+    link: &Link,
+    registrar: &Registrar,
+) -> Result<Ended, FrameError> {
+    let mut renewal = tokio::time::interval(RENEWAL);
+    renewal.tick().await;
+    loop {
+        tokio::select! {
+            changed = outbound.changed() => {
+                if changed.is_err() {
+                    return Ok(Ended::Replaced);
+                }
+                let frame = outbound.borrow_and_update().clone();
+                if let Some(frame) = frame {
+                    sender.send(&frame).await?;
+                }
+            }
+            _ = renewal.tick() => {
+                if let Some(certificate) = registrar.renew(link.peer()) {
+                    let kind = Some(from_controller::Kind::Certificate(certificate));
+                    sender.send(&FromController { kind }).await?;
+                }
+            }
+        }
+    }
+}
+
+fn bounded_gateway(mut state: GatewayState) -> GatewayState {
+    state.peers.truncate(LIST_LIMIT);
+    for peer in &mut state.peers {
+        peer.connections.truncate(LIST_LIMIT);
+        peer.failures.truncate(ERRORS_LIMIT);
+        peer.failures.iter_mut().for_each(|failure| cut(&mut failure.message));
+    }
+    state.drops.truncate(LIST_LIMIT);
+    bound_errors(&mut state.errors);
+    state
+}
+
+fn bounded_agent(mut state: AgentState) -> AgentState {
+    state.claims.truncate(LIST_LIMIT);
+    state.probes.truncate(LIST_LIMIT);
+    for probe in &mut state.probes {
+        probe.targets.truncate(ERRORS_LIMIT);
+        probe.targets.iter_mut().for_each(|target| cut(&mut target.detail));
+    }
+    bound_errors(&mut state.errors);
+    state
+}
+
+fn bound_errors(errors: &mut Vec<String>) {
+    errors.truncate(ERRORS_LIMIT);
+    errors.iter_mut().for_each(cut);
+}
+
+fn cut(text: &mut String) {
+    if let Some((end, _)) = text.char_indices().nth(TEXT_LIMIT) {
+        text.truncate(end);
+    }
+}

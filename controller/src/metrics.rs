@@ -1,0 +1,135 @@
+//! Counters and gauges of the controller. Labels are words of our own, never names from outside.
+
+use std::sync::Arc;
+
+use carrick_model::Role;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// All metrics. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Metrics(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    leader: Gauge,
+    plans: Counter,
+    configurations: Family<RoleLabel, Counter>,
+    members: Family<RoleLabel, Gauge>,
+    joins: Family<OutcomeLabel, Counter>,
+    refused_links: Family<OutcomeLabel, Counter>,
+    writes: Family<WhatLabel, Counter>,
+    api_errors: Family<WhatLabel, Counter>,
+    peerings: Gauge,
+    peerings_ready: Gauge,
+    refused_claims: Gauge,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RoleLabel {
+    role: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WhatLabel {
+    what: &'static str,
+}
+
+impl Metrics {
+    /// Registers all of them.
+    pub fn register(&self, registry: &mut Registry) {
+        let m = &self.0;
+        let mut add = |name: &str, help: &str, metric: Metric| match metric {
+            Metric::Gauge(gauge) => registry.register(name, help, gauge),
+            Metric::Counter(counter) => registry.register(name, help, counter),
+            Metric::RoleCounter(family) => registry.register(name, help, family),
+            Metric::RoleGauge(family) => registry.register(name, help, family),
+            Metric::Outcome(family) => registry.register(name, help, family),
+            Metric::What(family) => registry.register(name, help, family),
+        };
+        add("leader", "1 on the replica that leads", Metric::Gauge(m.leader.clone()));
+        add("plans", "Plans made", Metric::Counter(m.plans.clone()));
+        let configurations = Metric::RoleCounter(m.configurations.clone());
+        add("configurations", "Configurations that differed and were sent", configurations);
+        add("members", "Members linked now", Metric::RoleGauge(m.members.clone()));
+        add("joins", "Attempts to join, by outcome", Metric::Outcome(m.joins.clone()));
+        let refused = Metric::Outcome(m.refused_links.clone());
+        add("refused_links", "Connections refused, by reason", refused);
+        add("status_writes", "Writes to the Kubernetes API", Metric::What(m.writes.clone()));
+        let errors = Metric::What(m.api_errors.clone());
+        add("api_errors", "Failed requests to the Kubernetes API", errors);
+        add("peerings", "ClusterPeerings", Metric::Gauge(m.peerings.clone()));
+        add(
+            "peerings_ready",
+            "ClusterPeerings that are Ready",
+            Metric::Gauge(m.peerings_ready.clone()),
+        );
+        let claims = Metric::Gauge(m.refused_claims.clone());
+        add("refused_claims", "Prefixes that agents claim without right", claims);
+    }
+
+    /// Whether this replica leads.
+    pub fn set_leader(&self, leads: bool) {
+        self.0.leader.set(leads.into());
+    }
+
+    /// A plan was made.
+    pub fn planned(&self, refused_claims: usize) {
+        self.0.plans.inc();
+        self.0.refused_claims.set(i64::try_from(refused_claims).unwrap_or(i64::MAX));
+    }
+
+    /// A configuration that differs went to a member.
+    pub fn configured(&self, role: Role) {
+        self.0.configurations.get_or_create(&RoleLabel { role: role.as_str() }).inc();
+    }
+
+    /// How many members of a role are linked.
+    pub fn set_members(&self, role: Role, count: usize) {
+        let gauge = self.0.members.get_or_create(&RoleLabel { role: role.as_str() }).clone();
+        gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Somebody tried to join: `Admitted` or the reason of the refusal.
+    pub fn joined(&self, outcome: &'static str) {
+        self.0.joins.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// A connection was refused.
+    pub fn refused_link(&self, outcome: &'static str) {
+        self.0.refused_links.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// Something was written to the Kubernetes API.
+    pub fn written(&self, what: &'static str) {
+        self.0.writes.get_or_create(&WhatLabel { what }).inc();
+    }
+
+    /// A request to the Kubernetes API failed.
+    pub fn api_error(&self, what: &'static str) {
+        self.0.api_errors.get_or_create(&WhatLabel { what }).inc();
+    }
+
+    /// How many peerings there are, and how many are Ready.
+    pub fn set_peerings(&self, all: usize, ready: usize) {
+        self.0.peerings.set(i64::try_from(all).unwrap_or(i64::MAX));
+        self.0.peerings_ready.set(i64::try_from(ready).unwrap_or(i64::MAX));
+    }
+}
+
+enum Metric {
+    Gauge(Gauge),
+    Counter(Counter),
+    RoleCounter(Family<RoleLabel, Counter>),
+    RoleGauge(Family<RoleLabel, Gauge>),
+    Outcome(Family<OutcomeLabel, Counter>),
+    What(Family<WhatLabel, Counter>),
+}

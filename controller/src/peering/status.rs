@@ -1,0 +1,187 @@
+//! `ClusterPeering.status`: the judgement with its figures, and when it is worth a write.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use carrick_crds::condition;
+use carrick_crds::peering::{
+    ClusterPeeringStatus, PeerStatus, Peering, PrefixesStatus, RefusedPrefix, TunnelStatus,
+};
+use carrick_exchange::message::member::{ConnectionState, PeerState, TunnelState};
+use carrick_exchange::wire;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::Resolved;
+use super::conditions::{Evidence, Judgement};
+
+/// How often a status is written while only figures or wordings change.
+pub const FIGURES_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The most tunnels that a status lists.
+const TUNNELS_LIMIT: usize = 64;
+
+/// The status for one ClusterPeering, on top of the conditions in `before`.
+pub fn status(
+    evidence: Evidence<'_>,
+    one: &Resolved<'_>,
+    judgement: &Judgement,
+    before: &ClusterPeeringStatus,
+) -> ClusterPeeringStatus {
+    let generation = one.object.generation;
+    let mut out = ClusterPeeringStatus {
+        observed_generation: generation,
+        conditions: before.conditions.clone(),
+        ..ClusterPeeringStatus::default()
+    };
+    for (type_, verdict) in &judgement.verdicts {
+        let now = evidence.now.wall;
+        condition::set(&mut out.conditions, type_.as_str(), verdict, generation, now);
+    }
+    let Some(peering) = one.accepted() else { return out };
+    let seen = Seen::collect(evidence, peering);
+    out.peer = peer(evidence, peering, &seen);
+    out.tunnels = tunnels(&seen);
+    out.prefixes = prefixes(evidence, one, &seen);
+    out
+}
+
+/// How two statuses differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Difference {
+    /// Not at all.
+    None,
+    /// In figures and wordings.
+    Figures,
+    /// In what a condition says, in the prefixes, or in the generation that they are about.
+    Substance,
+}
+
+/// How `new` differs from `old`.
+pub fn difference(old: &ClusterPeeringStatus, new: &ClusterPeeringStatus) -> Difference {
+    let substance = |status: &ClusterPeeringStatus| {
+        let conditions = status.conditions.iter();
+        let said = conditions.map(|c| (c.type_.clone(), c.status.clone(), c.reason.clone()));
+        let said: BTreeSet<_> = said.collect();
+        (status.observed_generation, said, status.prefixes.clone())
+    };
+    if old == new {
+        Difference::None
+    } else if substance(old) == substance(new) {
+        Difference::Figures
+    } else {
+        Difference::Substance
+    }
+}
+
+/// When a status that differs so may be written, the last write having been at `last`.
+pub fn due(difference: Difference, last: Option<Instant>, now: Instant) -> Option<Instant> {
+    match difference {
+        Difference::None => None,
+        Difference::Substance => Some(now),
+        Difference::Figures => Some(last.map_or(now, |last| last + FIGURES_INTERVAL)),
+    }
+}
+
+/// What our gateways say of one peer: the gateway's pod name, and its view.
+struct Seen<'a>(Vec<(String, &'a PeerState)>);
+
+impl<'a> Seen<'a> {
+    fn collect(evidence: Evidence<'a>, peering: &Peering) -> Self {
+        let world = evidence.world;
+        let mut out = Vec::new();
+        for pod in world.facts.gateway_pods(&world.settings.namespace) {
+            let name = pod.uid.parse().ok();
+            let member = name.and_then(|name| world.gateways.get(&name));
+            let Some(state) = member.and_then(|m| m.live(evidence.now.instant)) else { continue };
+            let peers = state.peers.iter().filter(|p| p.cluster == peering.cluster.as_str());
+            out.extend(peers.map(|peer| (pod.name.clone(), peer)));
+        }
+        Self(out)
+    }
+
+    fn connections(&self) -> impl Iterator<Item = (&String, &'a ConnectionState)> {
+        self.0.iter().flat_map(|(gateway, peer)| {
+            peer.connections.iter().map(move |connection| (gateway, connection))
+        })
+    }
+}
+
+fn peer(evidence: Evidence<'_>, peering: &Peering, seen: &Seen<'_>) -> Option<PeerStatus> {
+    let snapshot = evidence.world.remotes.snapshot(&peering.cluster);
+    let releases = seen.connections().map(|(_, connection)| connection.release.clone());
+    let up = |c: &ConnectionState| c.tunnels.iter().any(|tunnel| tunnel.up);
+    let connected: BTreeSet<&str> =
+        seen.connections().filter(|(_, c)| up(c)).map(|(_, c)| c.gateway.as_str()).collect();
+    let release = releases.min().unwrap_or_default();
+    let snapshot = match snapshot {
+        None if release.is_empty() => return None,
+        snapshot => snapshot,
+    };
+    Some(PeerStatus {
+        release,
+        gateways: count(snapshot.map_or(0, |s| s.gateways.len())),
+        connected_gateways: count(connected.len()),
+        nodes: count(snapshot.map_or(0, |s| s.nodes.len())),
+        mesh_prefix: snapshot.map(|s| s.mesh.prefix().to_string()).unwrap_or_default(),
+    })
+}
+
+fn tunnels(seen: &Seen<'_>) -> Vec<TunnelStatus> {
+    let all = seen.connections().flat_map(|(gateway, connection)| {
+        connection.tunnels.iter().map(move |tunnel| one_tunnel(gateway, connection, tunnel))
+    });
+    let mut all: Vec<TunnelStatus> = all.collect();
+    let key = |t: &TunnelStatus| (t.gateway.clone(), t.remote_gateway.clone(), t.lane);
+    all.sort_by_key(key);
+    all.truncate(TUNNELS_LIMIT);
+    all
+}
+
+fn one_tunnel(gateway: &str, connection: &ConnectionState, tunnel: &TunnelState) -> TunnelStatus {
+    let handshake = i64::try_from(tunnel.last_handshake).ok().filter(|at| *at > 0);
+    let handshake = handshake.and_then(|at| Timestamp::from_second(at).ok());
+    let rtt = i32::try_from(connection.rtt_micros.saturating_add(500) / 1000).ok();
+    TunnelStatus {
+        gateway: gateway.to_owned(),
+        remote_gateway: connection.gateway.clone(),
+        remote_endpoint: tunnel.endpoint.clone(),
+        lane: i32::try_from(tunnel.lane).unwrap_or(i32::MAX),
+        state: if tunnel.up { "Up" } else { "Down" }.to_owned(),
+        last_handshake: handshake.map(Time),
+        rtt_milliseconds: rtt,
+    }
+}
+
+fn prefixes(evidence: Evidence<'_>, one: &Resolved<'_>, seen: &Seen<'_>) -> Option<PrefixesStatus> {
+    let planned = evidence.plan.peerings.get(&one.object.name)?;
+    let filtered = planned.filtered.as_ref()?;
+    let refused =
+        |(prefix, why): &(carrick_model::Prefix, carrick_exchange::filter::RefusalReason)| {
+            RefusedPrefix { prefix: prefix.to_string(), reason: why.as_str().to_owned() }
+        };
+    let mut imported = filtered.accepted.clone();
+    imported.sort_unstable();
+    Some(PrefixesStatus {
+        imported: imported.iter().filter(|_| planned.routed).map(ToString::to_string).collect(),
+        refused: filtered.refused.iter().map(refused).collect(),
+        refused_by_peer: refused_by_peer(seen),
+    })
+}
+
+fn refused_by_peer(seen: &Seen<'_>) -> Vec<RefusedPrefix> {
+    let reports = seen.0.iter().filter_map(|(_, peer)| peer.report.as_ref());
+    let newest = reports.max_by_key(|report| (report.epoch, report.generation));
+    let refusals = newest.into_iter().flat_map(|report| &report.refused);
+    let readable = refusals.filter_map(|refusal| {
+        let prefix = wire::prefix(refusal.prefix.as_ref()?, "report.refused").ok()?;
+        let reason: String = refusal.reason.chars().take(64).collect();
+        Some(RefusedPrefix { prefix: prefix.to_string(), reason })
+    });
+    let all: BTreeSet<RefusedPrefix> = readable.collect();
+    all.into_iter().take(256).collect()
+}
+
+fn count(n: usize) -> i32 {
+    i32::try_from(n).unwrap_or(i32::MAX)
+}

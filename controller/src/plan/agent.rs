@@ -1,0 +1,87 @@
+//! What each agent is to know.
+
+use std::collections::BTreeMap;
+
+use carrick_exchange::message::member::{AgentConfig, LocalGateway, RemoteCluster};
+use carrick_exchange::wire::address_bytes;
+use carrick_model::MemberName;
+
+use super::gateway::vxlan;
+use super::{Base, RemoteRoutes, Routes};
+use crate::cluster::NodeFacts;
+use crate::world::World;
+
+/// One configuration a node that has an address and a remembered mesh address.
+pub(super) fn configs(
+    world: &World,
+    base: &Base,
+    routes: &Routes,
+) -> BTreeMap<MemberName, AgentConfig> {
+    let clusters: Vec<RemoteCluster> = routes.clusters.iter().map(remote_cluster).collect();
+    let nodes = world.facts.nodes.values();
+    nodes
+        .filter_map(|node| {
+            let name = node.name.parse().ok()?;
+            Some((name, config(world, base, routes, &clusters, node)?))
+        })
+        .collect()
+}
+
+fn config(
+    world: &World,
+    base: &Base,
+    routes: &Routes,
+    clusters: &[RemoteCluster],
+    node: &NodeFacts,
+) -> Option<AgentConfig> {
+    let mesh = world.record.mesh.get(&node.name)?;
+    let address = address_bytes(node.address()?);
+    if world.record.withdraw {
+        let withdraw = true;
+        let mesh_address = mesh.octets().to_vec();
+        return Some(AgentConfig {
+            vxlan: Some(vxlan(world)),
+            node_address: address,
+            mesh_address,
+            withdraw,
+            ..AgentConfig::default()
+        });
+    }
+    Some(AgentConfig {
+        generation: 0,
+        vxlan: Some(vxlan(world)),
+        node_address: address,
+        mesh_address: mesh.octets().to_vec(),
+        gateways: gateways(world, node),
+        clusters: clusters.to_vec(),
+        unreachable: routes.unreachable.iter().map(|prefix| (*prefix).into()).collect(),
+        pod_prefixes: base.own.pod_ranges.iter().map(|prefix| (*prefix).into()).collect(),
+        withdraw: false,
+        node_pod_prefixes: node.pod_prefixes.iter().map(|prefix| (*prefix).into()).collect(),
+    })
+}
+
+fn gateways(world: &World, node: &NodeFacts) -> Vec<LocalGateway> {
+    let pods = world.facts.gateway_pods(&world.settings.namespace);
+    pods.iter()
+        .filter_map(|pod| {
+            Some(LocalGateway {
+                name: pod.uid.clone(),
+                address: address_bytes(pod.address?),
+                on_this_node: pod.node == node.name,
+            })
+        })
+        .collect()
+}
+
+fn remote_cluster(remote: &RemoteRoutes) -> RemoteCluster {
+    RemoteCluster {
+        cluster: remote.cluster.to_string(),
+        next_hop: remote.mesh.router().octets().to_vec(),
+        prefixes: remote.prefixes.iter().map(|prefix| (*prefix).into()).collect(),
+        gateways: remote.gateways.iter().map(ToString::to_string).collect(),
+        mtu: remote.mtu,
+        nodes: remote.nodes.iter().map(|address| address.octets().to_vec()).collect(),
+        access_all_pods: remote.access_all_pods,
+    }
+}

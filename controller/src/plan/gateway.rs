@@ -1,0 +1,92 @@
+//! What our gateways are to know, and which of them carry a peering now.
+
+use std::collections::BTreeSet;
+
+use carrick_crds::peering::Peering;
+use carrick_crds::peering::parse::{Endpoint, Host};
+use carrick_exchange::message::WireEndpoint;
+use carrick_exchange::message::member::{GatewayConfig, LocalNode, PeeringConfig, Vxlan};
+use carrick_exchange::wire::address_bytes;
+use carrick_model::{ClusterId, MemberName};
+
+use super::Base;
+use crate::cluster::claims::Claims;
+use crate::world::{Now, World};
+
+pub(super) fn config(
+    world: &World,
+    base: &Base,
+    served: &[&Peering],
+    claims: &Claims,
+) -> GatewayConfig {
+    GatewayConfig {
+        generation: 0,
+        vxlan: Some(vxlan(world)),
+        nodes: nodes(world, claims),
+        peerings: served.iter().map(|peering| peering_config(peering)).collect(),
+        own_ranges: base.own.ranges.iter().map(|range| (*range).into()).collect(),
+        mesh_prefix: Some(base.own.mesh.into()),
+        mtu: served
+            .iter()
+            .filter_map(|p| p.mtu)
+            .chain([world.settings.tunnel_mtu])
+            .max()
+            .unwrap_or(0),
+    }
+}
+
+pub(super) fn vxlan(world: &World) -> Vxlan {
+    Vxlan { vni: world.settings.vni, port: world.settings.vxlan_port.into() }
+}
+
+/// Nodes with all that a gateway needs of them. Only addresses that are already remembered count, so
+/// that no restart can give a node another one.
+fn nodes(world: &World, claims: &Claims) -> Vec<LocalNode> {
+    let complete = |name: &String| {
+        let mesh = world.record.mesh.get(name)?;
+        let address = world.facts.nodes.get(name)?.address()?;
+        let prefixes = claims.granted.get(name).map(Vec::as_slice).unwrap_or_default();
+        Some(LocalNode {
+            name: name.clone(),
+            address: address_bytes(address),
+            mesh_address: mesh.octets().to_vec(),
+            prefixes: prefixes.iter().map(|prefix| (*prefix).into()).collect(),
+        })
+    };
+    world.facts.nodes.keys().filter_map(complete).collect()
+}
+
+fn peering_config(peering: &Peering) -> PeeringConfig {
+    PeeringConfig {
+        cluster: peering.cluster.to_string(),
+        identities: peering.identities.iter().map(|key| key.as_bytes().to_vec()).collect(),
+        endpoints: peering.endpoints.iter().map(endpoint).collect(),
+        accept: peering.accept.iter().map(|range| (*range).into()).collect(),
+        max_prefixes: peering.max_prefixes,
+        snapshot: None,
+        keepalive_seconds: peering.keepalive_seconds.into(),
+        post_quantum_required: peering.post_quantum_required,
+    }
+}
+
+fn endpoint(endpoint: &Endpoint) -> WireEndpoint {
+    let host = match &endpoint.host {
+        Host::Address(address) => address.to_string(),
+        Host::Name(name) => name.clone(),
+    };
+    WireEndpoint { host, port: endpoint.port.into() }
+}
+
+/// Gateways that have a live tunnel to `cluster`, are in service and stay so.
+pub(super) fn connected(world: &World, cluster: &ClusterId, now: Now) -> BTreeSet<MemberName> {
+    let carries = |name: &MemberName| {
+        let member = world.gateways.get(name)?;
+        let state = member.live(now.instant).filter(|state| !state.draining)?;
+        let mut peers = state.peers.iter().filter(|peer| peer.cluster == cluster.as_str());
+        let tunnels = peers.any(|p| p.connections.iter().any(|c| c.tunnels.iter().any(|t| t.up)));
+        tunnels.then(|| name.clone())
+    };
+    let pods = world.facts.gateway_pods(&world.settings.namespace);
+    let names = pods.iter().filter_map(|pod| pod.uid.parse().ok());
+    names.filter_map(|name: MemberName| carries(&name)).collect()
+}

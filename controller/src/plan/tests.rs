@@ -1,0 +1,1 @@
+//! What plans come of which worlds.

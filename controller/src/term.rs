@@ -1,0 +1,279 @@
+//! One term of leadership: everything in here ends with it.
+
+use std::convert::Infallible;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use carrick_crds::ClusterIdentityStatus;
+use carrick_exchange::{ClusterIdentity, Credentials, Exchange, Limits, Rules, Trust};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::Client;
+use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
+
+use crate::cluster::watch;
+use crate::engine::{Engine, Parts};
+use crate::event::QUEUE;
+use crate::http::{Board, Standing};
+use crate::identity::secret::{self, SecretError};
+use crate::identity::{Record, installation, status, trust};
+use crate::link::join::Registrar;
+use crate::link::serve::serve;
+use crate::metrics::Metrics;
+use crate::options::{RunOptions, Settings};
+use crate::world::{Now, World};
+use crate::writer::{Desk, Writer, write_identity};
+
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+const LAST_RETRY: Duration = Duration::from_secs(10);
+
+/// How often our own certificate is renewed.
+const RENEWAL: Duration = Duration::from_secs(24 * 3600);
+
+/// Names the EndpointSlice by which gateways and agents find the leader.
+const SLICE: &str = "carrick-controller-leader";
+const SERVICE: &str = "carrick-controller";
+const SLICE_MANAGER: &str = "carrick-controller/leader";
+
+/// What a term needs.
+pub struct Term {
+    /// The Kubernetes API.
+    pub client: Client,
+    /// What the operator set.
+    pub settings: Arc<Settings>,
+    /// The flags.
+    pub options: RunOptions,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Where the standing is shown.
+    pub board: Board,
+}
+
+/// Why a step of starting failed. Each is tried again.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    #[error("{what}: {error}")]
+    Api { what: &'static str, error: Box<kube::Error> },
+    #[error("UDP port {port} (--exchange-port): {error}")]
+    Socket { port: u16, error: std::io::Error },
+    #[error("own certificate: {0}")]
+    Certificate(#[from] carrick_exchange::certificate::CertificateError),
+}
+
+fn api(what: &'static str) -> impl FnOnce(kube::Error) -> StartError {
+    move |error| StartError::Api { what, error: Box::new(error) }
+}
+
+/// What a term has found before it can begin.
+struct Start {
+    identity: Arc<ClusterIdentity>,
+    own: (ClusterIdentityStatus, Option<i64>),
+    record: Record,
+    installation: Option<String>,
+    exchange: Exchange,
+}
+
+impl Term {
+    /// Leads, until it is dropped.
+    pub async fn serve(&self) -> Infallible {
+        let mut delay = FIRST_RETRY;
+        loop {
+            match self.start().await {
+                Ok(start) => self.lead(start).await,
+                Err(error) => {
+                    error!(%error, retry = ?delay, "cannot begin to lead");
+                    self.board.set(Standing::Hindered(error.to_string()));
+                    if let StartError::Secret(error) = &error {
+                        self.report_unreadable(error).await;
+                    }
+                    tokio::time::sleep(delay).await;
+                    delay = (delay * 2).min(LAST_RETRY);
+                    continue;
+                }
+            }
+            // The engine ends only with its watches, and those only with the process.
+            warn!("the engine ended; it begins again");
+            delay = FIRST_RETRY;
+        }
+    }
+
+    async fn start(&self) -> Result<Start, StartError> {
+        let (client, settings) = (&self.client, &self.settings);
+        let namespace = &settings.namespace;
+        let identity = Arc::new(secret::ensure(client, namespace).await?);
+        let keys = [identity.public()];
+        let written = trust::ensure(client, namespace, &settings.cluster, &keys)
+            .await
+            .map_err(api("ConfigMap carrick-trust"))?;
+        if written {
+            info!(identity = %identity.public(), "told members whom to trust");
+        }
+        let object = self.own_object().await.map_err(api("ClusterIdentity self"))?;
+        let installation = installation::read(Path::new(installation::TOKEN)).await;
+        let record = Record::read(&object, installation.as_deref());
+        let own = (object.status.unwrap_or_default(), object.metadata.generation);
+        let exchange = self.exchange(&identity)?;
+        self.announce().await.map_err(api("EndpointSlice carrick-controller-leader"))?;
+        Ok(Start { identity, own, record, installation, exchange })
+    }
+
+    async fn lead(&self, start: Start) {
+        let Start { identity, own, record, installation, exchange } = start;
+        let (events, queue) = mpsc::channel(QUEUE);
+        let (on_synced, synced) = oneshot::channel();
+        let namespace = self.settings.namespace.as_str();
+        let desk = Desk::default();
+        let mut tasks: JoinSet<()> = JoinSet::new();
+        watch::spawn(&self.client, namespace, &self.metrics, &events, &mut tasks);
+        let pod = &self.options.pod.pod_name;
+        let (client, metrics) = (self.client.clone(), self.metrics.clone());
+        let writer = Writer::new(client, namespace, pod, desk.clone(), events.clone(), metrics);
+        tasks.spawn(writer.run());
+        tasks.spawn(self.keep_certified(exchange.clone(), identity.clone()));
+        let registrar = Registrar::new(
+            self.client.clone(),
+            namespace,
+            &self.settings.cluster,
+            identity.clone(),
+            self.metrics.clone(),
+        );
+        let trust = exchange.trust().clone();
+        let serving = serve(exchange, registrar, events.clone(), self.metrics.clone());
+        tasks.spawn(async move {
+            // Before the API has said who is a member, everybody would be refused.
+            if synced.await.is_ok() {
+                serving.await;
+            }
+        });
+        let engine = Engine::new(Parts {
+            world: World::new(self.settings.clone(), identity.public(), record),
+            identity,
+            installation,
+            own,
+            trust,
+            desk,
+            metrics: self.metrics.clone(),
+            on_synced,
+        });
+        self.board.set(Standing::Leading(events));
+        engine.run(queue).await;
+    }
+
+    /// ClusterIdentity `self`, made if there is none.
+    async fn own_object(&self) -> Result<carrick_crds::ClusterIdentity, kube::Error> {
+        let name = carrick_crds::IDENTITY_NAME;
+        let kind = kube::api::ApiResource::erase::<carrick_crds::ClusterIdentity>(&());
+        let untyped = Api::<DynamicObject>::all_with(self.client.clone(), &kind);
+        if let Some(object) = untyped.get_opt(name).await? {
+            return Ok(watch::readable(object));
+        }
+        let api = Api::<carrick_crds::ClusterIdentity>::all(self.client.clone());
+        let object = carrick_crds::ClusterIdentity::new(name, Default::default());
+        match api.create(&PostParams::default(), &object).await {
+            Err(kube::Error::Api(status)) if status.is_already_exists() => api.get(name).await,
+            done => done,
+        }
+    }
+
+    /// Says in ClusterIdentity's status what is wrong with the key, as far as that can be written.
+    async fn report_unreadable(&self, error: &SecretError) {
+        if !error.needs_a_person() {
+            return;
+        }
+        let report = async {
+            let object = self.own_object().await?;
+            let before = object.status.unwrap_or_default();
+            let why = error.to_string();
+            let generation = object.metadata.generation;
+            let new = status::unreadable(&before, &why, generation, Now::read());
+            if new == before { Ok(()) } else { write_identity(&self.client, &new).await }
+        };
+        if let Err(error) = report.await {
+            warn!(%error, "cannot write the status of ClusterIdentity self");
+        }
+    }
+
+    fn exchange(&self, identity: &ClusterIdentity) -> Result<Exchange, StartError> {
+        let port = self.options.exchange_port;
+        let failed = |error| StartError::Socket { port, error };
+        let any = match self.options.pod.pod_ip {
+            IpAddr::V4(_) => SocketAddr::from(([0, 0, 0, 0], port)),
+            IpAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
+        };
+        let socket = UdpSocket::bind(any).map_err(failed)?;
+        let cluster = self.settings.cluster.clone();
+        let trust = Trust::new(cluster, vec![identity.public()], Rules::default());
+        let credentials = self.credentials(identity)?;
+        Exchange::bind(socket, Some(credentials), trust, Limits::default()).map_err(failed)
+    }
+
+    fn credentials(&self, identity: &ClusterIdentity) -> Result<Credentials, StartError> {
+        let (cluster, name) = (self.settings.cluster.clone(), self.options.pod.pod_uid.clone());
+        Ok(Credentials::for_controller(identity, cluster, name, SystemTime::now())?)
+    }
+
+    fn keep_certified(
+        &self,
+        exchange: Exchange,
+        identity: Arc<ClusterIdentity>,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let cluster = self.settings.cluster.clone();
+        let name = self.options.pod.pod_uid.clone();
+        async move {
+            let mut renewal = tokio::time::interval(RENEWAL);
+            renewal.tick().await;
+            loop {
+                renewal.tick().await;
+                let now = SystemTime::now();
+                let made =
+                    Credentials::for_controller(&identity, cluster.clone(), name.clone(), now);
+                let renewed = made
+                    .map_err(|error| error.to_string())
+                    .and_then(|new| exchange.set_credentials(new).map_err(|e| e.to_string()));
+                if let Err(error) = renewed {
+                    error!(error, "cannot renew the controller's own certificate");
+                }
+            }
+        }
+    }
+
+    /// Tells gateways and agents where the leader is. The Service has no selector, so that they never
+    /// reach a replica that stands by.
+    async fn announce(&self) -> Result<(), kube::Error> {
+        let pod = &self.options.pod;
+        let family = if pod.pod_ip.is_ipv4() { "IPv4" } else { "IPv6" };
+        let slice: serde_json::Value = serde_json::json!({
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {
+                "name": SLICE,
+                "namespace": pod.pod_namespace,
+                "labels": {
+                    "kubernetes.io/service-name": SERVICE,
+                    "endpointslice.kubernetes.io/managed-by": "carrick.dev",
+                },
+            },
+            "addressType": family,
+            "endpoints": [{
+                "addresses": [pod.pod_ip.to_string()],
+                "conditions": { "ready": true },
+                "targetRef": {
+                    "kind": "Pod", "namespace": pod.pod_namespace,
+                    "name": pod.pod_name, "uid": pod.pod_uid.to_string(),
+                },
+            }],
+            "ports": [{
+                "name": "exchange", "protocol": "UDP", "port": self.options.exchange_port,
+            }],
+        });
+        let api = Api::<EndpointSlice>::namespaced(self.client.clone(), &pod.pod_namespace);
+        let params = PatchParams::apply(SLICE_MANAGER).force();
+        api.patch(SLICE, &params, &Patch::Apply(slice)).await.map(drop)
+    }
+}

@@ -1,0 +1,143 @@
+//! All that the plan is made from: facts of the Kubernetes API, what members report, and what is
+//! remembered across restarts. Only the engine changes it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use carrick_exchange::message::member::{AgentState, GatewayState, ProbeTarget};
+use carrick_model::{ClusterId, IdentityKey, MemberName, MeshPrefix, Prefix};
+use jiff::Timestamp;
+
+use crate::cluster::Facts;
+use crate::identity::Record;
+use crate::options::Settings;
+use crate::peering::PeeringObject;
+use crate::remote::Remotes;
+
+/// How long a member's last words count after its link broke.
+pub const MEMBER_GRACE: Duration = Duration::from_secs(10);
+
+/// How long probe results outlast a report that has none, such as the first after an agent's restart.
+pub const PROBE_GRACE: Duration = Duration::from_secs(5);
+
+/// One moment, by both clocks.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// For intervals.
+    pub instant: Instant,
+    /// For what is written.
+    pub wall: Timestamp,
+}
+
+impl Now {
+    /// This moment.
+    pub fn read() -> Self {
+        Self { instant: Instant::now(), wall: Timestamp::now() }
+    }
+}
+
+/// All that the plan is made from.
+#[derive(Debug)]
+pub struct World {
+    /// What the operator set.
+    pub settings: Arc<Settings>,
+    /// Our identity's public key.
+    pub identity: IdentityKey,
+    /// What the Kubernetes API says.
+    pub facts: Facts,
+    /// The ClusterPeerings, by name.
+    pub peerings: BTreeMap<String, PeeringObject>,
+    /// What is remembered across restarts.
+    pub record: Record,
+    /// Gateways that have joined.
+    pub gateways: BTreeMap<MemberName, Member<GatewayState>>,
+    /// Agents that have joined.
+    pub agents: BTreeMap<MemberName, Member<AgentState>>,
+    /// The newest probe results of each node, by cluster.
+    pub probes: BTreeMap<MemberName, BTreeMap<String, Probes>>,
+    /// What other clusters say, verified.
+    pub remotes: Remotes,
+    /// Claims granted in the plan before, by node.
+    pub claims: BTreeMap<String, Vec<Prefix>>,
+}
+
+/// A gateway or agent, as its link shows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Member<S> {
+    /// Its newest report.
+    pub state: Option<S>,
+    /// When its link broke; `None` while it stands.
+    pub lost: Option<Instant>,
+}
+
+impl<S> Member<S> {
+    /// A member whose link has just come up; what an earlier link reported stays until it speaks.
+    pub fn connected(before: Option<Self>) -> Self {
+        Self { state: before.and_then(|member| member.state), lost: None }
+    }
+
+    /// Its report, unless its link broke too long ago.
+    pub fn live(&self, now: Instant) -> Option<&S> {
+        let fresh = self.lost.is_none_or(|lost| now < lost + MEMBER_GRACE);
+        self.state.as_ref().filter(|_| fresh)
+    }
+}
+
+/// Probe results of one node to one cluster.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Probes {
+    /// One a target.
+    pub targets: Vec<ProbeTarget>,
+    /// When they were last reported.
+    pub at: Instant,
+}
+
+impl World {
+    /// Before anything is known.
+    pub fn new(settings: Arc<Settings>, identity: IdentityKey, record: Record) -> Self {
+        Self {
+            settings,
+            identity,
+            facts: Facts::default(),
+            peerings: BTreeMap::new(),
+            record,
+            gateways: BTreeMap::new(),
+            agents: BTreeMap::new(),
+            probes: BTreeMap::new(),
+            remotes: Remotes::default(),
+            claims: BTreeMap::new(),
+        }
+    }
+
+    /// Our cluster ID.
+    pub fn cluster(&self) -> &ClusterId {
+        &self.settings.cluster
+    }
+
+    /// Our mesh prefix.
+    pub fn mesh(&self) -> MeshPrefix {
+        self.settings.mesh.unwrap_or_else(|| MeshPrefix::for_identity(&self.identity))
+    }
+
+    /// Takes an agent's report.
+    pub fn agent_reported(&mut self, name: MemberName, state: AgentState, now: Instant) {
+        let held = self.probes.entry(name.clone()).or_default();
+        for probe in &state.probes {
+            // A target that is neither good nor bad has not been measured yet: the agent has just
+            // begun, and what it found before counts a little longer.
+            let measured = probe.targets.iter().filter(|t| t.ok || !t.reason.is_empty());
+            let targets: Vec<ProbeTarget> = measured.cloned().collect();
+            if !targets.is_empty() {
+                held.insert(probe.cluster.clone(), Probes { targets, at: now });
+            }
+        }
+        held.retain(|_, probes| now < probes.at + PROBE_GRACE || is_reported(&state, probes));
+        self.agents.insert(name, Member { state: Some(state), lost: None });
+    }
+}
+
+/// Whether the report itself holds these results (which may be old because nothing changed since).
+fn is_reported(state: &AgentState, probes: &Probes) -> bool {
+    state.probes.iter().any(|probe| probe.targets == probes.targets)
+}
