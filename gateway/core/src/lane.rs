@@ -75,6 +75,7 @@ pub struct Lane {
     incarnation: u32,
     next_tick: Option<Instant>,
     limiter: Limiter,
+    revision: u64,
     drops: Drops,
     buffer: Box<[u8]>,
     answer: Box<[u8; icmp::LONGEST]>,
@@ -96,6 +97,7 @@ impl Lane {
             incarnation: 0,
             next_tick: None,
             limiter: Limiter::default(),
+            revision: 0,
             drops: Drops::default(),
             buffer: vec![0; ETHERNET + LONGEST_DATAGRAM].into(),
             answer: Box::new([0; icmp::LONGEST]),
@@ -110,6 +112,11 @@ impl Lane {
     /// What was dropped since start.
     pub fn drops(&self) -> &Drops {
         &self.drops
+    }
+
+    /// Grows with every new session: then the tunnels' state is worth a look.
+    pub fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// Its tunnels, by slot.
@@ -366,6 +373,7 @@ impl Lane {
         tunnel.note_heard(now, from);
         if tunnel.noise.sessions() != sessions {
             tunnel.note_established(now);
+            self.revision += 1;
         }
         match received {
             Received::Nothing => {}

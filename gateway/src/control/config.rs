@@ -1,0 +1,185 @@
+//! The controller's configuration, parsed: one malformed part never takes the others with it.
+
+use carrick_exchange::Pin;
+use carrick_exchange::message::member::{GatewayConfig, LocalNode, PeeringConfig};
+use carrick_exchange::message::snapshot::SignedSnapshot;
+use carrick_exchange::snapshot::{MAX_ENDPOINTS, MAX_PREFIXES};
+use carrick_exchange::wire::{self, Endpoint, WireError};
+use carrick_gateway_core::NodeForwarding;
+use carrick_model::{ClusterId, MeshPrefix, Prefix, Role};
+
+/// What an inner packet may have when the controller does not say, in bytes.
+const DEFAULT_MTU: usize = 1420;
+
+/// The VXLAN that joins us with our nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vxlan {
+    /// Network identifier, 1–16777215.
+    pub vni: u32,
+    /// UDP port.
+    pub port: u16,
+}
+
+/// What the controller wants of this gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The VXLAN.
+    pub vxlan: Vxlan,
+    /// Our nodes.
+    pub nodes: Vec<NodeForwarding>,
+    /// Our peers, in the order in which they may claim prefixes.
+    pub peerings: Vec<Peering>,
+    /// Ranges of our own.
+    pub own_ranges: Vec<Prefix>,
+    /// Our own mesh prefix.
+    pub own_mesh: MeshPrefix,
+    /// Largest inner packet in bytes.
+    pub mtu: usize,
+    /// What was left out because it is malformed.
+    pub errors: Vec<String>,
+}
+
+/// One peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peering {
+    /// Who.
+    pub pin: Pin,
+    /// Where to dial.
+    pub endpoints: Vec<Endpoint>,
+    /// What we accept.
+    pub accept: Vec<Prefix>,
+    /// How many prefixes we accept.
+    pub max_prefixes: usize,
+    /// What we say.
+    pub snapshot: Option<SignedSnapshot>,
+    /// WireGuard's persistent keepalive in seconds.
+    pub keepalive: Option<u16>,
+}
+
+/// Parses a configuration for a gateway of `own`. An error means that nothing of it can be used.
+pub fn parse(raw: &GatewayConfig, own: &ClusterId) -> Result<Config, WireError> {
+    let mut errors = Vec::new();
+    let vxlan = raw.vxlan.ok_or(WireError::Missing { field: "vxlan" })?;
+    let port = u16::try_from(vxlan.port).ok().filter(|port| *port != 0);
+    let port = port.ok_or(WireError::Missing { field: "vxlan.port" })?;
+    let mtu = if raw.mtu == 0 { DEFAULT_MTU } else { raw.mtu as usize };
+    let nodes = keep(raw.nodes.iter().map(|one| (&one.name, node(one))), "node", &mut errors);
+    let peerings = raw.peerings.iter().map(|one| (&one.cluster, peering(one, own)));
+    let peerings = keep(peerings, "peering", &mut errors);
+    Ok(Config {
+        vxlan: Vxlan { vni: vxlan.vni, port },
+        nodes,
+        peerings,
+        own_ranges: wire::prefixes(&raw.own_ranges, "own_ranges")?,
+        own_mesh: wire::mesh(raw.mesh_prefix.as_ref(), "mesh_prefix")?,
+        mtu,
+        errors,
+    })
+}
+
+fn keep<'a, T>(
+    parsed: impl Iterator<Item = (&'a String, Result<T, WireError>)>,
+    kind: &str,
+    errors: &mut Vec<String>,
+) -> Vec<T> {
+    let mut kept = Vec::new();
+    for (name, result) in parsed {
+        match result {
+            Ok(value) => kept.push(value),
+            Err(error) => errors.push(format!("{kind} {name:?} is left out: {error}")),
+        }
+    }
+    kept
+}
+
+fn node(raw: &LocalNode) -> Result<NodeForwarding, WireError> {
+    Ok(NodeForwarding {
+        mesh_address: wire::ipv4(&raw.mesh_address, "mesh_address")?,
+        address: wire::address(&raw.address, "address")?,
+        prefixes: wire::prefixes(&raw.prefixes, "prefixes")?,
+    })
+}
+
+fn peering(raw: &PeeringConfig, own: &ClusterId) -> Result<Peering, WireError> {
+    let cluster: ClusterId = wire::parse(&raw.cluster, "cluster")?;
+    if cluster == *own {
+        let error = "it is this cluster itself".to_owned();
+        return Err(WireError::Text { field: "cluster", error });
+    }
+    let identities: Result<Vec<_>, _> =
+        raw.identities.iter().map(|bytes| wire::identity(bytes, "identities")).collect();
+    let identities = identities?;
+    if identities.is_empty() {
+        return Err(WireError::Missing { field: "identities" });
+    }
+    let endpoints: Result<Vec<_>, _> = raw.endpoints.iter().map(Endpoint::try_from).collect();
+    let mut endpoints = endpoints?;
+    endpoints.truncate(4 * MAX_ENDPOINTS);
+    let mut pin = Pin::new(cluster, identities, Role::Gateway);
+    pin.post_quantum = raw.post_quantum_required;
+    Ok(Peering {
+        pin,
+        endpoints,
+        accept: wire::prefixes(&raw.accept, "accept")?,
+        max_prefixes: (raw.max_prefixes as usize).min(MAX_PREFIXES),
+        snapshot: raw.snapshot.clone(),
+        keepalive: u16::try_from(raw.keepalive_seconds).ok().filter(|seconds| *seconds != 0),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use carrick_exchange::message::member::Vxlan as WireVxlan;
+    use carrick_exchange::message::{WireEndpoint, WirePrefix};
+
+    use super::*;
+
+    fn own() -> ClusterId {
+        "paris".parse().expect("cluster ID")
+    }
+
+    fn raw() -> GatewayConfig {
+        GatewayConfig {
+            vxlan: Some(WireVxlan { vni: 51_746, port: 7789 }),
+            mesh_prefix: Some("240.0.16.0/20".parse::<Prefix>().expect("prefix").into()),
+            ..GatewayConfig::default()
+        }
+    }
+
+    fn peer(cluster: &str) -> PeeringConfig {
+        PeeringConfig {
+            cluster: cluster.to_owned(),
+            identities: vec![vec![1; 32]],
+            ..PeeringConfig::default()
+        }
+    }
+
+    #[test]
+    fn malformed_parts_are_left_out_by_name_and_the_others_stay() {
+        let mut raw = raw();
+        raw.nodes = vec![LocalNode { name: "n1".to_owned(), ..LocalNode::default() }];
+        let bad_key = PeeringConfig { identities: vec![vec![1; 3]], ..peer("lima") };
+        let endpoint = WireEndpoint { host: "a b".to_owned(), port: 1 };
+        let bad_endpoint = PeeringConfig { endpoints: vec![endpoint], ..peer("oslo") };
+        let nobody = PeeringConfig { identities: Vec::new(), ..peer("rome") };
+        raw.peerings = vec![bad_key, peer("osaka"), peer("paris"), bad_endpoint, nobody];
+        let config = parse(&raw, &own()).expect("usable");
+        let kept: Vec<_> = config.peerings.iter().map(|p| p.pin.cluster.as_str()).collect();
+        assert_eq!(kept, ["osaka"]);
+        let errors = config.errors.join("\n");
+        for name in ["\"n1\"", "\"lima\"", "\"paris\"", "\"oslo\"", "\"rome\""] {
+            assert!(errors.contains(name), "{name}: {errors}");
+        }
+    }
+
+    #[test]
+    fn without_our_own_ranges_nothing_is_believed() {
+        let no_mesh = GatewayConfig { mesh_prefix: None, ..raw() };
+        assert!(parse(&no_mesh, &own()).is_err());
+        let bad = WirePrefix { address: vec![10, 0, 0, 1], length: 8 };
+        let host_bits = GatewayConfig { own_ranges: vec![bad], ..raw() };
+        assert!(parse(&host_bits, &own()).is_err());
+        let no_vxlan = GatewayConfig { vxlan: None, ..raw() };
+        assert!(parse(&no_vxlan, &own()).is_err());
+    }
+}

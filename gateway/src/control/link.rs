@@ -1,0 +1,145 @@
+//! One connection with a remote gateway: carries frames between the [`Session`] and the link.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use carrick_exchange::message::peer::{PeerMessage, Report};
+use carrick_exchange::message::snapshot::SignedSnapshot;
+use carrick_exchange::peer::{Event, Session};
+use carrick_exchange::snapshot::Version;
+use carrick_exchange::{CloseReason, FrameError, Link};
+use carrick_model::{ClusterId, MemberName};
+use tokio::sync::{mpsc, watch};
+
+/// How long the other side may take to open the stream.
+const OPENING: Duration = Duration::from_secs(10);
+
+/// What the other side is to know; the newest counts.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Outbound {
+    /// What our cluster says.
+    pub snapshot: Option<SignedSnapshot>,
+    /// What we do not take of theirs.
+    pub report: Option<Report>,
+    /// The version of their snapshot that we hold.
+    pub newest: Option<Version>,
+}
+
+/// Something happened on a link.
+#[derive(Debug)]
+pub struct LinkEvent {
+    /// The peer.
+    pub cluster: ClusterId,
+    /// Its gateway.
+    pub gateway: MemberName,
+    /// Which link, see [`Link::id`].
+    pub link: usize,
+    /// What.
+    pub kind: LinkEventKind,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum LinkEventKind {
+    /// The session says so.
+    Session(Event),
+    /// It ended.
+    Ended(CloseReason),
+}
+
+/// Runs a link until it ends; says so last. Dropping the sending side of `outbound` ends it as a
+/// duplicate.
+pub async fn run(
+    link: Link,
+    session: Session,
+    outbound: watch::Receiver<Outbound>,
+    events: mpsc::Sender<LinkEvent>,
+) {
+    let event = |kind| LinkEvent {
+        cluster: link.peer().cluster.clone(),
+        gateway: link.peer().name.clone(),
+        link: link.id(),
+        kind,
+    };
+    let ended = talk(&link, session, outbound, |kind| events.send(event(kind))).await;
+    link.close(&ended);
+    let reason = match link.closed().await {
+        CloseReason::ClosedHere => ended,
+        theirs => theirs,
+    };
+    // The receiver is gone only when the whole process ends.
+    let _ = events.send(event(LinkEventKind::Ended(reason))).await;
+}
+
+/// Until there is a reason to close, which it returns.
+async fn talk<F, Sent>(
+    link: &Link,
+    mut session: Session,
+    mut outbound: watch::Receiver<Outbound>,
+    tell: F,
+) -> CloseReason
+where
+    F: Fn(LinkEventKind) -> Sent,
+    Sent: Future<Output = Result<(), mpsc::error::SendError<LinkEvent>>>,
+{
+    let opened = tokio::time::timeout(OPENING, link.channel::<PeerMessage, PeerMessage>()).await;
+    let (mut sender, mut receiver) = match opened {
+        Ok(Ok(channel)) => channel,
+        Ok(Err(error)) => return broken(link, &error),
+        Err(_) => return CloseReason::Violation("no stream was opened".to_owned()),
+    };
+    loop {
+        hand_over(&mut session, &outbound.borrow_and_update());
+        while let Some(message) = session.poll_message() {
+            if let Err(error) = sender.send(&message).await {
+                return broken(link, &error);
+            }
+        }
+        let frame = tokio::select! {
+            changed = outbound.changed() => match changed {
+                Ok(()) => continue,
+                Err(_) => return CloseReason::Duplicate,
+            },
+            frame = receiver.receive() => frame,
+        };
+        let message = match frame {
+            Ok(Some(message)) => message,
+            Ok(None) => return CloseReason::Done,
+            Err(error) => return broken(link, &error),
+        };
+        let export = |label: &str, context: &[u8]| link.export(label, context);
+        let taken = session.handle_message(message, Instant::now(), SystemTime::now(), export);
+        match taken {
+            Ok(None) => {}
+            Ok(Some(event)) => {
+                if tell(LinkEventKind::Session(event)).await.is_err() {
+                    return CloseReason::Draining;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(peer = %link.peer(), remote = %link.remote_address(), %error,
+                    "the remote gateway broke the protocol");
+                return error.close_reason();
+            }
+        }
+    }
+}
+
+fn hand_over(session: &mut Session, outbound: &Outbound) {
+    if let Some(version) = outbound.newest {
+        session.handle_newest(version);
+    }
+    if let Some(snapshot) = &outbound.snapshot {
+        session.handle_own_snapshot(snapshot);
+    }
+    if let Some(report) = &outbound.report {
+        session.handle_own_report(report);
+    }
+}
+
+/// What to close with after a failed frame.
+fn broken(link: &Link, error: &FrameError) -> CloseReason {
+    match link.close_reason() {
+        Some(reason) => reason,
+        None => CloseReason::Violation(error.to_string()),
+    }
+}

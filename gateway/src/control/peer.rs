@@ -1,0 +1,318 @@
+//! What we know of one peer: its snapshot, its gateways, their links and tunnels.
+//!
+//! Tunnels outlive links: a link that breaks changes nothing on the packet path. They end when the
+//! peer's snapshot no longer names the gateway, when it or we withdraw, or when its lanes are new.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use carrick_exchange::message::peer::Report;
+use carrick_exchange::message::snapshot::SignedSnapshot;
+use carrick_exchange::peer::{Agreed, DialRole, Established, Held, dial_role};
+use carrick_exchange::snapshot::{RemoteGateway, VerifiedSnapshot, Version};
+use carrick_exchange::wire::Endpoint;
+use carrick_exchange::{CloseReason, Link};
+use carrick_gateway_core::TunnelId;
+use carrick_model::{IdentityKey, MemberName};
+use tokio::sync::watch;
+
+use super::config::Peering;
+use super::dialling::Dialling;
+use super::failures::Failures;
+use super::link::Outbound;
+
+/// How long a gateway that its cluster's snapshot does not name may stay linked, to bring a newer one.
+const UNNAMED: Duration = Duration::from_secs(10);
+
+/// The most gateways of one peer that may be linked.
+const MAX_LINKS: usize = 64;
+
+/// One peer.
+#[derive(Debug)]
+pub struct Peer {
+    /// What the controller says of it.
+    pub peering: Peering,
+    /// Who is dialled when.
+    pub dialling: Dialling,
+    /// Its newest snapshot, verified, and as it came.
+    pub snapshot: Option<(VerifiedSnapshot, SignedSnapshot)>,
+    /// Its gateways that are linked or have tunnels.
+    pub gateways: BTreeMap<MemberName, Gateway>,
+    /// The newest failures.
+    pub failures: Failures,
+    /// What it says of our snapshot.
+    pub report: Option<Report>,
+    /// Why its newest snapshot was refused as a whole.
+    pub refused: Option<String>,
+}
+
+/// A gateway of the peer.
+#[derive(Debug, Default)]
+pub struct Gateway {
+    /// Its link.
+    pub link: Option<PeerLink>,
+    /// What its newest link brought.
+    pub known: Option<Known>,
+    /// Its tunnels, by lane.
+    pub tunnels: BTreeMap<u32, Tunnel>,
+}
+
+/// A live link.
+#[derive(Debug)]
+pub struct PeerLink {
+    /// The link.
+    pub link: Link,
+    /// What the other side is to know.
+    pub outbound: watch::Sender<Outbound>,
+    /// Since when it stands.
+    pub since: Instant,
+}
+
+/// What a link's Hello brought; it stays after the link.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// What was agreed on.
+    pub established: Established,
+    /// The gateway's exchange address, as seen.
+    pub remote: SocketAddr,
+    /// Whether we dialled that address, so that it is known to take what we send.
+    pub dialled: bool,
+}
+
+/// A tunnel.
+#[derive(Debug, Clone)]
+pub struct Tunnel {
+    /// Its name on the packet path.
+    pub id: TunnelId,
+    /// Keys.
+    pub agreed: Agreed,
+    /// Where the remote lane listens.
+    pub endpoint: SocketAddr,
+}
+
+/// Gives out names of tunnels, each once.
+#[derive(Debug, Default)]
+pub struct TunnelIds(u64);
+
+impl TunnelIds {
+    fn next(&mut self) -> TunnelId {
+        self.0 += 1;
+        TunnelId(self.0)
+    }
+}
+
+impl Peer {
+    /// A peer that nothing is known of yet.
+    pub fn new(peering: Peering, own: &IdentityKey) -> Self {
+        let role = peering.pin.identities.first().map(|theirs| dial_role(own, theirs));
+        let role = role.unwrap_or(DialRole::AtOnce);
+        Self {
+            peering,
+            dialling: Dialling::new(role),
+            snapshot: None,
+            gateways: BTreeMap::new(),
+            failures: Failures::default(),
+            report: None,
+            refused: None,
+        }
+    }
+
+    /// The version of the snapshot that we hold.
+    pub fn version(&self) -> Option<Version> {
+        self.snapshot.as_ref().map(|(snapshot, _)| snapshot.version)
+    }
+
+    /// The names of the gateways that are linked.
+    pub fn linked(&self) -> BTreeSet<MemberName> {
+        let linked = self.gateways.iter().filter(|(_, gateway)| gateway.link.is_some());
+        linked.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Where to dial, and who is known to answer there.
+    pub fn endpoints(&self) -> BTreeMap<Endpoint, Option<MemberName>> {
+        let configured = self.peering.endpoints.iter().map(|endpoint| (endpoint.clone(), None));
+        let mut wanted: BTreeMap<_, _> = configured.collect();
+        for gateway in self.snapshot.iter().flat_map(|(snapshot, _)| &snapshot.gateways) {
+            for endpoint in &gateway.endpoints {
+                wanted.insert(endpoint.clone(), Some(gateway.name.clone()));
+            }
+        }
+        wanted
+    }
+
+    /// The tunnels that we hold with a gateway.
+    pub fn held(&self, gateway: &MemberName) -> Vec<Held> {
+        let tunnels = self.gateways.get(gateway).into_iter().flat_map(|g| g.tunnels.values());
+        tunnels
+            .map(|tunnel| Held {
+                lane: tunnel.agreed.remote.index,
+                own_key: tunnel.agreed.own_key,
+                remote_key: tunnel.agreed.remote.key,
+                psk: tunnel.agreed.psk,
+            })
+            .collect()
+    }
+
+    /// Whether a new link with a gateway stays, by the rule for duplicates. If so, the one that it
+    /// replaces has been closed.
+    pub fn admits(&mut self, new: &Link) -> bool {
+        let others = self.linked().len();
+        let Some(gateway) = self.gateways.get_mut(&new.peer().name) else {
+            return others < MAX_LINKS;
+        };
+        let Some(old) = gateway.link.take_if(|old| old.link.close_reason().is_none()) else {
+            return others <= MAX_LINKS;
+        };
+        // A second one from the same side replaces the first: that process may have begun anew.
+        let same_side = old.link.dialled() == new.dialled();
+        if same_side || self.dialling.role().keeps(new.dialled()) {
+            old.link.close(&CloseReason::Duplicate);
+            true
+        } else {
+            gateway.link = Some(old);
+            false
+        }
+    }
+
+    /// Takes a snapshot, unless it is older than the one held. Returns whether anything changed.
+    pub fn take_snapshot(&mut self, snapshot: VerifiedSnapshot, signed: SignedSnapshot) -> bool {
+        let stale = self.version().is_some_and(|held| snapshot.version < held);
+        let same = self.snapshot.as_ref().is_some_and(|(_, held)| *held == signed);
+        self.refused = None;
+        if stale || same {
+            return false;
+        }
+        self.snapshot = Some((snapshot, signed));
+        true
+    }
+
+    /// A link ended. A withdrawal takes the gateway's tunnels with it.
+    pub fn link_ended(&mut self, name: &MemberName, link: usize, reason: &CloseReason) {
+        let Some(gateway) = self.gateways.get_mut(name) else { return };
+        if gateway.link.take_if(|held| held.link.id() == link).is_none() {
+            return;
+        }
+        if *reason == CloseReason::Withdrawn {
+            gateway.tunnels.clear();
+            gateway.known = None;
+        }
+    }
+
+    /// Brings tunnels in line with what is known. Returns when it has to be looked at again.
+    pub fn settle(&mut self, ids: &mut TunnelIds, now: Instant) -> Option<Instant> {
+        let mut again = None;
+        let snapshot = self.snapshot.as_ref().map(|(snapshot, _)| snapshot);
+        for (name, gateway) in &mut self.gateways {
+            let Some(snapshot) = snapshot else { continue };
+            match snapshot.gateways.iter().find(|entry| entry.name == *name) {
+                Some(entry) => gateway.install(entry, ids),
+                None => {
+                    gateway.tunnels.clear();
+                    let deadline = gateway.link.as_ref().map(|held| held.since + UNNAMED);
+                    if deadline.is_some_and(|at| at <= now) {
+                        gateway.withdraw();
+                    } else {
+                        again = earlier(again, deadline);
+                    }
+                }
+            }
+        }
+        self.gateways.retain(|_, gateway| gateway.link.is_some() || !gateway.tunnels.is_empty());
+        again
+    }
+}
+
+impl Gateway {
+    /// Takes over what the newest Hellos agreed on. Tunnels with equal keys keep their name.
+    fn install(&mut self, entry: &RemoteGateway, ids: &mut TunnelIds) {
+        let Some(known) = &self.known else { return };
+        let mut tunnels = BTreeMap::new();
+        for agreed in &known.established.tunnels {
+            let lane = agreed.remote.index;
+            let same = |held: &&Tunnel| {
+                let held = held.agreed;
+                (held.remote.key, held.own_key, held.psk)
+                    == (agreed.remote.key, agreed.own_key, agreed.psk)
+            };
+            let kept = self.tunnels.get(&lane).filter(same).map(|held| held.id);
+            let id = kept.unwrap_or_else(|| ids.next());
+            let endpoint = lane_endpoint(entry, known, agreed);
+            tunnels.insert(lane, Tunnel { id, agreed: *agreed, endpoint });
+        }
+        self.tunnels = tunnels;
+    }
+
+    fn withdraw(&mut self) {
+        if let Some(held) = self.link.take() {
+            held.link.close(&CloseReason::Withdrawn);
+        }
+    }
+}
+
+/// Where the remote lane listens: beside the exchange's address that we dialled; else beside the
+/// announced one, best the one that the gateway was seen with; else, behind NAT, where it was seen.
+fn lane_endpoint(entry: &RemoteGateway, known: &Known, agreed: &Agreed) -> SocketAddr {
+    let beside = |exchange: SocketAddr| {
+        let port = u32::from(exchange.port()) + 1 + agreed.remote.index;
+        u16::try_from(port).ok().map(|port| SocketAddr::new(exchange.ip(), port))
+    };
+    let announced: Vec<SocketAddr> = entry
+        .endpoints
+        .iter()
+        .filter_map(|endpoint| match endpoint {
+            Endpoint::Address(address) => Some(*address),
+            Endpoint::Name(..) => None,
+        })
+        .collect();
+    let seen = announced.iter().find(|address| address.ip() == known.remote.ip());
+    let exchange = if known.dialled {
+        Some(known.remote)
+    } else {
+        seen.or_else(|| {
+            let family = known.remote.is_ipv4();
+            announced.iter().find(|address| address.is_ipv4() == family)
+        })
+        .copied()
+    };
+    let observed = SocketAddr::new(known.remote.ip(), agreed.remote.port);
+    exchange.and_then(beside).unwrap_or(observed)
+}
+
+/// The earlier of two deadlines.
+pub fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    a.into_iter().chain(b).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use carrick_exchange::peer::Lane;
+    use carrick_model::TunnelKey;
+
+    use super::*;
+
+    fn endpoint_of(endpoints: &[&str], remote: &str, dialled: bool) -> String {
+        let parse = |text: &&str| Endpoint::Address(text.parse().expect("address"));
+        let entry = RemoteGateway {
+            name: "g".parse().expect("name"),
+            endpoints: endpoints.iter().map(parse).collect(),
+        };
+        let key = TunnelKey::from_bytes([1; 32]);
+        let remote_lane = Lane { index: 1, key, port: 40_000 };
+        let agreed = Agreed { remote: remote_lane, own_key: key, psk: [0; 32], kept: false };
+        let established =
+            Established { version: 1, release: String::new(), tunnels: vec![agreed] };
+        let remote = remote.parse().expect("address");
+        lane_endpoint(&entry, &Known { established, remote, dialled }, &agreed).to_string()
+    }
+
+    #[test]
+    fn lanes_are_beside_the_exchange_that_is_known_to_be_reachable() {
+        let announced = &["192.0.2.1:31820", "[2001:db8::1]:31820"];
+        assert_eq!(endpoint_of(announced, "198.51.100.9:5000", true), "198.51.100.9:5002");
+        assert_eq!(endpoint_of(announced, "192.0.2.1:777", false), "192.0.2.1:31822");
+        assert_eq!(endpoint_of(announced, "[2001:db8::7]:777", false), "[2001:db8::1]:31822");
+        assert_eq!(endpoint_of(announced, "198.51.100.9:777", false), "192.0.2.1:31822");
+        assert_eq!(endpoint_of(&[], "198.51.100.9:777", false), "198.51.100.9:40000");
+    }
+}

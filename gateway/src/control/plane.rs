@@ -1,0 +1,40 @@
+//! What control needs of the packet path: a trait, so that control runs without devices in tests.
+
+use carrick_exchange::peer::Lane;
+use carrick_gateway_core::ForwardingConfig;
+use tokio::sync::watch;
+
+use super::config::Vxlan;
+use crate::dataplane::DataplaneStats;
+
+/// All that the packet path is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setup {
+    /// The VXLAN to our nodes, who are in `forwarding`.
+    pub vxlan: Vxlan,
+    /// Tunnels, peers and nodes.
+    pub forwarding: ForwardingConfig,
+}
+
+/// Why a set-up could not be applied, for a person.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct PlaneError(pub String);
+
+/// The packet path.
+pub trait Plane: Send + Sync + 'static {
+    /// Our lanes, as peers are told.
+    fn lanes(&self) -> Vec<Lane>;
+
+    /// Makes it so. An equal set-up touches nothing; tunnels with equal keys keep their sessions.
+    fn apply(&self, setup: &Setup) -> impl Future<Output = Result<(), PlaneError>> + Send;
+
+    /// The newest figures.
+    fn stats(&self) -> DataplaneStats;
+
+    /// Changes whenever a tunnel's state does.
+    fn changes(&self) -> watch::Receiver<u64>;
+
+    /// Becomes `Some` when the packet path has stopped by itself.
+    fn failure(&self) -> watch::Receiver<Option<String>>;
+}

@@ -1,0 +1,220 @@
+//! The data plane: one thread a lane, between a TAP or TUN and a UDP socket.
+//!
+//! Configuration goes in whole by [`Dataplane::apply`], figures come out by [`Dataplane::stats`]; both
+//! are snapshots that are swapped, so that nothing ever waits for a packet thread nor it for anyone.
+
+mod device;
+mod options;
+mod socket;
+mod stats;
+mod worker;
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use arc_swap::ArcSwap;
+use carrick_gateway_core::{ForwardingConfig, Lane, SecretKey};
+use carrick_model::TunnelKey;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use tokio::sync::watch;
+
+pub use carrick_gateway_core::{
+    ConfigError, DropReason, NodeForwarding, PeerForwarding, Routers, TunnelConfig, TunnelId,
+};
+pub use device::DeviceError;
+pub use options::{DataplaneOptions, DeviceOptions, LaneOptions};
+pub use socket::SocketError;
+pub use stats::{DataplaneStats, TunnelStats};
+
+use device::{Device, Queue};
+use stats::LaneStats;
+use worker::{Shared, Worker};
+
+/// Why the data plane did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No lane was asked for.
+    #[error("a data plane needs at least one lane")]
+    NoLanes,
+    /// The TAP or TUN could not be opened.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// A lane's UDP socket could not be opened.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The event that wakes a lane could not be made.
+    #[error("cannot make the event that wakes lane {lane}: {source}")]
+    Event {
+        /// The lane.
+        lane: u32,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A lane's thread could not be started.
+    #[error("cannot start the thread of lane {lane}: {source}")]
+    Thread {
+        /// The lane.
+        lane: u32,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// One lane, as it is announced to peers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LaneInfo {
+    /// Its index from 0; it talks to the lane of the same index on the other side.
+    pub index: u32,
+    /// Its public key.
+    pub public_key: TunnelKey,
+    /// The UDP port that it listens on.
+    pub port: u16,
+}
+
+/// The lanes at work. Dropping it stops them.
+#[derive(Debug)]
+pub struct Dataplane {
+    lanes: Vec<LaneInfo>,
+    keys: Vec<TunnelKey>,
+    handles: Vec<LaneHandle>,
+    config: Arc<ArcSwap<ForwardingConfig>>,
+    changes: watch::Receiver<u64>,
+    failure: watch::Receiver<Option<String>>,
+    device: String,
+}
+
+#[derive(Debug)]
+struct LaneHandle {
+    wake: Arc<EventFd>,
+    stats: Arc<ArcSwap<LaneStats>>,
+    stop: Arc<std::sync::atomic::AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Dataplane {
+    /// Opens device and sockets and starts the threads, with nothing configured yet.
+    pub fn start(options: DataplaneOptions) -> Result<Self, StartError> {
+        if options.lanes.is_empty() {
+            return Err(StartError::NoLanes);
+        }
+        let queues = device::open(&options.device, options.lanes.len())?;
+        let device = queues[0].name().to_owned();
+        let config = Arc::new(ArcSwap::from_pointee(ForwardingConfig::default()));
+        let (changed, changes) = watch::channel(0);
+        let (failed, failure) = watch::channel(None);
+        let mut plane =
+            Self { lanes: vec![], keys: vec![], handles: vec![], config, changes, failure, device };
+        for ((index, lane), queue) in (0..).zip(options.lanes).zip(queues) {
+            plane.start_lane(index, lane, queue, changed.clone(), failed.clone())?;
+        }
+        Ok(plane)
+    }
+
+    fn start_lane(
+        &mut self,
+        index: u32,
+        options: LaneOptions,
+        queue: Queue,
+        changed: watch::Sender<u64>,
+        failed: watch::Sender<Option<String>>,
+    ) -> Result<(), StartError> {
+        let socket = socket::open(options.port)?;
+        let port = socket.port();
+        let secret = options.secret.unwrap_or_else(random_secret);
+        let event = |source: nix::Error| StartError::Event { lane: index, source: source.into() };
+        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
+        let wake = Arc::new(EventFd::from_flags(flags).map_err(event)?);
+        let stats = Arc::new(ArcSwap::from_pointee(LaneStats::default()));
+        let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let shared = Shared {
+            config: self.config.clone(),
+            stats: stats.clone(),
+            wake: wake.clone(),
+            stop: stop.clone(),
+            changed,
+        };
+        let public_key = secret.public();
+        let lane = Lane::new(index, secret, queue.framing());
+        let worker = Worker::new(lane, queue, socket, shared);
+        let thread = std::thread::Builder::new()
+            .name(format!("lane-{index}"))
+            .spawn(move || {
+                if let Err(error) = worker.run() {
+                    tracing::error!(lane = index, %error, "lane stopped");
+                    failed.send_replace(Some(format!("lane {index} stopped: {error}")));
+                }
+            })
+            .map_err(|source| StartError::Thread { lane: index, source })?;
+        self.lanes.push(LaneInfo { index, public_key, port });
+        self.keys.push(public_key);
+        self.handles.push(LaneHandle { wake, stats, stop, thread: Some(thread) });
+        Ok(())
+    }
+
+    /// The lanes, by index.
+    pub fn lanes(&self) -> &[LaneInfo] {
+        &self.lanes
+    }
+
+    /// The device's name in the kernel.
+    pub fn device(&self) -> &str {
+        &self.device
+    }
+
+    /// Replaces the whole configuration. One that is equal changes nothing; tunnels that are equal in
+    /// remote key and preshared key keep their session. A refused one leaves everything as it was.
+    pub fn apply(&self, config: ForwardingConfig) -> Result<(), ConfigError> {
+        config.check(&self.keys)?;
+        if **self.config.load() == config {
+            return Ok(());
+        }
+        self.config.store(Arc::new(config));
+        self.handles.iter().for_each(LaneHandle::wake);
+        Ok(())
+    }
+
+    /// The newest figures: at most 250 ms old, and newer after every change of a tunnel's state.
+    pub fn stats(&self) -> DataplaneStats {
+        DataplaneStats::of(self.handles.iter().map(|handle| handle.stats.load_full()))
+    }
+
+    /// Changes its value whenever a tunnel comes up, goes down or gets a new session; the figures are
+    /// there by then.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.clone()
+    }
+
+    /// Becomes `Some` with the reason when a lane's thread has stopped by itself: the process can then
+    /// only restart.
+    pub fn failure(&self) -> watch::Receiver<Option<String>> {
+        self.failure.clone()
+    }
+}
+
+impl Drop for Dataplane {
+    fn drop(&mut self) {
+        for handle in &self.handles {
+            handle.stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            handle.wake();
+        }
+        for thread in self.handles.iter_mut().filter_map(|handle| handle.thread.take()) {
+            if thread.join().is_err() {
+                tracing::error!("a lane's thread panicked");
+            }
+        }
+    }
+}
+
+impl LaneHandle {
+    fn wake(&self) {
+        // EAGAIN means that the counter is full: then the lane is being woken anyhow.
+        let _ = self.wake.write(1);
+    }
+}
+
+/// A fresh key from the system's randomness.
+pub fn random_secret() -> SecretKey {
+    let mut bytes = [0; 32];
+    rand::fill(&mut bytes);
+    SecretKey::from_bytes(bytes)
+}

@@ -1,0 +1,105 @@
+//! Figures of the data plane, as lanes publish them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use carrick_gateway_core::{DropReason, Drops, Lane, TunnelId, TunnelReport};
+
+/// What one lane publishes.
+#[derive(Debug, Default)]
+pub(super) struct LaneStats {
+    pub tunnels: Vec<TunnelStats>,
+    pub drops: Drops,
+}
+
+/// The whole data plane's figures.
+#[derive(Debug, Clone, Default)]
+pub struct DataplaneStats {
+    /// All tunnels, by lane.
+    pub tunnels: Vec<TunnelStats>,
+    /// Packets dropped since start, every reason, zeros included.
+    pub drops: Vec<(DropReason, u64)>,
+}
+
+/// One tunnel's figures. Counters begin at zero with the tunnel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TunnelStats {
+    /// Which.
+    pub id: TunnelId,
+    /// Where its packets go now.
+    pub endpoint: Option<SocketAddr>,
+    /// A session stands, and something authentic came within the last 15 s.
+    pub up: bool,
+    /// When the newest session was established.
+    pub last_handshake: Option<SystemTime>,
+    /// How many sessions were established.
+    pub sessions: u64,
+    /// How many handshakes were begun by us.
+    pub initiations: u64,
+    /// Inner packets received.
+    pub rx_packets: u64,
+    /// Inner bytes received.
+    pub rx_bytes: u64,
+    /// Inner packets sent.
+    pub tx_packets: u64,
+    /// Inner bytes sent.
+    pub tx_bytes: u64,
+}
+
+impl TunnelStats {
+    fn new(report: TunnelReport, now: Instant, clock: SystemTime) -> Self {
+        let ago = |at: Instant| clock - now.saturating_duration_since(at);
+        Self {
+            id: report.id,
+            endpoint: report.endpoint,
+            up: report.up,
+            last_handshake: report.established.map(ago),
+            sessions: report.sessions,
+            initiations: report.initiations,
+            rx_packets: report.rx.packets,
+            rx_bytes: report.rx.bytes,
+            tx_packets: report.tx.packets,
+            tx_bytes: report.tx.bytes,
+        }
+    }
+
+    /// What a change of is worth waking somebody.
+    fn state(&self) -> (TunnelId, bool, u64, Option<SocketAddr>) {
+        (self.id, self.up, self.sessions, self.endpoint)
+    }
+}
+
+impl LaneStats {
+    pub fn of(lane: &Lane, now: Instant) -> Self {
+        let clock = SystemTime::now();
+        let tunnels = lane.tunnels(now);
+        Self {
+            tunnels: tunnels.into_iter().map(|t| TunnelStats::new(t, now, clock)).collect(),
+            drops: *lane.drops(),
+        }
+    }
+
+    /// Whether a tunnel's state differs, mere counters aside.
+    pub fn differs(&self, other: &Self) -> bool {
+        let states =
+            |stats: &Self| stats.tunnels.iter().map(TunnelStats::state).collect::<Vec<_>>();
+        states(self) != states(other)
+    }
+}
+
+impl DataplaneStats {
+    pub(super) fn of(lanes: impl Iterator<Item = Arc<LaneStats>>) -> Self {
+        let (mut tunnels, mut drops) = (Vec::new(), Drops::default());
+        for lane in lanes {
+            tunnels.extend(lane.tunnels.iter().cloned());
+            drops.add(&lane.drops);
+        }
+        Self { tunnels, drops: drops.iter().collect() }
+    }
+
+    /// The tunnel of this name.
+    pub fn tunnel(&self, id: TunnelId) -> Option<&TunnelStats> {
+        self.tunnels.iter().find(|tunnel| tunnel.id == id)
+    }
+}

@@ -1,0 +1,202 @@
+//! A lane's thread: waits for device, socket, configuration or a timer, and lets the core decide.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use carrick_gateway_core::{DropReason, ForwardingConfig, Lane, Sink};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::sys::eventfd::EventFd;
+use tokio::sync::watch;
+
+use super::device::Device;
+use super::socket::LaneSocket;
+use super::stats::LaneStats;
+
+/// Packets taken from one side before the other gets its turn.
+const BATCH: usize = 64;
+/// The largest frame or datagram there is.
+const LARGEST: usize = 1 << 16;
+/// Figures are at most so old.
+const PUBLISH: Duration = Duration::from_millis(250);
+
+/// What a lane shares with the rest of the process.
+pub(super) struct Shared {
+    pub config: Arc<ArcSwap<ForwardingConfig>>,
+    pub stats: Arc<ArcSwap<LaneStats>>,
+    pub wake: Arc<EventFd>,
+    pub stop: Arc<AtomicBool>,
+    pub changed: watch::Sender<u64>,
+}
+
+/// Why a lane stops by itself.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WorkerError {
+    #[error("waiting for packets failed: {0}")]
+    Poll(#[source] Errno),
+    #[error("the device is gone or broken: {0}; was it deleted by someone else?")]
+    Device(#[source] io::Error),
+    #[error("the UDP socket is broken: {0}")]
+    Socket(#[source] io::Error),
+}
+
+pub(super) struct Worker<D> {
+    lane: Lane,
+    ends: Ends<D>,
+    shared: Shared,
+    buffer: Box<[u8]>,
+    published: Option<Instant>,
+    revision: u64,
+}
+
+/// Both ends that a lane writes to.
+struct Ends<D> {
+    device: D,
+    socket: LaneSocket,
+}
+
+impl<D: Device> Sink for Ends<D> {
+    fn datagram(&mut self, to: SocketAddr, bytes: &[u8]) -> Result<(), DropReason> {
+        self.socket.send(to, bytes).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => DropReason::SocketFull,
+            _ => DropReason::SocketError,
+        })
+    }
+
+    fn frame(&mut self, bytes: &[u8]) -> Result<(), DropReason> {
+        self.device.write(bytes).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => DropReason::DeviceFull,
+            _ => DropReason::DeviceError,
+        })
+    }
+}
+
+/// What is ready.
+struct Ready {
+    wake: bool,
+    socket: bool,
+    device: bool,
+}
+
+impl<D: Device> Worker<D> {
+    pub fn new(lane: Lane, device: D, socket: LaneSocket, shared: Shared) -> Self {
+        let buffer = vec![0; LARGEST].into();
+        Self { lane, ends: Ends { device, socket }, shared, buffer, published: None, revision: 0 }
+    }
+
+    /// Works until it is told to stop.
+    pub fn run(mut self) -> Result<(), WorkerError> {
+        while !self.shared.stop.load(Ordering::Relaxed) {
+            let ready = self.wait()?;
+            let now = Instant::now();
+            if ready.wake {
+                self.take_config(now);
+            }
+            if ready.socket {
+                self.drain_socket(now)?;
+            }
+            if ready.device {
+                self.drain_device(now)?;
+            }
+            self.lane.handle_timeout(now, &mut self.ends);
+            self.publish(now);
+        }
+        Ok(())
+    }
+
+    fn wait(&self) -> Result<Ready, WorkerError> {
+        let input = PollFlags::POLLIN;
+        let mut fds = [
+            PollFd::new(self.shared.wake.as_fd(), input),
+            PollFd::new(self.ends.socket.as_fd(), input),
+            PollFd::new(self.ends.device.as_fd(), input),
+        ];
+        match nix::poll::poll(&mut fds, self.timeout()) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(WorkerError::Poll(error)),
+        }
+        let any = |fd: &PollFd<'_>| fd.any().unwrap_or(true);
+        Ok(Ready { wake: any(&fds[0]), socket: any(&fds[1]), device: any(&fds[2]) })
+    }
+
+    fn timeout(&self) -> PollTimeout {
+        let Some((at, _)) = self.lane.poll_timeout() else { return PollTimeout::NONE };
+        let left = at.saturating_duration_since(Instant::now());
+        // Rounded up, so that the lane is not asked just before its time.
+        let millis = left.as_micros().div_ceil(1000);
+        PollTimeout::try_from(millis.min(60_000) as i32).unwrap_or(PollTimeout::MAX)
+    }
+
+    fn take_config(&mut self, now: Instant) {
+        // Nothing to read means that somebody was faster; the configuration is looked at in any case.
+        let _ = self.shared.wake.read();
+        let config = self.shared.config.load_full();
+        self.lane.apply(now, (*config).clone(), &mut self.ends);
+        self.published = None;
+    }
+
+    fn drain_socket(&mut self, now: Instant) -> Result<(), WorkerError> {
+        for _ in 0..BATCH {
+            match self.ends.socket.receive(&mut self.buffer) {
+                Ok((length, from)) => {
+                    let datagram = &self.buffer[..length];
+                    self.lane.handle_datagram(now, from, datagram, &mut self.ends);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if is_passing(&error) => {}
+                Err(error) => return Err(WorkerError::Socket(error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn drain_device(&mut self, now: Instant) -> Result<(), WorkerError> {
+        for _ in 0..BATCH {
+            match self.ends.device.read(&mut self.buffer) {
+                Ok(length) => {
+                    let frame = &mut self.buffer[..length];
+                    self.lane.handle_device(now, frame, &mut self.ends);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(WorkerError::Device(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Publishes figures when they are old, or at once when a session began.
+    fn publish(&mut self, now: Instant) {
+        let fresh = self.published.is_some_and(|at| now.duration_since(at) < PUBLISH);
+        if fresh && self.revision == self.lane.revision() {
+            return;
+        }
+        self.published = Some(now);
+        self.revision = self.lane.revision();
+        let stats = LaneStats::of(&self.lane, now);
+        let differs = stats.differs(&self.shared.stats.load());
+        self.shared.stats.store(Arc::new(stats));
+        if differs {
+            self.shared.changed.send_modify(|changes| *changes += 1);
+        }
+    }
+}
+
+/// Errors that tell of one datagram, or of the network just now, and not of the socket.
+fn is_passing(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::Interrupted
+            | Kind::ConnectionRefused
+            | Kind::ConnectionReset
+            | Kind::HostUnreachable
+            | Kind::NetworkUnreachable
+            | Kind::NetworkDown
+    )
+}
