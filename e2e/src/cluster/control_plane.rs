@@ -1,7 +1,7 @@
 //! A cluster's control plane: etcd and three of Kubernetes' daemons, each a
 //! process of its own that can be stopped and started alone.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::address::ClusterPlan;
@@ -97,7 +97,7 @@ fn program(plan: &ClusterPlan, folder: &Path, parts: &Parts, name: &str) -> Prog
     Program { argv, env: [("PATH".to_owned(), parts.search_path())].into() }
 }
 
-fn etcd(data: &PathBuf) -> Vec<String> {
+fn etcd(data: &Path) -> Vec<String> {
     let (client, peer) = ("http://127.0.0.1:2379", "http://127.0.0.1:2380");
     vec![
         format!("--data-dir={}", data.display()),

@@ -49,8 +49,8 @@ fn check_unmounted(folder: &Path) -> Result<()> {
 }
 
 fn mounted_below<'a>(mountinfo: &'a str, folder: &Path) -> Option<&'a str> {
-    let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4));
-    points.filter(|point| Path::new(point).starts_with(folder)).last()
+    let mut points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4));
+    points.rfind(|point| Path::new(point).starts_with(folder))
 }
 
 #[cfg(test)]

@@ -95,6 +95,6 @@ pub(super) fn images_folder(store: &Store) -> PathBuf {
 fn each<T: Sync>(items: &[T], work: impl Fn(&T) -> Result<()> + Sync) -> Result<()> {
     std::thread::scope(|scope| {
         let threads: Vec<_> = items.iter().map(|item| scope.spawn(|| work(item))).collect();
-        threads.into_iter().map(join).collect()
+        threads.into_iter().try_for_each(join)
     })
 }

@@ -92,8 +92,9 @@ impl Cgroups {
     /// # Errors
     /// When one is still busy after some seconds.
     pub fn remove(&self) -> Result<()> {
-        let groups = self.hierarchies.iter().map(|h| h.mount.join(&self.lab).join(&self.machine));
-        groups.map(|group| remove_tree(&group)).collect()
+        let mut groups =
+            self.hierarchies.iter().map(|h| h.mount.join(&self.lab).join(&self.machine));
+        groups.try_for_each(|group| remove_tree(&group))
     }
 
     /// Removes the groups of the pods only: stale ones cost a restarted kubelet seconds each.
@@ -101,8 +102,9 @@ impl Cgroups {
     /// # Errors
     /// When one is still busy after some seconds.
     pub fn remove_pods(&self) -> Result<()> {
-        let machines = self.hierarchies.iter().map(|h| h.mount.join(&self.lab).join(&self.machine));
-        machines.map(|machine| remove_tree(&machine.join("kubepods"))).collect()
+        let mut machines =
+            self.hierarchies.iter().map(|h| h.mount.join(&self.lab).join(&self.machine));
+        machines.try_for_each(|machine| remove_tree(&machine.join("kubepods")))
     }
 
     /// Removes all groups of a lab on this host.
@@ -111,7 +113,7 @@ impl Cgroups {
     /// When one is still busy after some seconds.
     pub fn remove_lab(lab: &str) -> Result<()> {
         let all = Self::of(lab, "all")?;
-        all.hierarchies.iter().map(|h| remove_tree(&h.mount.join(&all.lab))).collect()
+        all.hierarchies.iter().try_for_each(|h| remove_tree(&h.mount.join(&all.lab)))
     }
 }
 

@@ -24,6 +24,9 @@ const KUBE_NAMES: [&str; 5] =
 /// Programs whose package has another name than the program.
 const RENAMED: [(&str, &str); 2] = [("server", "etcd"), ("wireguard", "wireguard-go")];
 
+/// The start of the name of a folder that is being built; the process's number follows.
+const BUILDING: &str = "parts-building-";
+
 /// What must be there at the end.
 const EXPECTED: [&str; 14] = [
     "kube",
@@ -52,8 +55,9 @@ pub(super) fn ensure(cache: &Path, progress: &Progress) -> Result<PathBuf> {
     if folder.is_dir() {
         return Ok(folder);
     }
+    remove_abandoned(cache)?;
     // Two labs may build at once: each in its own folder; the second finds the first's.
-    let fresh = cache.join(format!("parts-building-{}", std::process::id()));
+    let fresh = cache.join(format!("{BUILDING}{}", std::process::id()));
     std::fs::create_dir_all(&fresh).map_err(Error::file("making", &fresh))?;
     let newest = || newest_entry(&fresh);
     progress.say(
@@ -65,6 +69,25 @@ pub(super) fn ensure(cache: &Path, progress: &Progress) -> Result<PathBuf> {
         std::fs::remove_dir_all(&fresh).map_err(Error::file("removing", &fresh))?;
     }
     moved.map(|()| folder)
+}
+
+/// Removes what builds left that were killed: their process is gone.
+fn remove_abandoned(cache: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(cache).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(rest) = name.strip_prefix(BUILDING) else { continue };
+        let pid = rest.split('.').next().unwrap_or_default();
+        if Path::new("/proc").join(pid).exists() {
+            continue;
+        }
+        let path = entry.path();
+        let removed = match path.is_dir() {
+            true => std::fs::remove_dir_all(&path),
+            false => std::fs::remove_file(&path),
+        };
+        removed.map_err(Error::file("removing", path))?;
+    }
+    Ok(())
 }
 
 fn key(module: &Path) -> Result<String> {
@@ -178,6 +201,20 @@ mod tests {
         }
         let error = name_programs(folder.path()).expect_err("incomplete").to_string();
         assert!(error.contains("no program kube;"), "{error}");
+    }
+
+    #[test]
+    fn what_a_killed_build_left_goes_and_a_running_one_stays() {
+        let cache = tempfile::tempdir().expect("a folder");
+        let dead = cache.path().join(format!("{BUILDING}{}", i32::MAX));
+        let own = cache.path().join(format!("{BUILDING}{}", std::process::id()));
+        for folder in [&dead, &own] {
+            std::fs::create_dir(folder).expect("made");
+            std::fs::write(folder.with_extension("log"), "").expect("written");
+        }
+        remove_abandoned(cache.path()).expect("cleaned");
+        assert!(!dead.exists() && !dead.with_extension("log").exists());
+        assert!(own.exists() && own.with_extension("log").exists());
     }
 
     #[test]
