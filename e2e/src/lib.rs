@@ -7,6 +7,7 @@
 //! another process can always remove it.
 
 pub mod address;
+pub mod carrick;
 pub mod cluster;
 pub mod error;
 pub mod helper;
@@ -17,6 +18,7 @@ pub mod lock;
 pub mod machine;
 pub mod parts;
 pub mod pki;
+pub mod probes;
 pub mod progress;
 pub mod run;
 pub mod spec;

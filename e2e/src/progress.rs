@@ -49,7 +49,9 @@ impl Progress {
             let (done, ended) = channel::<()>();
             scope.spawn(move || {
                 while ended.recv_timeout(PULSE) == Err(RecvTimeoutError::Timeout) {
-                    self.say(&format!("… {name}, {} s: {}", began.elapsed().as_secs(), detail()));
+                    let (seconds, detail) = (began.elapsed().as_secs(), detail());
+                    let colon = if detail.is_empty() { "" } else { ": " };
+                    self.say(&format!("… {name}, {seconds} s{colon}{detail}"));
                 }
             });
             let result = work();

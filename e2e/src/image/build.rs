@@ -83,11 +83,27 @@ pub fn build_carrick(folder: &Path, progress: &Progress) -> Result<Carrick> {
     Ok(Carrick { tag, archives })
 }
 
+/// The `carrick` command, built with the images.
+///
+/// # Errors
+/// When it wasn't built yet.
+pub fn carrick_program() -> Result<PathBuf> {
+    let program = target_folder()?.join(TARGET).join("image/carrick");
+    match program.is_file() {
+        true => Ok(program),
+        false => Err(Error::Invalid(format!(
+            "{} is missing; `cargo lab reload` builds it",
+            program.display()
+        ))),
+    }
+}
+
 fn compile(log: &Path) -> Result<()> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let mut command = Command::new("nice");
     command.args(["-n", "5", &cargo, "build", "--profile", "image", "--target", TARGET]);
     command.args(PROGRAMS.iter().flat_map(|(package, _)| ["--package", package]));
+    command.args(["--package", "carrick-cli"]);
     command.current_dir(repository());
     // Variables of the cargo that runs us would make the inner one build other things.
     let outer = std::env::vars_os().map(|(name, _)| name);

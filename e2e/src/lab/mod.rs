@@ -184,7 +184,7 @@ fn require_root(operation: &'static str) -> Result<()> {
 }
 
 /// Waits for a thread and hands on its result, or its panic.
-pub(crate) fn join<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+pub fn join<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
     match thread.join() {
         Ok(result) => result,
         Err(panic) => std::panic::resume_unwind(panic),
