@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use carrick_gateway::control::run::{self, PodOptions};
 use carrick_gateway::standalone::{Config, Standalone};
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 /// Carrick's gateway: carries packets between clusters through userspace WireGuard.
 #[derive(Parser)]
@@ -27,6 +29,8 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Run in a pod of Kubernetes, as the controller wants.
+    Pod(#[command(flatten)] Box<PodOptions>),
     /// Print a new private key and its public key, for a standalone gateway's file.
     Key,
 }
@@ -54,6 +58,7 @@ fn command(command: Command) -> anyhow::Result<()> {
             }
             runtime()?.block_on(run(config))
         }
+        Command::Pod(options) => runtime()?.block_on(pod(*options)),
         Command::Key => {
             print!("{}", carrick_gateway::standalone::new_key());
             Ok(())
@@ -86,4 +91,19 @@ async fn run(config: Config) -> anyhow::Result<()> {
         Some(reason) => anyhow::bail!("{reason}"),
         None => Ok(()),
     }
+}
+
+async fn pod(options: PodOptions) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let stop = CancellationToken::new();
+    let signalled = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        signalled.cancel();
+    });
+    run::run(options, stop).await
 }

@@ -86,8 +86,9 @@ fn believed(filtered: &Filtered) -> Vec<Prefix> {
 }
 
 fn report(snapshot: &VerifiedSnapshot, filtered: &Filtered, error: String) -> Report {
-    let refusal = |(prefix, reason): &(Prefix, RefusalReason)| {
-        Refusal { prefix: Some((*prefix).into()), reason: reason.as_str().to_owned() }
+    let refusal = |(prefix, reason): &(Prefix, RefusalReason)| Refusal {
+        prefix: Some((*prefix).into()),
+        reason: reason.as_str().to_owned(),
     };
     Report {
         epoch: snapshot.version.epoch,

@@ -1,6 +1,7 @@
 //! The newest failures to connect with one peer: bounded, and forgotten when they are over.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use carrick_exchange::message::member::ConnectFailure;
@@ -30,6 +31,15 @@ impl Failures {
             let oldest = self.0.values().min_by_key(|failure| failure.at);
             let oldest = oldest.map(|failure| failure.endpoint.clone());
             oldest.and_then(|endpoint| self.0.remove(&endpoint));
+        }
+    }
+
+    /// Notes that somebody was refused who came from `address` and claims to be the peer. Only the
+    /// first of several equal ones counts: anybody can make such claims.
+    pub fn note_stranger(&mut self, address: IpAddr, reason: &str, message: &str, now: SystemTime) {
+        let key = address.to_string();
+        if self.0.get(&key).is_none_or(|known| known.reason != reason) {
+            self.note(&key, reason, message, now);
         }
     }
 

@@ -271,7 +271,8 @@ mod tests {
 
     #[tokio::test]
     async fn controller_addresses_of_both_families_are_read() {
-        let resolved = |text: &'static str| async move { resolve(text).await.map(|a| a.to_string()) };
+        let resolved =
+            |text: &'static str| async move { resolve(text).await.map(|a| a.to_string()) };
         assert_eq!(resolved("10.96.0.7:7820").await.expect("IPv4"), "10.96.0.7:7820");
         assert_eq!(resolved("fd00::7:7820").await.expect("IPv6"), "[fd00::7]:7820");
         assert_eq!(resolved("[fd00::7]:7820").await.expect("IPv6"), "[fd00::7]:7820");

@@ -78,6 +78,8 @@ pub struct Known {
     pub remote: SocketAddr,
     /// Whether we dialled that address, so that it is known to take what we send.
     pub dialled: bool,
+    /// Who signed its certificate.
+    pub identity: IdentityKey,
 }
 
 /// A tunnel.
@@ -115,6 +117,23 @@ impl Peer {
             failures: Failures::default(),
             report: None,
             refused: None,
+        }
+    }
+
+    /// Takes over what the controller says now. What only identities vouched for that are no longer
+    /// pinned is forgotten.
+    pub fn reconfigure(&mut self, peering: Peering) {
+        let pinned = peering.pin.identities.clone();
+        self.peering = peering;
+        let vouched = |signed: &SignedSnapshot| {
+            pinned.iter().any(|key| signed.key.as_slice() == key.as_bytes())
+        };
+        self.snapshot.take_if(|(_, signed)| !vouched(signed));
+        for gateway in self.gateways.values_mut() {
+            if gateway.known.as_ref().is_some_and(|known| !pinned.contains(&known.identity)) {
+                gateway.known = None;
+                gateway.tunnels.clear();
+            }
         }
     }
 
@@ -300,10 +319,11 @@ mod tests {
         let key = TunnelKey::from_bytes([1; 32]);
         let remote_lane = Lane { index: 1, key, port: 40_000 };
         let agreed = Agreed { remote: remote_lane, own_key: key, psk: [0; 32], kept: false };
-        let established =
-            Established { version: 1, release: String::new(), tunnels: vec![agreed] };
+        let established = Established { version: 1, release: String::new(), tunnels: vec![agreed] };
         let remote = remote.parse().expect("address");
-        lane_endpoint(&entry, &Known { established, remote, dialled }, &agreed).to_string()
+        let identity = IdentityKey::from_bytes([3; 32]);
+        let known = Known { established, remote, dialled, identity };
+        lane_endpoint(&entry, &known, &agreed).to_string()
     }
 
     #[test]

@@ -31,7 +31,11 @@ pub struct Own {
 }
 
 /// The whole report.
-pub fn report(own: &Own, peers: &BTreeMap<ClusterId, Peer>, stats: &DataplaneStats) -> GatewayState {
+pub fn report(
+    own: &Own,
+    peers: &BTreeMap<ClusterId, Peer>,
+    stats: &DataplaneStats,
+) -> GatewayState {
     let drops = stats.drops.iter().filter(|(_, packets)| *packets > 0);
     GatewayState {
         release: env!("CARGO_PKG_VERSION").to_owned(),

@@ -1,0 +1,23 @@
+//! The control side of a gateway in Kubernetes: one task that decides ([`actor`]), a task a link and
+//! a dialling attempt, and the packet path behind a trait ([`plane`]).
+//!
+//! Pure parts: [`config`] (parsing), [`dialling`] (when to dial whom), [`peer`] (what is known of a
+//! peer), [`derive`] (from that to the packet path), [`state`] (what to report when).
+
+pub mod actor;
+pub mod cache;
+pub mod config;
+pub mod derive;
+pub mod dial;
+pub mod dialling;
+pub mod failures;
+pub mod http;
+pub mod link;
+pub mod member;
+pub mod peer;
+pub mod plane;
+pub mod pod_plane;
+pub mod run;
+pub mod state;
+pub mod trusted;
+pub mod view;

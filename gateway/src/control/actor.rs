@@ -1,0 +1,460 @@
+//! The one task that decides: events in, links, tunnels and reports out.
+//!
+//! Everything that waits (dialling, links, the controller) has a task of its own and tells this one.
+//! After each event one turn brings all in line with what is known now; a turn that finds nothing
+//! changed does nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use carrick_exchange::message::member::{GatewayConfig, GatewayState};
+use carrick_exchange::peer::{Event, Lane, Session};
+use carrick_exchange::snapshot::SnapshotError;
+use carrick_exchange::transport::ConnectErrorKind;
+use carrick_exchange::wire::Endpoint;
+use carrick_exchange::{
+    Arrival, CloseReason, ConnectError, Exchange, Incoming, Link, Rules, TrustError,
+};
+use carrick_model::{ClusterId, IdentityKey, TunnelKey};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::cache::Cache;
+use super::config::{self, Config};
+use super::derive::derive;
+use super::dial::{DialFailure, dial};
+use super::link::{self, LinkEvent, LinkEventKind, Outbound};
+use super::member::MemberEvent;
+use super::peer::{Known, Peer, PeerLink, TunnelIds, earlier};
+use super::plane::{Plane, Setup};
+use super::state::{self, Own, Pace};
+use super::trusted::Trusted;
+use super::view::{self, Counts, View};
+
+/// A set-up that failed is tried again after this time.
+const APPLY_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long a refused stranger is remembered, so that a peering for it is dialled at once.
+const KNOCK: Duration = Duration::from_secs(10);
+
+/// How many strangers are remembered.
+const MAX_KNOCKS: usize = 64;
+
+/// Events of links that wait.
+const QUEUE: usize = 256;
+
+/// What control works with.
+#[derive(Debug)]
+pub struct Parts<P> {
+    /// The packet path.
+    pub plane: Arc<P>,
+    /// The exchange for peers.
+    pub exchange: Exchange,
+    /// Our own cluster.
+    pub trusted: Trusted,
+    /// The exchange's port as it is reported.
+    pub base_port: u16,
+    /// Where the last configuration is kept.
+    pub cache: Option<Cache>,
+}
+
+/// What control publishes.
+#[derive(Debug)]
+pub struct Outlets {
+    /// Reports for the controller.
+    pub state: watch::Sender<Option<GatewayState>>,
+    /// The picture for HTTP.
+    pub view: watch::Sender<View>,
+}
+
+/// The packet path has stopped by itself; only a restart helps.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the packet path stopped: {0}")]
+pub struct PlaneStopped(pub String);
+
+type Dialled = (ClusterId, Endpoint, Result<Link, DialFailure>);
+
+/// The task's state.
+pub struct Control<P> {
+    parts: Parts<P>,
+    outlets: Outlets,
+    lanes: Vec<Lane>,
+    own_keys: Vec<TunnelKey>,
+    raw: Option<GatewayConfig>,
+    config: Option<Config>,
+    own: Own,
+    peers: BTreeMap<ClusterId, Peer>,
+    ids: TunnelIds,
+    knocks: BTreeMap<ClusterId, Instant>,
+    applied: Option<Setup>,
+    apply_failed: Option<(String, Instant)>,
+    pace: Pace,
+    counts: Counts,
+    dials: JoinSet<Dialled>,
+    links: JoinSet<()>,
+    link_events: (mpsc::Sender<LinkEvent>, mpsc::Receiver<LinkEvent>),
+}
+
+impl<P: Plane> Control<P> {
+    /// With nothing known yet but the last configuration, if there is one.
+    pub fn new(parts: Parts<P>, outlets: Outlets) -> Self {
+        let lanes = parts.plane.lanes();
+        let own = Own { base_port: parts.base_port, ..Own::default() };
+        let last = parts.cache.as_ref().and_then(Cache::load);
+        let mut control = Self {
+            own_keys: lanes.iter().map(|lane| lane.key).collect(),
+            lanes,
+            parts,
+            outlets,
+            raw: None,
+            config: None,
+            own,
+            peers: BTreeMap::new(),
+            ids: TunnelIds::default(),
+            knocks: BTreeMap::new(),
+            applied: None,
+            apply_failed: None,
+            pace: Pace::default(),
+            counts: Counts::default(),
+            dials: JoinSet::new(),
+            links: JoinSet::new(),
+            link_events: mpsc::channel(QUEUE),
+        };
+        if let Some(last) = last {
+            tracing::info!(generation = last.generation, "going on from the last configuration");
+            control.configure(&last);
+        }
+        control
+    }
+
+    /// Works until `stop`; the last report then says that we drain.
+    pub async fn run(
+        mut self,
+        mut member: mpsc::Receiver<MemberEvent>,
+        stop: CancellationToken,
+    ) -> Result<(), PlaneStopped> {
+        let exchange = self.parts.exchange.clone();
+        let (mut changes, mut failure) = (self.parts.plane.changes(), self.parts.plane.failure());
+        loop {
+            let deadline = self.turn().await;
+            tokio::select! {
+                Some(event) = member.recv() => self.on_member(event),
+                incoming = exchange.accept() => self.on_incoming(incoming),
+                Some(event) = self.link_events.1.recv() => self.on_link(event),
+                Some(Ok(dialled)) = self.dials.join_next() => self.on_dialled(dialled),
+                Some(_) = self.links.join_next() => {}
+                Ok(()) = changes.changed() => {}
+                Ok(()) = failure.changed() => {
+                    if let Some(why) = failure.borrow_and_update().clone() {
+                        return Err(PlaneStopped(why));
+                    }
+                }
+                () = tokio::time::sleep_until(deadline.into()) => {}
+                () = stop.cancelled() => break,
+            }
+        }
+        self.own.draining = true;
+        self.outlets.state.send_replace(Some(self.report()));
+        Ok(())
+    }
+
+    fn on_member(&mut self, event: MemberEvent) {
+        match event {
+            MemberEvent::Credentials(credentials) => {
+                if let Err(error) = self.parts.exchange.set_credentials(credentials) {
+                    tracing::error!(%error, "the certificate cannot be used");
+                }
+            }
+            MemberEvent::Config(raw) => {
+                self.counts.configs += 1;
+                if self.configure(&raw)
+                    && let Some(cache) = &self.parts.cache
+                {
+                    cache.store(&raw);
+                }
+            }
+        }
+    }
+
+    /// Takes a configuration over. Returns whether it is to be kept.
+    fn configure(&mut self, raw: &GatewayConfig) -> bool {
+        let content = GatewayConfig { generation: 0, ..raw.clone() };
+        if self.raw.as_ref() == Some(&content) {
+            self.own.applied = raw.generation;
+            return true;
+        }
+        let config = match config::parse(raw, &self.parts.trusted.cluster) {
+            Ok(config) => config,
+            Err(error) => {
+                tracing::error!(generation = raw.generation, %error, "configuration refused");
+                self.own.errors =
+                    vec![format!("configuration {} refused: {error}", raw.generation)];
+                return false;
+            }
+        };
+        tracing::info!(generation = raw.generation, peers = config.peerings.len(), "configured");
+        self.raw = Some(content);
+        self.own.applied = raw.generation;
+        self.set_peers(&config);
+        self.config = Some(config);
+        true
+    }
+
+    fn set_peers(&mut self, config: &Config) {
+        let wanted: BTreeMap<ClusterId, _> =
+            config.peerings.iter().map(|p| (p.pin.cluster.clone(), p.clone())).collect();
+        let peer = wanted.values().map(|peering| peering.pin.clone()).collect();
+        // Closes what is no longer allowed, at once.
+        self.parts.exchange.trust().set(Rules { peer, ..Rules::default() });
+        self.peers.retain(|cluster, _| wanted.contains_key(cluster));
+        let own = self.parts.trusted.identities.first().copied();
+        let own = own.unwrap_or(IdentityKey::from_bytes([0; 32]));
+        for (cluster, peering) in wanted {
+            match self.peers.get_mut(&cluster) {
+                Some(peer) => peer.reconfigure(peering),
+                None => {
+                    self.peers.insert(cluster, Peer::new(peering, &own));
+                }
+            }
+        }
+    }
+
+    fn on_incoming(&mut self, incoming: Incoming) {
+        match incoming.result {
+            Ok(Arrival::Link(link)) => self.on_link_up(link),
+            // The rules serve nobody who joins.
+            Ok(Arrival::Join(attempt)) => drop(attempt),
+            Err(error) => self.on_refused(&error),
+        }
+    }
+
+    fn on_refused(&mut self, error: &ConnectError) {
+        self.counts.failed(error.reason());
+        let Some(claimed) = &error.claimed else {
+            tracing::debug!(%error, "an attempt to link failed");
+            return;
+        };
+        if let Some(peer) = self.peers.get_mut(claimed) {
+            tracing::debug!(cluster = %claimed, %error, "refused one that claims to be a peer");
+            let text = error.to_string();
+            let ip = error.remote.ip();
+            peer.failures.note_stranger(ip, error.reason(), &text, SystemTime::now());
+        } else if let ConnectErrorKind::Trust(TrustError::UnknownIdentity { cluster }) = &error.kind
+        {
+            let now = Instant::now();
+            self.knocks.retain(|_, at| now < *at + KNOCK);
+            if self.knocks.len() < MAX_KNOCKS {
+                self.knocks.insert(cluster.clone(), now);
+            }
+        }
+    }
+
+    fn on_dialled(&mut self, (cluster, endpoint, result): Dialled) {
+        let now = Instant::now();
+        match result {
+            Ok(link) => {
+                if let Some(peer) = self.peers.get_mut(&cluster) {
+                    peer.dialling.connected(&endpoint, &link.peer().name);
+                    peer.failures.forget(&endpoint.to_string());
+                }
+                self.on_link_up(link);
+            }
+            Err(failure) => {
+                self.counts.failed(&failure.reason);
+                let Some(peer) = self.peers.get_mut(&cluster) else { return };
+                peer.dialling.failed(&endpoint, failure.how, rand::random(), now);
+                if failure.reason != CloseReason::Duplicate.reason() {
+                    tracing::debug!(%cluster, reason = failure.reason, "{}", failure.message);
+                    let (name, text) = (endpoint.to_string(), &failure.message);
+                    peer.failures.note(&name, &failure.reason, text, SystemTime::now());
+                }
+            }
+        }
+    }
+
+    fn on_link_up(&mut self, link: Link) {
+        let Some(peer) = self.peers.get_mut(&link.peer().cluster) else {
+            link.close(&CloseReason::Withdrawn);
+            return;
+        };
+        if !peer.admits(&link) {
+            link.close(&CloseReason::Duplicate);
+            return;
+        }
+        self.counts.links += 1;
+        let name = link.peer().name.clone();
+        tracing::info!(peer = %link.peer(), remote = %link.remote_address(),
+            dialled = link.dialled(), "linked");
+        peer.failures.forget(&link.remote_address().ip().to_string());
+        let now = Instant::now();
+        let session = Session::new(
+            peer.peering.pin.clone(),
+            self.parts.trusted.cluster.clone(),
+            self.lanes.clone(),
+            peer.held(&name),
+            peer.version(),
+            now,
+        );
+        let (outbound, theirs) = watch::channel(Outbound {
+            snapshot: peer.peering.snapshot.clone(),
+            report: None,
+            newest: peer.version(),
+        });
+        self.links.spawn(link::run(link.clone(), session, theirs, self.link_events.0.clone()));
+        peer.gateways.entry(name).or_default().link = Some(PeerLink { link, outbound, since: now });
+    }
+
+    fn on_link(&mut self, event: LinkEvent) {
+        let LinkEvent { cluster, gateway, link, kind } = event;
+        let Some(peer) = self.peers.get_mut(&cluster) else { return };
+        let held = peer.gateways.get_mut(&gateway);
+        let current = held.filter(|held| held.link.as_ref().is_some_and(|l| l.link.id() == link));
+        let Some(current) = current else { return };
+        match kind {
+            LinkEventKind::Session(Event::Established(established)) => {
+                let Some(held) = &current.link else { return };
+                let (remote, dialled) = (held.link.remote_address(), held.link.dialled());
+                let identity = *held.link.identity();
+                current.known = Some(Known { established, remote, dialled, identity });
+            }
+            LinkEventKind::Session(Event::Snapshot(snapshot, signed)) => {
+                if peer.take_snapshot(*snapshot, signed) {
+                    tracing::info!(%cluster, version = ?peer.version(), "snapshot taken");
+                }
+            }
+            LinkEventKind::Session(Event::SnapshotRefused(error)) => {
+                tracing::warn!(%cluster, %gateway, %error, "snapshot refused");
+                if !matches!(error, SnapshotError::Older { .. }) {
+                    peer.refused = Some(error.to_string());
+                }
+            }
+            LinkEventKind::Session(Event::Report(report)) => peer.report = Some(report),
+            LinkEventKind::Ended(reason) => {
+                tracing::info!(%cluster, %gateway, %reason, "link ended");
+                peer.link_ended(&gateway, link, &reason);
+                peer.dialling.lost(&gateway, Instant::now());
+                note_end(peer, &gateway.to_string(), &reason);
+            }
+        }
+    }
+
+    /// Brings all in line with what is known; returns when to do so again at the latest.
+    async fn turn(&mut self) -> Instant {
+        let now = Instant::now();
+        let mut again = None;
+        for (cluster, peer) in &mut self.peers {
+            peer.failures.prune(SystemTime::now());
+            again = earlier(again, peer.settle(&mut self.ids, now));
+            let waits = self.knocks.get(cluster).is_some_and(|at| now < *at + KNOCK);
+            peer.dialling.retarget(&peer.endpoints(), waits, now);
+            let linked = peer.linked();
+            for endpoint in peer.dialling.due(&linked, now) {
+                let exchange = self.parts.exchange.clone();
+                let (cluster, pin) = (cluster.clone(), peer.peering.pin.clone());
+                self.dials.spawn(async move {
+                    let result = dial(&exchange, &endpoint, &pin).await;
+                    (cluster, endpoint, result)
+                });
+            }
+            again = earlier(again, peer.dialling.deadline(&linked));
+        }
+        again = earlier(again, self.apply(now).await);
+        again = earlier(again, self.publish(Instant::now()));
+        again.unwrap_or(now + state::REPEAT)
+    }
+
+    /// Gives the packet path what is new; returns when to try again.
+    async fn apply(&mut self, now: Instant) -> Option<Instant> {
+        let config = self.config.as_ref()?;
+        let derived = derive(config, &self.peers, &self.own_keys);
+        for (cluster, peer) in &self.peers {
+            let outbound = Outbound {
+                snapshot: peer.peering.snapshot.clone(),
+                report: derived.reports.get(cluster).cloned(),
+                newest: peer.version(),
+            };
+            for held in peer.gateways.values().filter_map(|gateway| gateway.link.as_ref()) {
+                held.outbound.send_if_modified(|sent| {
+                    let changed = *sent != outbound;
+                    sent.clone_from(&outbound);
+                    changed
+                });
+            }
+        }
+        self.own.errors = config.errors.iter().chain(&derived.errors).cloned().collect();
+        if self.applied.as_ref() == Some(&derived.setup) {
+            self.apply_failed = None;
+            return None;
+        }
+        if let Some((error, at)) = &self.apply_failed
+            && now < *at
+        {
+            self.own.errors.push(error.clone());
+            return Some(*at);
+        }
+        self.counts.applies += 1;
+        match self.parts.plane.apply(&derived.setup).await {
+            Ok(()) => {
+                self.applied = Some(derived.setup);
+                self.apply_failed = None;
+                None
+            }
+            Err(error) => {
+                tracing::error!(%error, "the packet path refused the set-up");
+                let at = Instant::now() + APPLY_AGAIN;
+                self.own.errors.push(error.to_string());
+                self.apply_failed = Some((error.to_string(), at));
+                Some(at)
+            }
+        }
+    }
+
+    fn report(&self) -> GatewayState {
+        state::report(&self.own, &self.peers, &self.parts.plane.stats())
+    }
+
+    /// Reports when it is time; returns when to look again.
+    fn publish(&mut self, now: Instant) -> Option<Instant> {
+        let state = self.report();
+        let again = match self.pace.due(&state, now) {
+            Ok(()) => {
+                self.counts.reports += 1;
+                self.outlets.state.send_replace(Some(state));
+                now + state::REPEAT
+            }
+            Err(at) => at,
+        };
+        let not_ready = match (&self.config, &self.applied, &self.apply_failed) {
+            (_, _, Some((error, _))) => Some(error.clone()),
+            (None, _, _) => Some("no configuration has come from the controller yet".to_owned()),
+            (_, None, _) => Some("the configuration is not applied yet".to_owned()),
+            (Some(_), Some(_), None) => None,
+        };
+        let (applied, counts) = (self.own.applied, self.counts.clone());
+        let view = View { not_ready, applied, counts, ..view::peers(&self.peers) };
+        self.outlets.view.send_replace(view);
+        Some(again)
+    }
+}
+
+/// Notes the end of a link that a person may have to do something about.
+fn note_end(peer: &mut Peer, gateway: &str, reason: &CloseReason) {
+    let (word, text) = match reason {
+        CloseReason::Refused { reason, message } => (reason.as_str(), message.clone()),
+        CloseReason::Violation(_) | CloseReason::TimedOut | CloseReason::Transport(_) => {
+            (reason.reason(), reason.to_string())
+        }
+        CloseReason::Withdrawn => (
+            reason.reason(),
+            "the other side has deleted or suspended its ClusterPeering for us".to_owned(),
+        ),
+        CloseReason::Done
+        | CloseReason::Duplicate
+        | CloseReason::Draining
+        | CloseReason::Reset
+        | CloseReason::ClosedHere => return,
+    };
+    peer.failures.note(gateway, word, &format!("gateway {gateway}: {text}"), SystemTime::now());
+}
