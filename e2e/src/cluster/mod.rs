@@ -1,5 +1,6 @@
 //! One cluster of a lab: its machines, its control plane, and ways to use it.
 
+mod capture;
 mod config;
 mod control_plane;
 mod dns;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+pub use capture::Capture;
 pub use control_plane::PROCESSES as CONTROL_PLANE_PROCESSES;
 pub(crate) use dns::resolve_inside;
 pub use node::{Node, PROCESSES as NODE_PROCESSES};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::address::NodePlan;
-use crate::cluster::{Cluster, config, dns, network};
+use crate::cluster::{Capture, Cluster, config, dns, network};
 use crate::lab::Book;
 use crate::machine::{self, Cgroups, Kind, ProcessRecord, Program};
 use crate::pki::{Authority, Subject};
@@ -64,6 +64,14 @@ impl Node {
     /// When the node has no power.
     pub fn network_command(&self, program: &str) -> Result<Command> {
         Ok(machine::enter_network(&self.holder()?, program))
+    }
+
+    /// Captures what passes the node's cable from now on; `filter` is tcpdump's ("net 10.2.0.0/16").
+    ///
+    /// # Errors
+    /// When the node has no power or the filter is wrong.
+    pub fn capture(&self, filter: &str) -> Result<Capture> {
+        Capture::start(self.network_command("tcpdump")?, filter)
     }
 
     /// The IPv4 addresses of a name, as the cluster's DNS tells them to this node.

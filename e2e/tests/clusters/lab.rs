@@ -109,9 +109,13 @@ fn foreign_pods_are_unreachable(lab: &Lab) -> Outcome {
     let (paris, osaka) = clusters(lab)?;
     let foreign = format!("{}:8080", pod_address(&osaka, "osaka-1")?);
     let before = text(paris.leaked_packets())?;
+    let capture =
+        text(text(paris.node("paris-1"))?.capture(&format!("net {}", osaka.plan().pods)))?;
     let result = probe(&paris, "paris-1", &["fetch", &foreign, "--timeout-ms", "1000"]);
     check(result.is_err(), || format!("{foreign} answered: {result:?}"))?;
     let after = text(paris.leaked_packets())?;
+    let captured = text(capture.stop())?;
+    check(captured.iter().any(|line| line.contains("10.2.")), || format!("captured {captured:?}"))?;
     check(after > before, || format!("the router counted {before} leaks before, {after} after"))
 }
 

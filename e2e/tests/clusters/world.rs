@@ -2,9 +2,8 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use carrick_e2e::cluster::Cluster;
 use carrick_e2e::progress::Progress;
-use carrick_e2e::{Lab, LabSpec};
+use carrick_e2e::{Lab, LabSpec, probes};
 
 /// What a case gives back: what it found wrong, in words.
 pub type Outcome = Result<(), String>;
@@ -52,32 +51,11 @@ fn make() -> Result<Lab, String> {
     });
     let lab = lab.map_err(|error| error.to_string())?.remove_on_drop();
     for cluster in lab.clusters() {
-        start_probes(&cluster, &tag(&lab)?)?;
+        probes::start(&cluster, &tag(&lab)?).map_err(|error| error.to_string())?;
     }
     Ok(lab)
 }
 
 fn tag(lab: &Lab) -> Result<String, String> {
     lab.image_tag().map_err(|error| error.to_string())
-}
-
-/// One probe pod a node, named like its node, and a Service over them.
-fn start_probes(cluster: &Cluster, tag: &str) -> Outcome {
-    let pods = cluster.plan().nodes.iter().map(|node| {
-        format!(
-            "apiVersion: v1\nkind: Pod\n\
-             metadata: {{name: probe-{0}, namespace: default, labels: {{app: probe}}}}\n\
-             spec:\n  nodeSelector: {{kubernetes.io/hostname: {0}}}\n  \
-             tolerations: [{{operator: Exists}}]\n  terminationGracePeriodSeconds: 0\n  \
-             containers: [{{name: probe, image: \"carrick-probe:{tag}\", args: [serve]}}]\n---\n",
-            node.name
-        )
-    });
-    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: probe, namespace: default}\n\
-        spec:\n  type: NodePort\n  selector: {app: probe}\n  \
-        ports: [{port: 8080, nodePort: 30080}]\n";
-    let all = pods.chain([service.to_owned()]).collect::<String>();
-    cluster.apply(&all).map_err(|error| error.to_string())?;
-    let ready = ["wait", "--for=condition=Ready", "--timeout=60s", "pods", "--selector=app=probe"];
-    cluster.kubectl(&ready).map(drop).map_err(|error| error.to_string())
 }
