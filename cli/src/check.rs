@@ -1,8 +1,11 @@
 //! `carrick check`: walks from API access to the data path, names the first thing that is wrong, and
 //! its remedy.
 
+mod identity;
 mod install;
 mod peering;
+
+use carrick_crds::Reason;
 
 use crate::causes;
 use crate::connect::ConnectError;
@@ -59,7 +62,7 @@ const INSTALLATION: [(&str, Look); 6] = [
     ("Kubernetes API", install::api),
     ("Kinds", install::kinds),
     ("Controller", install::controller),
-    ("Identity", install::identity),
+    ("Identity", identity::identity),
     ("Gateways", install::gateways),
     ("Agents", install::agents),
 ];
@@ -119,6 +122,16 @@ fn look<T>(fetched: &Fetched<T>, at: impl FnOnce(&T) -> Outcome) -> Outcome {
         Ok(found) => at(found),
         Err(error) => Outcome::Wrong(error.into()),
     }
+}
+
+/// The remedy that goes with a condition's reason, if this release knows the reason.
+fn remedy(reason: &str) -> String {
+    let known = reason.parse::<Reason>().map(Reason::remedy).unwrap_or_default();
+    known.to_owned()
+}
+
+fn controller_log(state: &State) -> String {
+    format!("kubectl -n {} logs deployment/carrick-controller", state.namespace)
 }
 
 #[cfg(test)]

@@ -166,7 +166,7 @@ reasons! {
     /// Carrick is being taken off the nodes.
     Withdrawing => "wait; the message names the nodes that have not reported yet",
     /// Nothing of Carrick is left on any node.
-    AllWithdrawn => "",
+    AllWithdrawn => "finish `helm uninstall`, or install Carrick anew",
 }
 
 impl fmt::Display for Reason {

@@ -1,9 +1,6 @@
 //! Is Carrick itself well in this cluster? One look a part.
 
-use carrick_crds::condition::{self, IdentityCondition};
-use carrick_crds::{ClusterIdentity, Reason};
-
-use super::{Finding, Outcome, look};
+use super::{Finding, Outcome, controller_log, identity, look};
 use crate::parts::{self, Count};
 use crate::state::State;
 
@@ -40,7 +37,12 @@ pub fn controller(state: &State) -> Outcome {
         ));
     };
     if count.ready == 0 {
-        return Outcome::Wrong(unready(state, "controller", count, "Deployment"));
+        let mut finding = unready(state, "controller", count, "Deployment");
+        if let Some(hindrance) = identity::hindrance(state) {
+            finding.what = format!("{}; {}", finding.what, hindrance.what);
+            finding.remedy = format!("{}; {}", hindrance.remedy, finding.remedy);
+        }
+        return Outcome::Wrong(finding);
     }
     let leader = match &state.lease {
         Ok(lease) => lease.as_ref().and_then(|l| l.spec.as_ref()?.holder_identity.clone()),
@@ -49,7 +51,7 @@ pub fn controller(state: &State) -> Outcome {
     match leader.filter(|holder| !holder.is_empty()) {
         None => Outcome::Wrong(Finding::new(
             format!("no controller leads: Lease {} has no holder", parts::CONTROLLER),
-            logs(state, "deployment/carrick-controller"),
+            controller_log(state),
         )),
         Some(_) if count.ready < count.wanted => {
             Outcome::Warning(unready(state, "controller", count, "Deployment"))
@@ -58,57 +60,15 @@ pub fn controller(state: &State) -> Outcome {
     }
 }
 
-/// Does this cluster have an identity, and do its ranges hold its pods?
-pub fn identity(state: &State) -> Outcome {
-    look(&state.identity, |found| match found {
-        Some(identity) => identity_conditions(state, identity),
-        None => Outcome::Wrong(Finding::new(
-            "there is no ClusterIdentity `self`, which the controller makes",
-            logs(state, "deployment/carrick-controller"),
-        )),
-    })
-}
-
-fn identity_conditions(state: &State, identity: &ClusterIdentity) -> Outcome {
-    let status = identity.status.clone().unwrap_or_default();
-    for (wanted, type_) in [
-        ("False", IdentityCondition::Withdrawn),
-        ("True", IdentityCondition::Ready),
-        ("True", IdentityCondition::PrefixesCoverPods),
-    ] {
-        let found = condition::find(&status.conditions, type_.as_str());
-        let absent_is_fine = type_ == IdentityCondition::Withdrawn;
-        match found {
-            Some(c) if c.status == wanted => {}
-            None if absent_is_fine => {}
-            Some(c) => {
-                let what = format!(
-                    "ClusterIdentity self, {}={}: {}: {}",
-                    c.type_, c.status, c.reason, c.message
-                );
-                return Outcome::Wrong(Finding::new(what, remedy(&c.reason)));
-            }
-            None => {
-                let what = format!("ClusterIdentity self has no condition {}", type_.as_str());
-                return Outcome::Wrong(Finding::new(
-                    what,
-                    logs(state, "deployment/carrick-controller"),
-                ));
-            }
-        }
-    }
-    Outcome::Good(format!(
-        "cluster {}, pods in {}",
-        status.cluster_id,
-        status.pod_ranges.join(", ")
-    ))
-}
-
 /// Are gateways in service?
 pub fn gateways(state: &State) -> Outcome {
-    workload(state, &state.gateways, "gateway", "StatefulSet", parts::gateways(state), |count| {
-        count.ready == 0
-    })
+    let count = parts::gateways(state);
+    let pods =
+        workload(state, &state.gateways, "gateway", "StatefulSet", count, |count| count.ready == 0);
+    match (pods, identity::no_gateway(state)) {
+        (Outcome::Good(_) | Outcome::Warning(_), Some(none_joined)) => Outcome::Wrong(none_joined),
+        (pods, _) => pods,
+    }
 }
 
 /// Has every node its agent?
@@ -151,14 +111,4 @@ fn unready(state: &State, part: &str, count: Count, kind: &str) -> Finding {
         state.namespace
     );
     Finding::new(what, remedy)
-}
-
-fn logs(state: &State, of: &str) -> String {
-    format!("kubectl -n {} logs {of}", state.namespace)
-}
-
-/// The remedy that goes with a condition's reason, if this release knows the reason.
-pub fn remedy(reason: &str) -> String {
-    let known = reason.parse::<Reason>().map(Reason::remedy).unwrap_or_default();
-    known.to_owned()
 }

@@ -3,8 +3,7 @@
 use carrick_crds::ClusterPeering;
 use carrick_crds::condition::{self, PeeringCondition};
 
-use super::install::remedy;
-use super::{Finding, Outcome, Step};
+use super::{Finding, Outcome, Step, controller_log, remedy};
 use crate::state::{Listed, State};
 
 /// What must hold, in the order in which it comes true.
@@ -47,10 +46,7 @@ fn look(state: &State, object: &ClusterPeering) -> Outcome {
         || status.observed_generation < object.metadata.generation
     {
         let what = "the controller has not looked at its newest spec yet";
-        let remedy = format!(
-            "wait a few seconds; if it stays: kubectl -n {} logs deployment/carrick-controller",
-            state.namespace
-        );
+        let remedy = format!("wait a few seconds; if it stays: {}", controller_log(state));
         return Outcome::Wrong(Finding::new(what, remedy));
     }
     for type_ in CHAIN {

@@ -149,6 +149,29 @@ fn an_identity_that_is_missing_unready_or_withdrawn() {
 }
 
 #[test]
+fn gateways_that_run_but_do_not_join() {
+    let mut state = fixture::well();
+    let conditions = |state: &mut State, verdict: Verdict| {
+        let mut identity = fixture::identity();
+        fixture::set(&mut identity.status.as_mut().expect("status").conditions, "Ready", verdict);
+        state.identity = Ok(Some(identity));
+    };
+    conditions(&mut state, Verdict::no(Reason::NoLocalGateway, "no gateway is in service"));
+    let (step, finding) = wrong(&state);
+    assert_eq!(step, "Gateways");
+    assert_eq!(finding.what, "none has joined the controller: no gateway is in service");
+
+    // A controller that does not get ready may have said why.
+    conditions(&mut state, Verdict::no(Reason::IdentityUnreadable, "no PEM"));
+    let deployment = state.controller.as_mut().expect("read").as_mut().expect("deployment");
+    deployment.status = None;
+    let (step, finding) = wrong(&state);
+    assert_eq!(step, "Controller");
+    assert!(finding.what.ends_with("Ready=False: IdentityUnreadable: no PEM"), "{finding:?}");
+    assert!(finding.remedy.starts_with(Reason::IdentityUnreadable.remedy()), "{finding:?}");
+}
+
+#[test]
 fn gateways_and_agents_that_are_not_ready() {
     let mut state = fixture::well();
     let set = state.gateways.as_mut().expect("read").as_mut().expect("set");
