@@ -9,6 +9,7 @@ pub mod certificate;
 pub mod filter;
 pub mod identity;
 pub mod join;
+pub mod member;
 pub mod message;
 pub mod peer;
 

@@ -1,6 +1,7 @@
 //! Network devices: VXLAN, bridge, and settings of any.
 
 mod parse;
+mod port;
 mod vxlan;
 
 use carrick_model::Mac;
@@ -61,6 +62,11 @@ pub enum LinkKind {
 }
 
 impl LinkKind {
+    /// Whether it is a VXLAN tunnel end, set in whatever way.
+    pub fn is_vxlan(&self) -> bool {
+        self.name() == "vxlan"
+    }
+
     fn name(&self) -> &str {
         match self {
             Self::Vxlan(_) => "vxlan",

@@ -97,6 +97,21 @@ impl Netlink {
         Ok(all)
     }
 
+    /// Adds those of `wanted` that are missing, and leaves all others of their tables alone. Returns how
+    /// much was written.
+    pub fn ensure_routes(&mut self, wanted: &[Route]) -> Result<usize, NetlinkError> {
+        let before = self.writes();
+        for route in wanted {
+            if !self.routes(route.table)?.contains(route) {
+                let flags = libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL;
+                self.write(request(libc::RTM_NEWROUTE, flags, route), || {
+                    format!("add route {} in table {}", route.destination, route.table)
+                })?;
+            }
+        }
+        Ok((self.writes() - before) as usize)
+    }
+
     /// Makes these the only routes of a table that is all ours. Each must name that table. What
     /// differs is replaced in one step, so that no packet finds a gap. Returns how much was written.
     pub fn sync_routes(&mut self, table: u32, wanted: &[Route]) -> Result<usize, NetlinkError> {

@@ -1,0 +1,18 @@
+//! Carrick's node agent.
+//!
+//! It makes its node so that packets for remote clusters go through one VXLAN device to the gateways,
+//! and says what it sees: which pods are on the node, and whether full-size packets come back from
+//! the nodes of every remote cluster.
+//!
+//! `config` parses what the controller orders, `plan` turns it into kernel objects without touching
+//! anything, `node` makes the kernel so, `probe` measures, `agent` ties them together in one thread.
+//! What must survive the process is in `store`.
+
+pub mod claims;
+pub mod config;
+pub mod node;
+pub mod plan;
+pub mod probe;
+
+#[cfg(test)]
+mod samples;

@@ -1,0 +1,148 @@
+//! The node's kernel: made as planned, by writing what differs and nothing else.
+
+use carrick_netlink::{GroupSupport, Link, Netlink, NetlinkError, Nft, NftError, TABLE_MAIN};
+
+use crate::claims::Facts;
+use crate::plan::{DEVICE, Plan, TABLE};
+
+/// Our nft table: `inet carrick`.
+pub const NFT_TABLE: &str = "carrick";
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// By netlink.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// By nft.
+    #[error(transparent)]
+    Nft(#[from] NftError),
+}
+
+/// How much of the table of filters is looked at: listing it starts a program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// Netlink objects, and the filters only if the plan's text is new.
+    Quick,
+    /// Everything.
+    Full,
+}
+
+/// What a reconcile came to.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// How much was written to the kernel.
+    pub writes: usize,
+    /// Steps that failed; the others were done.
+    pub errors: Vec<NodeError>,
+}
+
+impl Outcome {
+    fn take<E: Into<NodeError>>(&mut self, step: Result<usize, E>) {
+        match step {
+            Ok(writes) => self.writes += writes,
+            Err(error) => self.errors.push(error.into()),
+        }
+    }
+}
+
+/// What we hold of the kernel.
+#[derive(Debug)]
+pub struct Node {
+    netlink: Netlink,
+    nft: Nft,
+    support: GroupSupport,
+    filter: Option<String>,
+}
+
+impl Node {
+    /// In the network namespace of this thread.
+    pub fn open() -> Result<Self, NodeError> {
+        Ok(Self {
+            netlink: Netlink::open()?,
+            nft: Nft::new(NFT_TABLE),
+            support: GroupSupport::of_this_kernel(),
+            filter: None,
+        })
+    }
+
+    /// What sort of next-hop groups plans may use.
+    pub fn support(&self) -> GroupSupport {
+        self.support
+    }
+
+    /// What local claims follow from.
+    pub fn facts(&mut self) -> Result<Facts, NodeError> {
+        Ok(Facts {
+            links: self.netlink.links()?,
+            addresses: self.netlink.addresses()?,
+            routes: self.netlink.routes(TABLE_MAIN)?,
+        })
+    }
+
+    /// Makes the kernel as planned. A step that fails does not keep the others from being done; above
+    /// all the routes that keep packets in are set whether or not there is a device.
+    pub fn reconcile(&mut self, plan: &Plan, depth: Depth) -> Outcome {
+        let mut outcome = Outcome::default();
+        // Filters first: no packet may find the mesh before they stand.
+        if depth == Depth::Full || self.filter.as_ref() != Some(&plan.filter) {
+            let synced = self.nft.sync(&plan.filter);
+            self.filter = synced.is_ok().then(|| plan.filter.clone());
+            outcome.take(synced);
+        }
+        let link = self.device(plan, &mut outcome);
+        outcome.take(self.netlink.ensure_nexthops(&plan.nexthops));
+        if let Some(link) = link {
+            outcome.take(self.netlink.sync_neighbours(link, &plan.neighbours));
+            outcome.take(self.netlink.sync_fdb(link, &plan.fdb));
+        }
+        outcome.take(self.netlink.sync_routes(TABLE, &plan.routes(link)));
+        outcome.take(self.netlink.sync_rules(&plan.rules));
+        outcome.take(self.netlink.prune_nexthops(&plan.nexthops));
+        outcome
+    }
+
+    /// The device's number, unless it cannot be made.
+    fn device(&mut self, plan: &Plan, outcome: &mut Outcome) -> Option<u32> {
+        match self.netlink.ensure_vxlan(DEVICE, &plan.vxlan, &plan.settings) {
+            Ok((Link { index, .. }, writes)) => {
+                outcome.writes += writes;
+                outcome.take(self.netlink.sync_addresses(index, &[(plan.mesh.into(), 32)]));
+                Some(index)
+            }
+            Err(error) => {
+                outcome.errors.push(error.into());
+                None
+            }
+        }
+    }
+
+    /// Takes everything of ours off the node.
+    pub fn withdraw(&mut self) -> Outcome {
+        let mut outcome = Outcome::default();
+        self.filter = None;
+        outcome.take(self.netlink.sync_rules(&[]));
+        outcome.take(self.netlink.sync_routes(TABLE, &[]));
+        outcome.take(self.remove_device());
+        outcome.take(self.netlink.prune_nexthops(&[]));
+        outcome.take(self.nft.delete());
+        outcome
+    }
+
+    fn remove_device(&mut self) -> Result<usize, NetlinkError> {
+        match self.netlink.link(DEVICE)? {
+            Some(link) if link.kind.is_vxlan() => self.netlink.delete_link(&link).map(|()| 1),
+            _ => Ok(0),
+        }
+    }
+
+    /// The number of our device, if it is there.
+    pub fn device_index(&mut self) -> Result<Option<u32>, NodeError> {
+        Ok(self.netlink.link(DEVICE)?.map(|link| link.index))
+    }
+
+    /// What the filters counted: counter and packets.
+    pub fn counters(&self) -> Result<Vec<(String, u64)>, NodeError> {
+        Ok(self.nft.counters()?)
+    }
+}

@@ -1,0 +1,334 @@
+//! From configuration to the kernel objects that should be: pure.
+
+pub mod filter;
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+use carrick_model::{Family, Mac, Prefix};
+use carrick_netlink::{
+    FdbEntry, FdbTarget, GroupSupport, LinkSettings, Neighbour, Nexthop, NexthopKind, Route,
+    RouteKind, Rule, TABLE_MAIN, Vxlan,
+};
+
+use crate::config::{Cluster, NodeConfig};
+
+/// Our VXLAN device.
+pub const DEVICE: &str = "carrick0";
+/// Our routing table.
+pub const TABLE: u32 = 51_820;
+/// Priority of the rule that sends everything through our table; precedes the CNIs'.
+const RULE_MESH: u32 = 40;
+/// Priority of the rules that keep packets of gateway pods in the main table, so that what leaves a
+/// tunnel never loops into the mesh.
+const RULE_GATEWAYS: u32 = 39;
+/// Metric of the routes that stand behind every mesh route: if the device goes, and its routes with
+/// it, nothing leaves in clear until it is back.
+const FALLBACK_METRIC: u32 = 0xffff_0000;
+/// Device MTU in bytes while no cluster says another.
+const DEFAULT_MTU: u32 = 1420;
+/// IPv4 and TCP header in bytes.
+const TCP_HEADERS: u32 = 40;
+/// Reverse-path filter: an answer may come in by the mesh although the main table says otherwise.
+const LOOSE: u32 = 2;
+
+/// All that should be on the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Number of the configuration.
+    pub generation: u64,
+    /// How the device is made.
+    pub vxlan: Vxlan,
+    /// How it is set.
+    pub settings: LinkSettings,
+    /// The node's mesh address.
+    pub mesh: Ipv4Addr,
+    /// What goes to which cluster.
+    pub mesh_routes: Vec<MeshRoute>,
+    /// What never leaves the node but by a mesh route.
+    pub captured: Vec<Prefix>,
+    /// The rules.
+    pub rules: Vec<Rule>,
+    /// The clusters' next hops.
+    pub neighbours: Vec<Neighbour>,
+    /// Gateways and groups of them.
+    pub nexthops: Vec<Nexthop>,
+    /// Which group a cluster's next hop is behind.
+    pub fdb: Vec<FdbEntry>,
+    /// The nft table's content.
+    pub filter: String,
+    /// What of the configuration is left out, for a person.
+    pub errors: Vec<String>,
+}
+
+/// A prefix of a remote cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MeshRoute {
+    /// What lies there.
+    pub destination: Prefix,
+    /// The next hop that stands for the cluster.
+    pub router: Ipv4Addr,
+    /// Largest packet in bytes.
+    pub mtu: u32,
+}
+
+impl Plan {
+    /// What `config` asks for on a kernel with these groups.
+    pub fn new(config: &NodeConfig, support: GroupSupport) -> Self {
+        let mut errors = Vec::new();
+        let sieve = Sieve { config };
+        let captured = sieve.captured(&mut errors);
+        let mut plan = Self {
+            generation: config.generation,
+            vxlan: Vxlan { vni: config.vni, port: config.vxlan_port, local: config.node_address },
+            settings: settings(config),
+            mesh: config.mesh,
+            mesh_routes: Vec::new(),
+            filter: filter::render(config, &captured),
+            captured,
+            rules: rules(config),
+            neighbours: Vec::new(),
+            nexthops: Vec::new(),
+            fdb: Vec::new(),
+            errors,
+        };
+        for cluster in &config.clusters {
+            plan.add_cluster(config, cluster, support);
+        }
+        plan.nexthops.sort();
+        plan.nexthops.dedup();
+        plan
+    }
+
+    fn add_cluster(&mut self, config: &NodeConfig, cluster: &Cluster, support: GroupSupport) {
+        let gateways = addresses(config, cluster);
+        let Some(first) = gateways.first() else { return };
+        let mac = Mac::of_mesh(cluster.router);
+        self.neighbours.push(Neighbour { address: cluster.router.into(), mac });
+        let target = if support == GroupSupport::None {
+            FdbTarget::Address(*first)
+        } else {
+            FdbTarget::Nexthop(self.add_group(cluster.router, &gateways, support))
+        };
+        self.fdb.push(FdbEntry { mac, target });
+        let carried =
+            |prefix: &&Prefix| prefix.family() == Family::V4 && self.captured.contains(prefix);
+        let routes = cluster.prefixes.iter().filter(carried).map(|destination| MeshRoute {
+            destination: *destination,
+            router: cluster.router,
+            mtu: cluster.mtu,
+        });
+        self.mesh_routes.extend(routes);
+    }
+
+    fn add_group(&mut self, router: Ipv4Addr, gateways: &[IpAddr], support: GroupSupport) -> u32 {
+        let mut members: Vec<u32> = gateways.iter().map(|address| nexthop_id(*address)).collect();
+        members.sort_unstable();
+        members.dedup();
+        for address in gateways {
+            self.nexthops.push(Nexthop::new(nexthop_id(*address), NexthopKind::Fdb(*address)));
+        }
+        let id = nexthop_id(router.into());
+        let resilient = support == GroupSupport::Resilient;
+        self.nexthops.push(Nexthop::new(id, NexthopKind::FdbGroup { members, resilient }));
+        id
+    }
+
+    /// The routes of our table; without the device (`None`) only those that keep packets in.
+    pub fn routes(&self, link: Option<u32>) -> Vec<Route> {
+        let fallback =
+            self.captured.iter().map(|prefix| Route::unreachable(*prefix, TABLE, FALLBACK_METRIC));
+        let mesh = link.into_iter().flat_map(|link| {
+            self.mesh_routes.iter().map(move |route| route.to_kernel(link, self.mesh))
+        });
+        mesh.chain(fallback).collect()
+    }
+}
+
+impl MeshRoute {
+    fn to_kernel(self, link: u32, mesh: Ipv4Addr) -> Route {
+        Route {
+            kind: RouteKind::Unicast,
+            gateway: Some(self.router.into()),
+            link: Some(link),
+            source: Some(mesh.into()),
+            onlink: true,
+            mtu: Some(self.mtu),
+            advmss: Some(self.mtu - TCP_HEADERS),
+            ..Route::unreachable(self.destination, TABLE, 0)
+        }
+    }
+}
+
+fn settings(config: &NodeConfig) -> LinkSettings {
+    LinkSettings {
+        mac: Some(Mac::of_mesh(config.mesh)),
+        mtu: Some(config.clusters.iter().map(|cluster| cluster.mtu).max().unwrap_or(DEFAULT_MTU)),
+        up: Some(true),
+        master: None,
+        forwarding: Some(true),
+        rp_filter: Some(LOOSE),
+        ipv6_addresses_off: Some(true),
+    }
+}
+
+fn rules(config: &NodeConfig) -> Vec<Rule> {
+    let gateways = config.gateways.iter().filter(|gateway| gateway.local).map(|gateway| {
+        let source = Prefix::host(gateway.address);
+        Rule::new(RULE_GATEWAYS, source.family(), Some(source), TABLE_MAIN)
+    });
+    let mesh = [Family::V4, Family::V6].map(|family| Rule::new(RULE_MESH, family, None, TABLE));
+    gateways.chain(mesh).collect()
+}
+
+/// The outer addresses of a cluster's gateways, by name, of those that are in service.
+fn addresses(config: &NodeConfig, cluster: &Cluster) -> Vec<IpAddr> {
+    let by_name: BTreeMap<&str, IpAddr> =
+        config.gateways.iter().map(|gateway| (gateway.name.as_str(), gateway.address)).collect();
+    let mut addresses: Vec<IpAddr> =
+        cluster.gateways.iter().filter_map(|name| by_name.get(name.as_str()).copied()).collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
+}
+
+/// Next hops are numbered by what they stand for, so that nobody has to remember numbers: an IPv4
+/// address is its own number. IPv6 gateways get one in the multicast range, which no gateway and no
+/// router address lies in.
+fn nexthop_id(address: IpAddr) -> u32 {
+    match address {
+        IpAddr::V4(v4) => u32::from(v4),
+        IpAddr::V6(v6) => {
+            // FNV-1a: stable across releases, unlike the standard library's hasher.
+            let mix = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
+            0xe000_0000 | (v6.octets().iter().fold(0x811c_9dc5, mix) & 0x0fff_ffff)
+        }
+    }
+}
+
+/// Keeps remote prefixes from swallowing what is our own.
+struct Sieve<'a> {
+    config: &'a NodeConfig,
+}
+
+impl Sieve<'_> {
+    /// All prefixes that packets may leave to by the mesh only.
+    fn captured(&self, errors: &mut Vec<String>) -> Vec<Prefix> {
+        let routed = self.config.clusters.iter().flat_map(|cluster| &cluster.prefixes);
+        let mut all: Vec<Prefix> = routed.chain(&self.config.unreachable).copied().collect();
+        all.sort_unstable();
+        all.dedup();
+        all.retain(|prefix| match self.objection(prefix) {
+            None => true,
+            Some(objection) => {
+                errors.push(objection);
+                false
+            }
+        });
+        let six = |cluster: &&Cluster| cluster.prefixes.iter().any(|p| p.family() == Family::V6);
+        errors.extend(self.config.clusters.iter().filter(six).map(|cluster| {
+            format!("IPv6 prefixes of cluster {} are unreachable: not supported yet", cluster.id)
+        }));
+        all
+    }
+
+    fn objection(&self, prefix: &Prefix) -> Option<String> {
+        if prefix.is_default_route() || prefix.is_special_use() {
+            return Some(format!("{prefix} is no range of pods; it is not routed"));
+        }
+        if let Some(own) = self.config.pod_prefixes.iter().find(|own| own.overlaps(prefix)) {
+            return Some(format!("{prefix} overlaps our own pods' {own}; it is not routed"));
+        }
+        let gateways = self.config.gateways.iter().map(|gateway| gateway.address);
+        let own = [self.config.node_address, self.config.mesh.into()];
+        let inside = own.into_iter().chain(gateways).find(|address| prefix.contains(*address))?;
+        Some(format!("{prefix} holds our own address {inside}; it is not routed"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{config, prefix};
+
+    fn plan(config: &NodeConfig) -> Plan {
+        Plan::new(config, GroupSupport::Resilient)
+    }
+
+    #[test]
+    fn a_routed_cluster_has_next_hop_group_and_routes() {
+        let plan = plan(&config());
+        let (a, b, group) = (0x0a01_0005, 0x0a01_0006, 0xf002_2001);
+        let kind = NexthopKind::FdbGroup { members: vec![a, b], resilient: true };
+        assert!(plan.nexthops.contains(&Nexthop::new(group, kind)), "{:?}", plan.nexthops);
+        let mac = Mac::of_mesh(Ipv4Addr::new(240, 2, 32, 1));
+        assert_eq!(plan.fdb, [FdbEntry { mac, target: FdbTarget::Nexthop(group) }]);
+        let routes = plan.routes(Some(3));
+        let to = |text| {
+            let mut found: Vec<_> =
+                routes.iter().filter(|route| route.destination == prefix(text)).collect();
+            found.sort_by_key(|route| route.metric);
+            found
+        };
+        let [mesh, fallback] = to("10.2.0.0/16")[..] else { panic!("{routes:?}") };
+        assert_eq!((mesh.link, mesh.advmss), (Some(3), Some(1380)));
+        assert_eq!(fallback.kind, RouteKind::Unreachable);
+        assert_eq!(to("10.2.0.0/15").len(), 1, "accepted, but nobody announces it");
+        assert_eq!(plan.errors, [] as [String; 0]);
+    }
+
+    #[test]
+    fn without_a_gateway_a_cluster_is_unreachable() {
+        let mut config = config();
+        config.clusters[0].gateways = vec!["gone".to_owned()];
+        let plan = plan(&config);
+        assert!(plan.fdb.is_empty() && plan.nexthops.is_empty() && plan.neighbours.is_empty());
+        let routes = plan.routes(Some(3));
+        assert!(routes.iter().all(|route| route.kind == RouteKind::Unreachable), "{routes:?}");
+        assert_eq!(routes.len(), 3);
+    }
+
+    #[test]
+    fn what_is_our_own_is_never_captured() {
+        for own in ["10.1.0.0/16", "10.1.7.0/24", "10.0.0.0/8", "192.0.2.0/24", "0.0.0.0/0"] {
+            let mut config = config();
+            config.unreachable = vec![prefix(own)];
+            config.clusters[0].prefixes.push(prefix(own));
+            let plan = plan(&config);
+            assert!(plan.routes(Some(3)).iter().all(|r| r.destination != prefix(own)), "{own}");
+            assert!(!plan.captured.contains(&prefix(own)), "{own}");
+            assert!(plan.errors.iter().any(|error| error.contains(own)), "{:?}", plan.errors);
+        }
+    }
+
+    #[test]
+    fn gateway_pods_of_this_node_stay_in_the_main_table() {
+        let rules = plan(&config()).rules;
+        let of = |priority| rules.iter().filter(move |rule| rule.priority == priority);
+        let sources: Vec<_> = of(39).map(|rule| (rule.source, rule.table)).collect();
+        assert_eq!(sources, [(Some(prefix("10.1.0.5/32")), TABLE_MAIN)]);
+        assert_eq!(of(40).count(), 2);
+    }
+
+    #[test]
+    fn old_kernels_get_what_they_can() {
+        let mut groups = Plan::new(&config(), GroupSupport::Plain).nexthops;
+        groups.retain(|n| matches!(n.kind, NexthopKind::FdbGroup { resilient: false, .. }));
+        assert_eq!(groups.len(), 1);
+        let plan = Plan::new(&config(), GroupSupport::None);
+        let first = Ipv4Addr::new(10, 1, 0, 5).into();
+        assert_eq!(plan.fdb[0].target, FdbTarget::Address(first));
+        assert!(plan.nexthops.is_empty());
+    }
+
+    #[test]
+    fn ipv6_is_kept_in_and_reported() {
+        let mut config = config();
+        config.clusters[0].prefixes.push(prefix("fd00:2::/48"));
+        let plan = plan(&config);
+        let routes = plan.routes(Some(3));
+        let six: Vec<_> = routes.iter().filter(|r| r.destination.family() == Family::V6).collect();
+        assert!(matches!(six[..], [Route { kind: RouteKind::Unreachable, .. }]), "{six:?}");
+        assert!(plan.errors[0].contains("osaka"), "{:?}", plan.errors);
+    }
+}

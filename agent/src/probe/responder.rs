@@ -1,0 +1,89 @@
+//! Which probes are answered: those from accepted remote prefixes, at a bounded rate.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use carrick_model::Prefix;
+
+use super::packet;
+
+/// Answers a second, of full-size packets: 2.3 Mbit/s at most. A node is probed by some three nodes
+/// of each remote cluster from two addresses; the rest is for bad luck in the draw and for retries.
+const RATE: u32 = 200;
+
+/// How many answers may be given at once.
+const BURST: u32 = 200;
+
+/// Decides what is answered.
+#[derive(Debug)]
+pub struct Responder {
+    accepted: Vec<Prefix>,
+    tokens: u32,
+    refilled: Instant,
+}
+
+impl Responder {
+    /// Answers nobody until [`Responder::accept`].
+    pub fn new(now: Instant) -> Self {
+        Self { accepted: Vec::new(), tokens: BURST, refilled: now }
+    }
+
+    /// Whom to answer from now on.
+    pub fn accept(&mut self, prefixes: Vec<Prefix>) {
+        self.accepted = prefixes;
+    }
+
+    /// Turns a probe into its answer in place; `false` when it gets none.
+    pub fn respond(&mut self, now: Instant, from: SocketAddr, packet: &mut [u8]) -> bool {
+        self.accepts(from.ip()) && packet::answer(packet, from) && self.take_token(now)
+    }
+
+    fn accepts(&self, address: IpAddr) -> bool {
+        self.accepted.iter().any(|prefix| prefix.contains(address))
+    }
+
+    fn take_token(&mut self, now: Instant) -> bool {
+        let interval = Duration::from_secs(1) / RATE;
+        let elapsed = now.saturating_duration_since(self.refilled);
+        let earned = u32::try_from(elapsed.as_nanos() / interval.as_nanos()).unwrap_or(u32::MAX);
+        if earned > 0 {
+            self.tokens = self.tokens.saturating_add(earned).min(BURST);
+            self.refilled = now;
+        }
+        self.tokens.checked_sub(1).map(|left| self.tokens = left).is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::prefix;
+
+    #[test]
+    fn only_accepted_sources_are_answered() {
+        let now = Instant::now();
+        let mut responder = Responder::new(now);
+        let near: SocketAddr = "240.2.32.2:5".parse().expect("address");
+        assert!(!responder.respond(now, near, &mut packet::probe(1, 1, 100)));
+        responder.accept(vec![prefix("240.2.32.0/20")]);
+        assert!(responder.respond(now, near, &mut packet::probe(1, 1, 100)));
+        let far: SocketAddr = "10.9.0.1:5".parse().expect("address");
+        assert!(!responder.respond(now, far, &mut packet::probe(1, 1, 100)));
+    }
+
+    #[test]
+    fn the_rate_is_bounded_and_recovers() {
+        let start = Instant::now();
+        let mut responder = Responder::new(start);
+        responder.accept(vec![prefix("240.2.32.0/20")]);
+        let from: SocketAddr = "240.2.32.2:5".parse().expect("address");
+        let mut answered = |at: Instant| {
+            (0..2 * BURST)
+                .filter(|_| responder.respond(at, from, &mut packet::probe(1, 1, 64)))
+                .count()
+        };
+        assert_eq!(answered(start), BURST as usize);
+        assert_eq!(answered(start + Duration::from_millis(100)), RATE as usize / 10);
+        assert_eq!(answered(start + Duration::from_secs(60)), BURST as usize);
+    }
+}
