@@ -39,7 +39,7 @@ pub enum ConnectErrorKind {
     #[error("{0}")]
     Trust(#[from] TrustError),
     /// The other side does not accept us.
-    #[error("refused by the other side ({reason}): {message}")]
+    #[error("the other side refuses us ({reason}) and says of us: {message}")]
     Refused {
         /// Its CamelCase reason.
         reason: String,

@@ -84,6 +84,7 @@ pub struct Control<P> {
     own_keys: Vec<TunnelKey>,
     raw: Option<GatewayConfig>,
     config: Option<Config>,
+    config_refused: Option<String>,
     own: Own,
     peers: BTreeMap<ClusterId, Peer>,
     ids: TunnelIds,
@@ -110,6 +111,7 @@ impl<P: Plane> Control<P> {
             outlets,
             raw: None,
             config: None,
+            config_refused: None,
             own,
             peers: BTreeMap::new(),
             ids: TunnelIds::default(),
@@ -182,6 +184,7 @@ impl<P: Plane> Control<P> {
     fn configure(&mut self, raw: &GatewayConfig) -> bool {
         let content = GatewayConfig { generation: 0, ..raw.clone() };
         if self.raw.as_ref() == Some(&content) {
+            self.config_refused = None;
             self.own.applied = raw.generation;
             return true;
         }
@@ -189,13 +192,14 @@ impl<P: Plane> Control<P> {
             Ok(config) => config,
             Err(error) => {
                 tracing::error!(generation = raw.generation, %error, "configuration refused");
-                self.own.errors =
-                    vec![format!("configuration {} refused: {error}", raw.generation)];
+                let text = format!("configuration {} refused: {error}", raw.generation);
+                self.config_refused = Some(text);
                 return false;
             }
         };
         tracing::info!(generation = raw.generation, peers = config.peerings.len(), "configured");
         self.raw = Some(content);
+        self.config_refused = None;
         self.own.applied = raw.generation;
         self.set_peers(&config);
         self.config = Some(config);
@@ -257,7 +261,6 @@ impl<P: Plane> Control<P> {
             Ok(link) => {
                 if let Some(peer) = self.peers.get_mut(&cluster) {
                     peer.dialling.connected(&endpoint, &link.peer().name);
-                    peer.failures.forget(&endpoint.to_string());
                 }
                 self.on_link_up(link);
             }
@@ -287,7 +290,6 @@ impl<P: Plane> Control<P> {
         let name = link.peer().name.clone();
         tracing::info!(peer = %link.peer(), remote = %link.remote_address(),
             dialled = link.dialled(), "linked");
-        peer.failures.forget(&link.remote_address().ip().to_string());
         let now = Instant::now();
         let session = Session::new(
             peer.peering.pin.clone(),
@@ -318,6 +320,8 @@ impl<P: Plane> Control<P> {
                 let (remote, dialled) = (held.link.remote_address(), held.link.dialled());
                 let identity = *held.link.identity();
                 current.known = Some(Known { established, remote, dialled, identity });
+                // Attempts that still fail will fail again and say so.
+                peer.failures.clear();
             }
             LinkEventKind::Session(Event::Snapshot(snapshot, signed)) => {
                 if peer.take_snapshot(*snapshot, signed) {
@@ -367,6 +371,7 @@ impl<P: Plane> Control<P> {
 
     /// Gives the packet path what is new; returns when to try again.
     async fn apply(&mut self, now: Instant) -> Option<Instant> {
+        self.own.errors = self.config_refused.iter().cloned().collect();
         let config = self.config.as_ref()?;
         let derived = derive(config, &self.peers, &self.own_keys);
         for (cluster, peer) in &self.peers {
@@ -383,7 +388,7 @@ impl<P: Plane> Control<P> {
                 });
             }
         }
-        self.own.errors = config.errors.iter().chain(&derived.errors).cloned().collect();
+        self.own.errors.extend(config.errors.iter().chain(&derived.errors).cloned());
         if self.applied.as_ref() == Some(&derived.setup) {
             self.apply_failed = None;
             return None;

@@ -43,9 +43,9 @@ impl Failures {
         }
     }
 
-    /// Forgets what `endpoint` did.
-    pub fn forget(&mut self, endpoint: &str) {
-        self.0.remove(endpoint);
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.0.clear();
     }
 
     /// Forgets what is over.
@@ -73,9 +73,17 @@ mod tests {
         }
         assert_eq!(failures.list().len(), LIMIT);
         assert!(failures.list().iter().all(|failure| failure.at >= 112), "the newest stay");
-        failures.forget("192.0.2.19:1");
-        assert_eq!(failures.list().len(), LIMIT - 1);
         failures.prune(at(300));
         assert_eq!(failures.list(), []);
+    }
+
+    #[test]
+    fn strangers_cannot_make_noise() {
+        let mut failures = Failures::default();
+        let (ip, now) = ("192.0.2.1".parse().expect("address"), SystemTime::now());
+        failures.note_stranger(ip, "WrongIdentity", "from port 1", now);
+        failures.note_stranger(ip, "WrongIdentity", "from port 2", now);
+        assert_eq!(failures.list().len(), 1);
+        assert_eq!(failures.list()[0].message, "from port 1");
     }
 }

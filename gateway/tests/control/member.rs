@@ -1,0 +1,181 @@
+//! The link to the controller, with a controller of a few lines.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::SystemTime;
+
+use carrick_exchange::certificate::issue;
+use carrick_exchange::message::member::{
+    FromController, FromMember, GatewayState, from_controller, from_member,
+};
+use carrick_exchange::{
+    Arrival, Credentials, Exchange, Limits, Link, Pin, Receiver, Rules, Sender,
+};
+use carrick_gateway::control::member::{MemberEvent, MemberOptions, run};
+use carrick_model::{MemberId, Role};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::site::{Cluster, PATIENCE};
+
+struct Controller<'a> {
+    cluster: &'a Cluster,
+    exchange: Exchange,
+}
+
+impl<'a> Controller<'a> {
+    fn start(cluster: &'a Cluster) -> Self {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("socket");
+        let credentials = cluster.credentials(Role::Controller, "c");
+        let gateways = Pin::new(cluster.id.clone(), vec![cluster.identity.public()], Role::Gateway);
+        let rules = Rules { join: true, member: vec![gateways], peer: Vec::new() };
+        let trust = cluster.trust(rules);
+        let exchange = Exchange::bind(socket, Some(credentials), trust, Limits::default());
+        Self { cluster, exchange: exchange.expect("exchange") }
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.exchange.local_address().expect("address")
+    }
+
+    async fn next(&self) -> Arrival {
+        let incoming = tokio::time::timeout(PATIENCE, self.exchange.accept()).await;
+        incoming.expect("in time").result.expect("arrival")
+    }
+
+    /// Admits the next joiner; returns its token.
+    async fn admit(&self, uri: &str) -> String {
+        let Arrival::Join(attempt) = self.next().await else { panic!("a joiner") };
+        let (token, member) = (attempt.token.clone(), uri.parse::<MemberId>().expect("member"));
+        let identity = &self.cluster.identity;
+        let der = issue(identity, &attempt.csr, &member, SystemTime::now()).expect("issued");
+        attempt.admit(der).await.expect("answered");
+        token
+    }
+
+    async fn linked(&self) -> (Link, Sender<FromController>, Receiver<FromMember>) {
+        let Arrival::Link(link) = self.next().await else { panic!("a link") };
+        let channel = tokio::time::timeout(PATIENCE, link.channel()).await.expect("in time");
+        let (sender, receiver) = channel.expect("channel");
+        (link, sender, receiver)
+    }
+}
+
+struct Gateway {
+    events: mpsc::Receiver<MemberEvent>,
+    state: watch::Sender<Option<GatewayState>>,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+fn gateway(cluster: &Cluster, controller: SocketAddr, folder: &Path) -> Gateway {
+    let write = |name: &str, text: &str| {
+        std::fs::write(folder.join(name), text).expect("written");
+    };
+    write("cluster-id", cluster.id.as_str());
+    write("identities", &format!("{}\n", cluster.identity.public()));
+    write("token", "a token\n");
+    let options = MemberOptions {
+        controller: controller.to_string(),
+        trust: folder.to_owned(),
+        token: folder.join("token"),
+        state: folder.to_owned(),
+        name: "uid-1".parse().expect("name"),
+    };
+    let held = Credentials::load(folder).expect("readable");
+    let (sender, events) = mpsc::channel(16);
+    let (state, states) = watch::channel(None);
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(run(options, held, sender, states, stop.clone()));
+    Gateway { events, state, stop, task }
+}
+
+impl Gateway {
+    async fn event(&mut self) -> MemberEvent {
+        let event = tokio::time::timeout(PATIENCE, self.events.recv()).await;
+        event.expect("in time").expect("the task runs")
+    }
+
+    async fn credentials(&mut self) -> Credentials {
+        match self.event().await {
+            MemberEvent::Credentials(credentials) => credentials,
+            other => panic!("credentials: {other:?}"),
+        }
+    }
+}
+
+async fn reported(receiver: &mut Receiver<FromMember>) -> GatewayState {
+    let frame = tokio::time::timeout(PATIENCE, receiver.receive()).await.expect("in time");
+    match frame.expect("frame").expect("not the end").kind {
+        Some(from_member::Kind::Gateway(state)) => state,
+        other => panic!("a gateway's state: {other:?}"),
+    }
+}
+
+const URI: &str = "carrick://paris/gateway/uid-1";
+
+#[tokio::test]
+async fn gateway_joins_takes_configurations_and_reports() {
+    let paris = Cluster::new("paris", 1);
+    let controller = Controller::start(&paris);
+    let folder = tempfile::tempdir().expect("folder");
+    let mut gateway = gateway(&paris, controller.address(), folder.path());
+    assert_eq!(controller.admit(URI).await, "a token");
+    assert_eq!(gateway.credentials().await.member().to_string(), URI);
+    let (_link, mut sender, mut receiver) = controller.linked().await;
+
+    let config = paris.config(5, Vec::new());
+    let kind = Some(from_controller::Kind::Gateway(config.clone()));
+    sender.send(&FromController { kind }).await.expect("sent");
+    let MemberEvent::Config(taken) = gateway.event().await else { panic!("a configuration") };
+    assert_eq!(*taken, config);
+
+    gateway.state.send_replace(Some(GatewayState { applied: 5, ..GatewayState::default() }));
+    assert_eq!(reported(&mut receiver).await.applied, 5);
+
+    let last = GatewayState { applied: 5, draining: true, ..GatewayState::default() };
+    gateway.state.send_replace(Some(last));
+    gateway.stop.cancel();
+    assert!(reported(&mut receiver).await.draining, "the last word still goes out");
+    tokio::time::timeout(PATIENCE, gateway.task).await.expect("in time").expect("no panic");
+}
+
+#[tokio::test]
+async fn gateway_comes_back_with_the_certificate_that_it_has() {
+    let paris = Cluster::new("paris", 1);
+    let controller = Controller::start(&paris);
+    let folder = tempfile::tempdir().expect("folder");
+    let mut first = gateway(&paris, controller.address(), folder.path());
+    controller.admit(URI).await;
+    first.credentials().await;
+    let (link, _sender, _receiver) = controller.linked().await;
+    first.stop.cancel();
+    assert_eq!(link.peer().to_string(), URI);
+    let again = gateway(&paris, controller.address(), folder.path());
+    // It links without joining.
+    let (link, ..) = controller.linked().await;
+    assert_eq!(link.peer().to_string(), URI);
+    drop(again);
+}
+
+#[tokio::test]
+async fn gateway_links_again_when_the_controller_went_and_takes_renewals() {
+    let paris = Cluster::new("paris", 1);
+    let controller = Controller::start(&paris);
+    let folder = tempfile::tempdir().expect("folder");
+    let mut gateway = gateway(&paris, controller.address(), folder.path());
+    controller.admit(URI).await;
+    gateway.credentials().await;
+    let (link, ..) = controller.linked().await;
+    link.close(&carrick_exchange::CloseReason::Draining);
+
+    let (link, mut sender, _receiver) = controller.linked().await;
+    let renewed = carrick_exchange::certificate::renew(
+        &paris.identity,
+        link.certificate(),
+        SystemTime::now(),
+    );
+    let kind = Some(from_controller::Kind::Certificate(renewed.expect("renewed")));
+    sender.send(&FromController { kind }).await.expect("sent");
+    assert_eq!(gateway.credentials().await.member().to_string(), URI);
+}
