@@ -156,7 +156,7 @@ impl Engine {
             Event::Pods(change) => self.synced.pods |= apply(&mut facts.pods, change),
             Event::Services(change) => self.synced.services |= apply(&mut facts.services, change),
             Event::Peerings(change) => {
-                self.synced.peerings |= apply(&mut self.world.peerings, change);
+                self.synced.peerings |= apply(&mut self.world.peerings, *change);
             }
             Event::Identity(identity) => self.identity_changed(identity.as_deref()),
             Event::Recorded(record) => self.world.record.mesh = record.mesh,
@@ -367,12 +367,12 @@ impl Engine {
         let gateways = world.facts.gateway_pods(namespace).into_iter().filter(runs);
         let silent = gateways.filter(|pod| {
             let name = pod.uid.parse().ok();
-            !name.and_then(|n| world.gateways.get(&n)).is_some_and(|m| m.state.is_some())
+            name.and_then(|n| world.gateways.get(&n)).is_none_or(|m| m.state.is_none())
         });
         let agents = world.facts.agent_pods(namespace).into_iter().filter(runs);
         let mute = agents.filter(|pod| {
             let name = pod.node.parse().ok();
-            !name.and_then(|n| world.agents.get(&n)).is_some_and(|m| m.state.is_some())
+            name.and_then(|n| world.agents.get(&n)).is_none_or(|m| m.state.is_none())
         });
         silent.count() + mute.count()
     }

@@ -35,7 +35,7 @@ pub enum Event {
     /// Services of our namespace changed.
     Services(Change<ServiceFacts>),
     /// ClusterPeerings changed.
-    Peerings(Change<PeeringObject>),
+    Peerings(Box<Change<PeeringObject>>),
     /// ClusterIdentity `self` changed; `None` is gone.
     Identity(Option<Box<ClusterIdentity>>),
     /// This record is in the API now.

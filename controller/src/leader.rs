@@ -10,6 +10,8 @@ use kube::Client;
 use kube::api::{Api, ObjectMeta, PostParams};
 use tracing::{info, warn};
 
+use crate::brief::Brief;
+
 /// The Lease's name.
 pub const NAME: &str = "carrick-controller";
 
@@ -52,7 +54,7 @@ impl Elector {
                     return;
                 }
                 Ok(false) => asked(),
-                Err(error) => warn!(%error, "cannot ask for the Lease {NAME}"),
+                Err(error) => warn!(error = %Brief(&error), "cannot ask for the Lease {NAME}"),
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -70,7 +72,7 @@ impl Elector {
                     warn!("another replica leads");
                     return;
                 }
-                Ok(Err(error)) => warn!(%error, "cannot renew the Lease {NAME}"),
+                Ok(Err(error)) => warn!(error = %Brief(&error), "cannot renew the Lease {NAME}"),
                 Err(_) => warn!("no answer while renewing the Lease {NAME}"),
             }
             if renewed.elapsed() >= DEADLINE {
@@ -90,6 +92,7 @@ impl Elector {
         spec.holder_identity = Some(String::new());
         spec.lease_duration_seconds = Some(1);
         if let Err(error) = self.api.replace(NAME, &PostParams::default(), &lease).await {
+            let error = Brief(&error);
             warn!(%error, "cannot release the Lease {NAME}; it will run out by itself");
         }
     }

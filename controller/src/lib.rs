@@ -5,6 +5,7 @@
 //! only what differs. The only part of Carrick with rights in Kubernetes, and the only one that holds
 //! the cluster's identity key.
 
+mod brief;
 pub mod cluster;
 pub mod engine;
 pub mod event;
@@ -20,6 +21,8 @@ pub mod peering;
 pub mod plan;
 pub mod remote;
 pub mod run;
+#[cfg(test)]
+mod scene;
 pub mod term;
 pub mod withdraw;
 pub mod world;

@@ -279,4 +279,4 @@ fn members(world: &World) -> Members {
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
+use crate::brief::Brief;
 use crate::cluster::watch;
 use crate::engine::{Engine, Parts};
 use crate::event::QUEUE;
@@ -58,7 +59,7 @@ pub struct Term {
 enum StartError {
     #[error(transparent)]
     Secret(#[from] SecretError),
-    #[error("{what}: {error}")]
+    #[error("{what}: {}", Brief(error))]
     Api { what: &'static str, error: Box<kube::Error> },
     #[error("UDP port {port} (--exchange-port): {error}")]
     Socket { port: u16, error: std::io::Error },
@@ -195,6 +196,7 @@ impl Term {
             if new == before { Ok(()) } else { write_identity(&self.client, &new).await }
         };
         if let Err(error) = report.await {
+            let error = Brief(&error);
             warn!(%error, "cannot write the status of ClusterIdentity self");
         }
     }

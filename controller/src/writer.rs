@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::Sender;
 use tracing::{debug, warn};
 
+use crate::brief::Brief;
 use crate::event::Event;
 use crate::identity::Record;
 use crate::metrics::Metrics;
@@ -235,7 +236,7 @@ impl Writer {
                 debug!(?target, "replaced before it was written");
                 return;
             }
-            Ok(Err(error)) => error.to_string(),
+            Ok(Err(error)) => Brief(&error).to_string(),
             Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
         };
         self.metrics.api_error(target.what());
@@ -306,7 +307,7 @@ impl Writer {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 self.metrics.api_error("events");
-                debug!(name, %error, "event not told");
+                debug!(name, error = %Brief(&error), "event not told");
             }
             Err(_) => self.metrics.api_error("events"),
         }

@@ -44,7 +44,10 @@ pub fn spawn(
     tasks.spawn(feed.clone().run("services", ours, services_of, Event::Services));
     let objects = Api::<DynamicObject>::all_with(client.clone(), &resource);
     let objects = start(objects, watcher::Config::default()).default_backoff();
-    tasks.spawn(feed.clone().run("clusterpeerings", objects, peerings, Event::Peerings));
+    tasks.spawn(
+        feed.clone()
+            .run("clusterpeerings", objects, peerings, |change| Event::Peerings(Box::new(change))),
+    );
     tasks.spawn(feed.identity(client.clone()));
 }
 

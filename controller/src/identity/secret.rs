@@ -10,6 +10,8 @@ use kube::Client;
 use kube::api::{Api, ObjectMeta, PostParams};
 use tracing::info;
 
+use crate::brief::Brief;
+
 /// The Secret's name.
 pub const NAME: &str = "carrick-identity";
 
@@ -20,7 +22,7 @@ pub const KEY: &str = "identity.pem";
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// The API server could not be asked.
-    #[error("Secret {namespace}/{NAME}: {error}")]
+    #[error("Secret {namespace}/{NAME}: {}", Brief(error))]
     Api {
         /// Where it is.
         namespace: String,

@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use tracing::{debug, info, warn};
 
 use super::admission::{self, AUDIENCE, AdmissionError};
+use crate::brief::Brief;
 use crate::metrics::Metrics;
 
 /// How many tokens are reviewed at once.
@@ -90,7 +91,7 @@ impl Registrar {
         let inner = &self.0;
         let failed = |error: kube::Error| {
             inner.metrics.api_error("tokenreviews");
-            AdmissionError::Api(error.to_string())
+            AdmissionError::Api(Brief(&error).to_string())
         };
         let review = TokenReview {
             spec: TokenReviewSpec {

@@ -150,3 +150,6 @@ fn listed(items: impl Iterator<Item = String>) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

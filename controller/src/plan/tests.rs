@@ -1,1 +1,298 @@
 //! What plans come of which worlds.
+
+use carrick_crds::condition::PeeringCondition::{Accepted, Connected};
+use carrick_exchange::message::member::AgentConfig;
+
+use crate::cluster::node::Readiness;
+use crate::scene::{GATEWAY_UID, Peer, Scene, name, prefix};
+
+fn peered() -> (Scene, Peer) {
+    let osaka = Peer::new("osaka", &["10.2.0.0/23"]);
+    let mut scene = Scene::new();
+    scene.peer("osaka", osaka.spec(&["10.2.0.0/16"]));
+    scene.gateway_says(vec![osaka.connected()]);
+    scene.step();
+    (scene, osaka)
+}
+
+#[test]
+fn nodes_route_what_is_accepted_by_gateways_with_a_tunnel() {
+    let (scene, osaka) = peered();
+    let (prefixes, gateways) = scene.routes("osaka").expect("routed");
+    assert_eq!(prefixes, [prefix("10.2.0.0/23"), osaka.mesh().prefix()]);
+    assert_eq!(gateways, 1);
+    let config = scene.agent_config("n1");
+    assert_eq!(config.clusters[0].next_hop, osaka.mesh().router().octets());
+    assert_eq!(config.clusters[0].mtu, 1420);
+    assert_eq!(scene.unreachable(), ["10.2.0.0/16"], "the rest of the range must not leak");
+}
+
+#[test]
+fn gateways_hear_of_nodes_peers_and_own_ranges_and_carry_a_signed_snapshot() {
+    let (scene, _) = peered();
+    let config = scene.gateway_config();
+    assert_eq!(config.nodes.len(), 2);
+    assert_eq!(config.nodes[1].prefixes, [prefix("10.1.1.0/24").into()]);
+    assert_eq!(config.peerings.len(), 1);
+    assert!(config.peerings[0].snapshot.is_some());
+    for own in ["10.1.0.0/23", "10.96.0.0/16", "172.20.0.10/32"] {
+        assert!(config.own_ranges.contains(&prefix(own).into()), "{own}");
+    }
+}
+
+#[test]
+fn an_equal_world_says_nothing_new() {
+    let (mut scene, _) = peered();
+    let (gateway, agent) = (scene.gateway_config(), scene.agent_config("n0"));
+    scene.pass(std::time::Duration::from_secs(60));
+    scene.step();
+    assert_eq!(scene.gateway_config().generation, gateway.generation);
+    assert_eq!(scene.agent_config("n0").generation, agent.generation);
+}
+
+#[test]
+fn a_new_controller_says_the_same_with_a_newer_generation() {
+    let (mut scene, _) = peered();
+    let before = scene.agent_config("n0");
+    let mut later = scene.now;
+    later.wall += jiff::SignedDuration::from_secs(5);
+    scene.outbox = crate::outbox::Outbox::new(later);
+    scene.step();
+    let after = scene.agent_config("n0");
+    assert!(after.generation > before.generation);
+    assert_eq!(AgentConfig { generation: 0, ..after }, AgentConfig { generation: 0, ..before });
+}
+
+#[test]
+fn a_third_cluster_disturbs_nobody() {
+    let (mut scene, osaka) = peered();
+    let since = scene.outbox.routes_since(&name("n0"), "osaka").expect("told").0;
+    let before = scene.gateway_config();
+    let lima = Peer::new("lima", &["10.3.0.0/24"]);
+    scene.peer("lima", lima.spec(&["10.3.0.0/16"]));
+    scene.gateway_says(vec![osaka.connected(), lima.connected()]);
+    scene.step();
+    assert!(scene.routes("lima").is_some());
+    assert_eq!(scene.outbox.routes_since(&name("n0"), "osaka").expect("told").0, since);
+    assert_eq!(scene.gateway_config().peerings[0], before.peerings[0], "the same snapshot");
+}
+
+#[test]
+fn what_the_peer_announces_beyond_the_peering_is_refused() {
+    let osaka = Peer::new("osaka", &["10.2.0.0/24", "10.9.0.0/24", "10.1.0.0/24", "0.0.0.0/0"]);
+    let mut scene = Scene::new();
+    scene.peer("osaka", osaka.spec(&["10.2.0.0/16"]));
+    scene.gateway_says(vec![osaka.connected()]);
+    scene.step();
+    let (prefixes, _) = scene.routes("osaka").expect("routed");
+    assert_eq!(prefixes, [prefix("10.2.0.0/24"), osaka.mesh().prefix()]);
+    let status = scene.statuses["osaka"].prefixes.clone().expect("prefixes");
+    assert_eq!(status.imported, ["10.2.0.0/24"]);
+    let refused: Vec<&str> = status.refused.iter().map(|r| r.prefix.as_str()).collect();
+    assert_eq!(refused, ["10.9.0.0/24", "10.1.0.0/24", "0.0.0.0/0"]);
+}
+
+#[test]
+fn the_older_peer_keeps_a_prefix_that_both_announce() {
+    let (mut scene, osaka) = peered();
+    let lima = Peer::new("lima", &["10.2.0.0/24"]);
+    scene.peer("lima", lima.spec(&["10.2.0.0/16"]));
+    scene.gateway_says(vec![osaka.connected(), lima.connected()]);
+    scene.step();
+    assert_eq!(scene.routes("osaka").expect("routed").0[0], prefix("10.2.0.0/23"));
+    assert_eq!(scene.routes("lima").expect("known").0, [lima.mesh().prefix()]);
+    let refused = scene.statuses["lima"].prefixes.clone().expect("prefixes").refused;
+    assert_eq!(refused[0].reason, "OverlapsPeer");
+}
+
+#[test]
+fn a_lost_tunnel_a_withdrawn_consent_and_a_suspension_make_prefixes_unreachable() {
+    let (mut scene, mut osaka) = peered();
+    scene.gateway_says(Vec::new());
+    scene.step();
+    assert_eq!(scene.routes("osaka").expect("known").1, 0, "no gateway, no way");
+
+    osaka.generation = 2;
+    osaka.consents = false;
+    scene.gateway_says(vec![osaka.connected()]);
+    scene.step();
+    assert_eq!(scene.routes("osaka").expect("known").1, 0);
+    assert_eq!(scene.says("osaka", Connected).1, "Withdrawn");
+
+    let mut spec = osaka.spec(&["10.2.0.0/16"]);
+    spec.suspended = true;
+    scene.peer("osaka", spec);
+    scene.step();
+    assert!(scene.gateway_config().peerings.is_empty(), "links close");
+    assert!(scene.routes("osaka").is_none());
+    assert_eq!(scene.unreachable(), ["10.2.0.0/16"]);
+    assert_eq!(scene.says("osaka", Connected).1, "Suspended");
+}
+
+#[test]
+fn a_deleted_peering_leaves_its_ranges_unreachable_until_another_takes_them() {
+    let (mut scene, osaka) = peered();
+    scene.world.peerings.clear();
+    scene.step();
+    assert!(scene.gateway_config().peerings.is_empty());
+    assert_eq!(scene.unreachable(), ["10.2.0.0/16"]);
+    assert_eq!(scene.world.record.tombstones.len(), 1);
+
+    scene.peer("osaka", osaka.spec(&["10.2.0.0/15"]));
+    scene.step();
+    assert!(scene.world.record.tombstones.is_empty());
+}
+
+#[test]
+fn a_deletion_that_nobody_saw_is_noticed() {
+    let mut scene = Scene::new();
+    scene.world.record.accepted.insert(prefix("10.7.0.0/16"), "lima".to_owned());
+    scene.step();
+    assert_eq!(scene.unreachable(), ["10.7.0.0/16"]);
+}
+
+#[test]
+fn our_own_ranges_are_never_unreachable() {
+    let (mut scene, _) = peered();
+    scene.world.peerings.clear();
+    scene.step();
+    let node = scene.world.facts.nodes.get_mut("n1").expect("node");
+    node.pod_prefixes = vec![prefix("10.1.1.0/24"), prefix("10.2.4.0/24")];
+    scene.world.settings = std::sync::Arc::new(crate::options::Settings {
+        pod_ranges: vec![prefix("10.1.0.0/16"), prefix("10.2.4.0/24")],
+        ..crate::scene::settings()
+    });
+    scene.step();
+    assert!(scene.unreachable().is_empty());
+}
+
+#[test]
+fn a_forged_or_foreign_snapshot_is_not_believed() {
+    let osaka = Peer::new("osaka", &["10.2.0.0/24"]);
+    let thief = Peer::new("osaka", &["10.2.9.0/24"]);
+    let mut scene = Scene::new();
+    scene.peer("osaka", osaka.spec(&["10.2.0.0/16"]));
+    let mut state = osaka.connected();
+    state.snapshot = Some(thief.snapshot());
+    scene.gateway_says(vec![state]);
+    scene.step();
+    assert!(scene.routes("osaka").is_none(), "a gateway cannot announce what was not signed");
+    let why = scene.says("osaka", carrick_crds::condition::PeeringCondition::RoutesReady);
+    assert_eq!(why.1, "SnapshotRefused");
+}
+
+#[test]
+fn an_older_snapshot_changes_nothing() {
+    let (mut scene, mut osaka) = peered();
+    osaka.generation = 0;
+    osaka.prefixes = vec![prefix("10.2.8.0/24")];
+    scene.gateway_says(vec![osaka.connected()]);
+    scene.step();
+    assert_eq!(scene.routes("osaka").expect("routed").0[0], prefix("10.2.0.0/23"));
+}
+
+#[test]
+fn a_changed_pin_drops_what_the_old_key_said() {
+    let (mut scene, _) = peered();
+    let other = Peer::new("osaka", &[]);
+    scene.peer("osaka", other.spec(&["10.2.0.0/16"]));
+    scene.step();
+    assert!(scene.routes("osaka").is_none());
+}
+
+#[test]
+fn bad_peerings_are_refused_and_disturb_nothing() {
+    let (mut scene, osaka) = peered();
+    let own_key = scene.identity.public().to_string();
+    let lima = Peer::new("lima", &[]);
+    let good = || lima.spec(&["10.3.0.0/16"]);
+    let with = |change: &dyn Fn(&mut carrick_crds::ClusterPeeringSpec)| {
+        let mut spec = good();
+        change(&mut spec);
+        spec
+    };
+    let many: Vec<String> = (0..65).map(|i| format!("10.3.{i}.0/24")).collect();
+    let cases = [
+        ("own cluster", with(&|s| s.cluster_id = "paris".into()), "OwnCluster", "paris"),
+        ("own key", with(&|s| s.identities = vec![own_key.clone()]), "OwnIdentity", &own_key),
+        ("own pods", lima.spec(&["10.1.0.0/24"]), "OverlapsOwnRanges", "10.1.0.0/23"),
+        ("services", lima.spec(&["10.96.7.0/24"]), "OverlapsOwnRanges", "10.96.0.0/16"),
+        ("a node", lima.spec(&["172.20.0.0/24"]), "OverlapsOwnRanges", "172.20.0.10"),
+        ("same cluster", with(&|s| s.cluster_id = "osaka".into()), "DuplicatePeering", "osaka"),
+        (
+            "same key",
+            with(&|s| s.identities = vec![osaka.identity.public().to_string()]),
+            "DuplicatePeering",
+            "osaka",
+        ),
+        ("default route", lima.spec(&["0.0.0.0/0"]), "InvalidSpec", "spec.accept.podRanges[0]"),
+        ("host bits", lima.spec(&["10.3.0.1/16"]), "InvalidSpec", "10.3.0.0/16?"),
+        ("malformed", lima.spec(&["10.3.0.0"]), "InvalidSpec", "spec.accept.podRanges[0]"),
+        ("nested", lima.spec(&["10.3.0.0/16", "10.3.1.0/24"]), "InvalidSpec", "podRanges[1]"),
+        ("too many", with(&|s| s.accept.pod_ranges = many.clone()), "InvalidSpec", "65"),
+        ("remap", with(&|s| s.remap = "Auto".into()), "NotImplemented", "spec.remap"),
+        ("bad key", with(&|s| s.identities = vec!["x".into()]), "InvalidSpec", "identities[0]"),
+    ];
+    let (agent, gateway) = (scene.agent_config("n0").clusters, scene.gateway_config().peerings);
+    for (what, spec, reason, named) in cases {
+        scene.peer("lima", spec);
+        scene.step();
+        let (status, said, message) = scene.says("lima", Accepted);
+        assert_eq!((status.as_str(), said.as_str()), ("False", reason), "{what}: {message}");
+        assert!(message.contains(named), "{what}: {message}");
+        assert_eq!(scene.agent_config("n0").clusters, agent, "{what}");
+        assert_eq!(scene.gateway_config().peerings, gateway, "{what}");
+        assert_eq!(scene.says("osaka", Accepted).0, "True", "{what}");
+    }
+}
+
+#[test]
+fn an_unreadable_spec_is_told_so() {
+    let mut scene = Scene::new();
+    scene.peer("osaka", Peer::new("osaka", &[]).spec(&["10.2.0.0/16"]));
+    scene.world.peerings.get_mut("osaka").expect("there").spec = Err("spec: bad".to_owned());
+    scene.step();
+    let (_, reason, message) = scene.says("osaka", Accepted);
+    assert_eq!((reason.as_str(), message.as_str()), ("InvalidSpec", "spec: bad"));
+}
+
+#[test]
+fn a_draining_lost_or_deleted_gateway_carries_nothing() {
+    let (mut scene, osaka) = peered();
+    let gateway = name(GATEWAY_UID);
+    let change = |scene: &mut Scene, draining, lost| {
+        let member = scene.world.gateways.get_mut(&gateway).expect("gateway");
+        member.state.as_mut().expect("state").draining = draining;
+        member.lost = lost;
+        scene.step();
+        scene.routes("osaka").expect("known").1
+    };
+    assert_eq!(change(&mut scene, true, None), 0);
+    let lost = Some(scene.now.instant);
+    assert_eq!(change(&mut scene, false, lost), 1, "a moment without a link is none");
+    scene.pass(crate::world::MEMBER_GRACE);
+    assert_eq!(change(&mut scene, false, lost), 0);
+    scene.gateway_says(vec![osaka.connected()]);
+    scene.world.facts.pods.remove(GATEWAY_UID);
+    scene.step();
+    assert_eq!(scene.routes("osaka").expect("known").1, 0);
+}
+
+#[test]
+fn a_dead_node_is_no_target_for_the_peers_probes() {
+    let (mut scene, _) = peered();
+    let nodes = |plan: &super::Plan| plan.snapshots.values().next().expect("one").nodes.len();
+    assert_eq!(nodes(&scene.step()), 2);
+    scene.world.facts.nodes.get_mut("n1").expect("node").readiness = Readiness::Unreachable;
+    assert_eq!(nodes(&scene.step()), 1);
+}
+
+#[test]
+fn withdrawal_empties_gateways_and_tells_agents() {
+    let (mut scene, _) = peered();
+    scene.world.record.withdraw = true;
+    scene.step();
+    assert!(scene.gateway_config().peerings.is_empty());
+    let config = scene.agent_config("n0");
+    assert!(config.withdraw && config.clusters.is_empty() && config.unreachable.is_empty());
+}
