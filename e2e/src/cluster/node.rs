@@ -139,7 +139,7 @@ impl Node {
         let id = container_id(&object, container).ok_or_else(|| {
             Error::Invalid(format!("pod {namespace}/{pod} has no running container {container}"))
         })?;
-        let listed = self.exec(&[&ctr(), "--namespace", "k8s.io", "task", "pids", &id])?;
+        let listed = self.exec(&[&ctr(), "--namespace", "k8s.io", "task", "ps", &id])?;
         // ctr sees the node's process namespace; signals are sent from the host's.
         let inside: Vec<i32> =
             listed.lines().filter_map(|l| l.split_whitespace().next()?.parse().ok()).collect();

@@ -119,11 +119,19 @@ impl Image {
                 "digest": digest(manifest),
                 "size": manifest.len(),
                 "annotations": {
-                    "io.containerd.image.name": format!("docker.io/{}", self.reference),
+                    "io.containerd.image.name": canonical(&self.reference),
                     "org.opencontainers.image.ref.name": tag,
                 },
             }],
         })
+    }
+}
+
+/// A short name as runtimes complete it.
+fn canonical(reference: &str) -> String {
+    match reference.contains('/') {
+        true => format!("docker.io/{reference}"),
+        false => format!("docker.io/library/{reference}"),
     }
 }
 
@@ -261,6 +269,12 @@ mod tests {
         let mut other = image();
         other.entries[0].source = Source::Bytes(b"changed".to_vec());
         assert_ne!(written(&image()), written(&other));
+    }
+
+    #[test]
+    fn short_names_are_completed_as_runtimes_do() {
+        assert_eq!(canonical("carrick/agent:1"), "docker.io/carrick/agent:1");
+        assert_eq!(canonical("carrick-probe:1"), "docker.io/library/carrick-probe:1");
     }
 
     #[test]
