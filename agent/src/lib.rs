@@ -4,15 +4,24 @@
 //! and says what it sees: which pods are on the node, and whether full-size packets come back from
 //! the nodes of every remote cluster.
 //!
-//! `config` parses what the controller orders, `plan` turns it into kernel objects without touching
-//! anything, `node` makes the kernel so, `probe` measures, `agent` ties them together in one thread.
-//! What must survive the process is in `store`.
+//! [`config`] parses what the controller orders, [`plan`] turns it into kernel objects without
+//! touching anything, [`node`] makes the kernel so, [`probe`] measures, [`agent`] ties them together
+//! in one thread. What must survive the process is in [`store`]. On exit the node keeps working.
 
+pub mod agent;
 pub mod claims;
 pub mod config;
+pub mod http;
+pub mod metrics;
 pub mod node;
+pub mod options;
 pub mod plan;
 pub mod probe;
+pub mod report;
+pub mod run;
+pub mod store;
+mod sys;
+pub mod view;
 
 #[cfg(test)]
 mod samples;

@@ -20,7 +20,7 @@ pub enum NodeError {
 }
 
 /// How much of the table of filters is looked at: listing it starts a program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Depth {
     /// Netlink objects, and the filters only if the plan's text is new.
     Quick,
@@ -141,8 +141,8 @@ impl Node {
         Ok(self.netlink.link(DEVICE)?.map(|link| link.index))
     }
 
-    /// What the filters counted: counter and packets.
-    pub fn counters(&self) -> Result<Vec<(String, u64)>, NodeError> {
-        Ok(self.nft.counters()?)
+    /// What the filters had counted at the last look of [`Depth::Full`]: counter and packets.
+    pub fn counters(&self) -> &[(String, u64)] {
+        self.nft.counters()
     }
 }

@@ -6,6 +6,7 @@
 pub mod packet;
 pub mod prober;
 pub mod responder;
+pub mod shell;
 
 /// UDP port, on mesh addresses only.
 pub const PORT: u16 = 7824;

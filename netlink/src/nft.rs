@@ -35,6 +35,7 @@ pub enum NftError {
 pub struct Nft {
     table: String,
     applied: Option<Applied>,
+    counters: Vec<(String, u64)>,
     writes: u64,
 }
 
@@ -47,7 +48,7 @@ struct Applied {
 impl Nft {
     /// For the table `inet <table>`; nothing is read or changed yet.
     pub fn new(table: &str) -> Self {
-        Self { table: table.to_owned(), applied: None, writes: 0 }
+        Self { table: table.to_owned(), applied: None, counters: Vec::new(), writes: 0 }
     }
 
     /// How often the table was written or deleted.
@@ -59,11 +60,11 @@ impl Nft {
     /// }`), replacing all that was there in one transaction. Writes only if the text is another than
     /// the last, or if the kernel's table is not as it was left. Returns how much was written: 0 or 1.
     pub fn sync(&mut self, body: &str) -> Result<usize, NftError> {
-        if let Some(applied) = &self.applied
-            && applied.text == body
-            && self.list()?.as_deref() == Some(&applied.listing)
-        {
-            return Ok(0);
+        if self.applied.as_ref().is_some_and(|applied| applied.text == body) {
+            let listing = self.list()?;
+            if self.applied.as_ref().map(|applied| &applied.listing) == listing.as_ref() {
+                return Ok(0);
+            }
         }
         self.applied = None;
         self.writes += 1;
@@ -89,16 +90,20 @@ impl Nft {
         Ok(1)
     }
 
-    /// Packets counted by the table's named counters: name and packets.
-    pub fn counters(&self) -> Result<Vec<(String, u64)>, NftError> {
-        let output = self.run(&["list", "counters", "table", "inet", &self.table], "")?;
-        Ok(parse_counters(&String::from_utf8_lossy(&output.stdout)))
+    /// Packets that the table's named counters had counted when it was last read: name and packets.
+    pub fn counters(&self) -> &[(String, u64)] {
+        &self.counters
     }
 
-    /// The table as nft prints it, without counter values; `None` if there is none.
-    fn list(&self) -> Result<Option<String>, NftError> {
-        match self.run(&["-s", "list", "table", "inet", &self.table], "") {
-            Ok(output) => Ok(Some(String::from_utf8_lossy(&output.stdout).into_owned())),
+    /// The table as nft prints it, without the values of counters, which are kept aside; `None` if
+    /// there is none.
+    fn list(&mut self) -> Result<Option<String>, NftError> {
+        match self.run(&["list", "table", "inet", &self.table], "") {
+            Ok(output) => {
+                let listing = String::from_utf8_lossy(&output.stdout);
+                self.counters = parse_counters(&listing);
+                Ok(Some(without_counts(&listing)))
+            }
             Err(NftError::Refused { complaint, .. }) if complaint.contains("No such file") => {
                 Ok(None)
             }
@@ -127,6 +132,12 @@ impl Nft {
         complaint.truncate(complaint.floor_char_boundary(MAX_COMPLAINT));
         Err(NftError::Refused { table: self.table.clone(), complaint })
     }
+}
+
+/// Named counters print their values on lines of their own; rules print none.
+fn without_counts(listing: &str) -> String {
+    let counts = |line: &&str| line.trim_start().starts_with("packets ");
+    listing.lines().filter(|line| !counts(line)).collect::<Vec<_>>().join("\n")
 }
 
 fn parse_counters(listing: &str) -> Vec<(String, u64)> {

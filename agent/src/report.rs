@@ -1,0 +1,68 @@
+//! What the prober found, as the controller hears it.
+
+use carrick_exchange::message::member::{ProbeState, ProbeTarget};
+
+use crate::probe::prober::{Health, TargetHealth};
+use crate::probe::shell::Findings;
+
+/// Whether anything is not well.
+pub fn is_alarming(findings: &Findings) -> bool {
+    let mut targets = findings.clusters.iter().flat_map(|(_, targets)| targets);
+    targets.any(|target| target.health != Health::Well)
+}
+
+/// One entry a cluster that is probed.
+pub fn probes(findings: &Findings) -> Vec<ProbeState> {
+    let state = |(cluster, targets): &(carrick_model::ClusterId, Vec<TargetHealth>)| ProbeState {
+        cluster: cluster.to_string(),
+        targets: targets.iter().map(target).collect(),
+    };
+    findings.clusters.iter().map(state).collect()
+}
+
+fn target(found: &TargetHealth) -> ProbeTarget {
+    let reason = match found.health {
+        Health::Well => "",
+        Health::Ill(reason) => reason.as_str(),
+    };
+    let rtt = found.rtt.map_or(0, |rtt| rtt.as_micros());
+    ProbeTarget {
+        address: found.target.octets().to_vec(),
+        ok: found.health == Health::Well,
+        reason: reason.to_owned(),
+        rtt_micros: u64::try_from(rtt).unwrap_or(u64::MAX),
+        detail: found.detail.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::probe::prober::Reason;
+
+    #[test]
+    fn an_ill_target_alarms_and_is_told_with_its_reason() {
+        let target = |health| TargetHealth {
+            target: Ipv4Addr::new(240, 2, 32, 2),
+            health,
+            detail: String::new(),
+            rtt: Some(Duration::from_millis(20)),
+        };
+        let id: carrick_model::ClusterId = "osaka".parse().expect("ID");
+        let mut findings =
+            Findings { version: 1, clusters: vec![(id, vec![target(Health::Well)])] };
+        assert!(!is_alarming(&findings));
+        assert!(probes(&findings)[0].targets[0].ok);
+        findings.clusters[0].1.push(target(Health::Ill(Reason::LargePacketsLost)));
+        assert!(is_alarming(&findings));
+        let told = &probes(&findings)[0].targets[1];
+        assert_eq!((told.ok, told.reason.as_str()), (false, "LargePacketsLost"));
+        assert_eq!(
+            (told.rtt_micros, told.address.as_slice()),
+            (20_000, [240, 2, 32, 2].as_slice())
+        );
+    }
+}
