@@ -78,7 +78,10 @@ impl Debug for Figures {
     }
 }
 
-type Labels<'a> = Vec<(&'static str, String)>;
+type Labels = Vec<(&'static str, String)>;
+
+/// One of a tunnel's figures.
+type Figure = fn(&TunnelStats) -> u64;
 
 impl Collector for Figures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
@@ -128,17 +131,16 @@ fn encode_tunnels(
     view: &View,
     stats: &DataplaneStats,
 ) -> Result<(), fmt::Error> {
-    let named: Vec<(Labels<'_>, &TunnelStats)> = stats
+    let named: Vec<(Labels, &TunnelStats)> = stats
         .tunnels
         .iter()
         .filter_map(|tunnel| Some((labels(view.tunnels.get(&tunnel.id)?), tunnel)))
         .collect();
-    let values = |value: fn(&TunnelStats) -> u64| {
-        named.iter().map(move |(labels, tunnel)| (labels.clone(), value(tunnel)))
-    };
+    let values =
+        |value: Figure| named.iter().map(move |(labels, tunnel)| (labels.clone(), value(tunnel)));
     let help = "1 while a session stands and something authentic came within 15 s";
     gauges(encoder, "carrick_gateway_tunnel_up", help, values(|t| u64::from(t.up)))?;
-    let all: [(&str, &str, fn(&TunnelStats) -> u64); 6] = [
+    let all: [(&str, &str, Figure); 6] = [
         ("carrick_gateway_tunnel_sessions", "WireGuard sessions established", |t| t.sessions),
         ("carrick_gateway_tunnel_initiations", "WireGuard handshakes begun", |t| t.initiations),
         ("carrick_gateway_tunnel_sent_bytes", "Inner bytes sent", |t| t.tx_bytes),
@@ -152,7 +154,7 @@ fn encode_tunnels(
     Ok(())
 }
 
-fn labels(name: &TunnelName) -> Labels<'static> {
+fn labels(name: &TunnelName) -> Labels {
     vec![
         ("cluster", name.cluster.to_string()),
         ("gateway", name.gateway.to_string()),
@@ -160,11 +162,11 @@ fn labels(name: &TunnelName) -> Labels<'static> {
     ]
 }
 
-fn counters<'a>(
+fn counters(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
-    values: impl IntoIterator<Item = (Labels<'a>, u64)>,
+    values: impl IntoIterator<Item = (Labels, u64)>,
 ) -> Result<(), fmt::Error> {
     let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
     for (labels, value) in values {
@@ -173,11 +175,11 @@ fn counters<'a>(
     Ok(())
 }
 
-fn gauges<'a>(
+fn gauges(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
-    values: impl IntoIterator<Item = (Labels<'a>, u64)>,
+    values: impl IntoIterator<Item = (Labels, u64)>,
 ) -> Result<(), fmt::Error> {
     let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
     for (labels, value) in values {

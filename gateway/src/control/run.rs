@@ -1,7 +1,7 @@
 //! `carrick-gateway pod`: starts everything, and ends it in order.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +23,9 @@ use super::view::View;
 
 /// How long the last report may take to leave.
 const FAREWELL: Duration = Duration::from_secs(3);
+
+/// How often we look for our own cluster's identity.
+const TRUST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Events of the controller that wait.
 const QUEUE: usize = 16;
@@ -102,55 +105,79 @@ async fn run_with<P: Plane>(
     options: PodOptions,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let trusted = Trusted::read(&options.trust_dir)?;
+    let plane = Arc::new(plane);
+    let starting = View { not_ready: Some("starting".to_owned()), ..View::default() };
+    let (view, views) = watch::channel(starting);
+    let http_stop = CancellationToken::new();
+    let stats: http::StatsSource = {
+        let plane = plane.clone();
+        Arc::new(move || plane.stats())
+    };
+    let address = options.http_address;
+    let http = tokio::spawn(http::serve(address, views, stats, http_stop.clone()));
+    let ended = tokio::select! {
+        ended = work(plane, view, port, options, stop) => ended,
+        served = http => served.context("the HTTP task ended").and_then(|served| {
+            served.with_context(|| format!("cannot serve HTTP on {address}"))
+        }),
+    };
+    http_stop.cancel();
+    ended
+}
+
+/// From the first look at our own cluster to the last word to everybody.
+async fn work<P: Plane>(
+    plane: Arc<P>,
+    view: watch::Sender<View>,
+    port: u16,
+    options: PodOptions,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let Some(trusted) = trusted(&options.trust_dir, &stop).await else { return Ok(()) };
     let held = Credentials::load(&options.state_dir).unwrap_or_else(|error| {
         tracing::warn!(%error, "the kept certificate is of no use; joining anew");
         None
     });
-    let rules = Rules::default();
-    let trust = Trust::new(trusted.cluster.clone(), trusted.identities.clone(), rules);
+    let trust = Trust::new(trusted.cluster.clone(), trusted.identities.clone(), Rules::default());
     let socket = socket(port).with_context(|| format!("cannot open UDP port {port}"))?;
     let exchange = Exchange::bind(socket, held.clone(), trust, Limits::default())
         .with_context(|| format!("cannot run the exchange on UDP port {port}"))?;
-    let plane = Arc::new(plane);
     let (state, reports) = watch::channel(None);
-    let (view, views) = watch::channel(View::default());
     let (events, member_events) = mpsc::channel(QUEUE);
-
-    let http_stop = CancellationToken::new();
-    let http = {
-        let plane = plane.clone();
-        let stats: http::StatsSource = Arc::new(move || plane.stats());
-        tokio::spawn(http::serve(options.http_address, views, stats, http_stop.clone()))
-    };
     let member_stop = CancellationToken::new();
+    let cache = Some(Cache::in_folder(&options.state_dir));
     let member_options = MemberOptions {
         controller: options.controller,
         trust: options.trust_dir,
         token: options.token_file,
-        state: options.state_dir.clone(),
+        state: options.state_dir,
         name: options.pod_uid,
     };
     let member =
         tokio::spawn(member::run(member_options, held, events, reports, member_stop.clone()));
-    let cache = Some(Cache::in_folder(&options.state_dir));
     let parts = Parts { plane, exchange: exchange.clone(), trusted, base_port: port, cache };
-    let control = Control::new(parts, Outlets { state, view });
     tracing::info!(port, "gateway runs");
-
-    let ended = tokio::select! {
-        ended = control.run(member_events, stop) => ended.map_err(anyhow::Error::from),
-        served = http => served.context("the HTTP task ended").and_then(|served| {
-            served.with_context(|| format!("cannot serve HTTP on {}", options.http_address))
-        }),
-    };
-    http_stop.cancel();
+    let ended = Control::new(parts, Outlets { state, view }).run(member_events, stop).await;
     member_stop.cancel();
     if tokio::time::timeout(FAREWELL, member).await.is_err() {
         tracing::warn!("the controller did not take the last report in time");
     }
     exchange.drain().await;
-    ended
+    Ok(ended?)
+}
+
+/// Waits until the controller has said who we are; `None` when we are to stop before.
+async fn trusted(directory: &Path, stop: &CancellationToken) -> Option<Trusted> {
+    loop {
+        match Trusted::read(directory) {
+            Ok(trusted) => return Some(trusted),
+            Err(error) => tracing::warn!(%error, "waiting for our own cluster's identity"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(TRUST_PAUSE) => {}
+            () = stop.cancelled() => return None,
+        }
+    }
 }
 
 /// A socket on all addresses of both families, or of IPv4 where the kernel has no IPv6.
