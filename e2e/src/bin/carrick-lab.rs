@@ -1,5 +1,6 @@
 //! `cargo lab`: real clusters for daily work.
 
+use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 
@@ -182,14 +183,17 @@ fn up(name: &str, flags: &Up, progress: &Progress) -> anyhow::Result<()> {
 }
 
 fn status(lab: &Lab) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
     for cluster in lab.clusters() {
         let plan = cluster.plan();
-        println!(
+        writeln!(
+            out,
             "{}  nodes {}  pods {}  services {}",
             plan.name, plan.underlay, plan.pods, plan.services
-        );
+        )?;
         let control_plane = CONTROL_PLANE_PROCESSES.map(|p| cluster.control_plane_process(p));
-        println!(
+        writeln!(
+            out,
             "  {:10} {:15} {}",
             plan.control_plane_name(),
             plan.control_plane,
@@ -200,9 +204,9 @@ fn status(lab: &Lab) -> anyhow::Result<()> {
                 true => running(&NODE_PROCESSES.map(|p| node.process(p))),
                 false => "no power".to_owned(),
             };
-            println!("  {:10} {:15} {processes}", node.plan().name, node.plan().address);
+            writeln!(out, "  {:10} {:15} {processes}", node.plan().name, node.plan().address)?;
         }
-        println!("{}", indent(&kubernetes_view(&cluster)));
+        writeln!(out, "{}", indent(&kubernetes_view(&cluster)))?;
     }
     Ok(())
 }
@@ -271,6 +275,5 @@ fn wan(lab: &Lab, command: WanCommand) -> anyhow::Result<()> {
 }
 
 fn print(value: &impl serde::Serialize) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string_pretty(value)?);
-    Ok(())
+    Ok(writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(value)?)?)
 }
