@@ -356,7 +356,8 @@ impl Engine {
         Some(deadline)
     }
 
-    /// How many gateways and agents run, by the API, and have not reported yet.
+    /// How many gateways and agents run, by the API, and have not reported yet; and nodes whose mesh
+    /// address is not remembered yet.
     fn missing(&self) -> usize {
         let world = &self.world;
         let namespace = &world.settings.namespace;
@@ -374,7 +375,9 @@ impl Engine {
             let name = pod.node.parse().ok();
             name.and_then(|n| world.agents.get(&n)).is_none_or(|m| m.state.is_none())
         });
-        silent.count() + mute.count()
+        let remembered = &world.record.mesh;
+        let strange = world.facts.nodes.keys().filter(|name| !remembered.contains_key(*name));
+        silent.count() + mute.count() + strange.count()
     }
 
     fn publish(&mut self, name: String, new: ClusterPeeringStatus, now: Now) -> Option<Instant> {

@@ -78,6 +78,7 @@ struct Start {
     record: Record,
     installation: Option<String>,
     exchange: Exchange,
+    credentials: Credentials,
 }
 
 impl Term {
@@ -121,11 +122,12 @@ impl Term {
         let own = (object.status.unwrap_or_default(), object.metadata.generation);
         let exchange = self.exchange(&identity)?;
         self.announce().await.map_err(api("EndpointSlice carrick-controller-leader"))?;
-        Ok(Start { identity, own, record, installation, exchange })
+        let credentials = self.credentials(&identity)?;
+        Ok(Start { identity, own, record, installation, exchange, credentials })
     }
 
     async fn lead(&self, start: Start) {
-        let Start { identity, own, record, installation, exchange } = start;
+        let Start { identity, own, record, installation, exchange, credentials } = start;
         let (events, queue) = mpsc::channel(QUEUE);
         let (on_synced, synced) = oneshot::channel();
         let namespace = self.settings.namespace.as_str();
@@ -145,13 +147,8 @@ impl Term {
             self.metrics.clone(),
         );
         let trust = exchange.trust().clone();
-        let serving = serve(exchange, registrar, events.clone(), self.metrics.clone());
-        tasks.spawn(async move {
-            // Before the API has said who is a member, everybody would be refused.
-            if synced.await.is_ok() {
-                serving.await;
-            }
-        });
+        let metrics = self.metrics.clone();
+        tasks.spawn(serve(exchange, credentials, synced, registrar, events.clone(), metrics));
         let engine = Engine::new(Parts {
             world: World::new(self.settings.clone(), identity.public(), record),
             identity,
@@ -211,8 +208,7 @@ impl Term {
         let socket = UdpSocket::bind(any).map_err(failed)?;
         let cluster = self.settings.cluster.clone();
         let trust = Trust::new(cluster, vec![identity.public()], Rules::default());
-        let credentials = self.credentials(identity)?;
-        Exchange::bind(socket, Some(credentials), trust, Limits::default()).map_err(failed)
+        Exchange::bind(socket, None, trust, Limits::default()).map_err(failed)
     }
 
     fn credentials(&self, identity: &ClusterIdentity) -> Result<Credentials, StartError> {

@@ -1,10 +1,11 @@
 //! Takes what comes in on the exchange's port.
 
 use carrick_crds::Reason;
-use carrick_exchange::{Arrival, Exchange, Incoming};
+use carrick_exchange::{Arrival, Credentials, Exchange, Incoming};
 use tokio::sync::mpsc::Sender;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tracing::debug;
+use tracing::{debug, error};
 
 use super::join::Registrar;
 use super::session;
@@ -18,12 +19,24 @@ fn label(reason: &str) -> &'static str {
 
 /// Serves joiners and members until it is dropped; sessions end with it. What it holds is bounded by
 /// the exchange's own limits.
+///
+/// It begins once `synced` says who the members are: until then `exchange`, which must have no
+/// credentials yet, stays silent, because it would refuse everybody.
 pub async fn serve(
     exchange: Exchange,
+    credentials: Credentials,
+    synced: oneshot::Receiver<()>,
     registrar: Registrar,
     events: Sender<Event>,
     metrics: Metrics,
 ) {
+    if synced.await.is_err() {
+        return;
+    }
+    if let Err(error) = exchange.set_credentials(credentials) {
+        error!(%error, "cannot serve gateways and agents");
+        return;
+    }
     let mut tasks: JoinSet<()> = JoinSet::new();
     loop {
         let Incoming { remote, result } = tokio::select! {

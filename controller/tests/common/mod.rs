@@ -1,0 +1,289 @@
+//! A Kubernetes API made of a map, and a controller's engine on a loopback port in front of it.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use carrick_controller::cluster::{NodeFacts, PodFacts};
+use carrick_controller::engine::{Engine, Parts};
+use carrick_controller::event::{Change, Event, QUEUE};
+use carrick_controller::identity::Record;
+use carrick_controller::link::join::Registrar;
+use carrick_controller::link::serve::serve;
+use carrick_controller::metrics::Metrics;
+use carrick_controller::options::Settings;
+use carrick_controller::peering::PeeringObject;
+use carrick_controller::world::World;
+use carrick_controller::writer::{Desk, Writer};
+use carrick_exchange::{ClusterIdentity, Credentials, Exchange, Limits, Pin, Rules, Trust};
+use carrick_model::Role;
+use http::{Method, Request, Response, StatusCode};
+use kube::Client;
+use kube::client::Body;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+/// How long anything may take.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The API: what it answers, and what was written.
+#[derive(Clone, Default)]
+pub struct FakeApi(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    tokens: BTreeMap<String, Value>,
+    objects: BTreeMap<String, Value>,
+    writes: Vec<(String, Value)>,
+    failing: usize,
+}
+
+impl FakeApi {
+    pub fn client(&self) -> Client {
+        let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
+        let api = self.clone();
+        tokio::spawn(async move {
+            while let Some((request, reply)) = handle.next_request().await {
+                reply.send_response(api.answer(request).await);
+            }
+        });
+        Client::new(service, "carrick-system")
+    }
+
+    /// Lets the review of `token` say this.
+    pub fn token(&self, token: &str, status: Value) {
+        self.lock().tokens.insert(token.to_owned(), status);
+    }
+
+    pub fn object(&self, path: &str, object: Value) {
+        self.lock().objects.insert(path.to_owned(), object);
+    }
+
+    /// Lets the next `count` writes fail.
+    pub fn fail(&self, count: usize) {
+        self.lock().failing = count;
+    }
+
+    /// What was written to paths that end so.
+    pub fn writes(&self, suffix: &str) -> Vec<Value> {
+        let state = self.lock();
+        let wanted = state.writes.iter().filter(|(path, _)| path.ends_with(suffix));
+        wanted.map(|(_, body)| body.clone()).collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().expect("no panic while locked")
+    }
+
+    async fn answer(&self, request: Request<Body>) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let bytes = body.collect_bytes().await.expect("body");
+        let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+        let path = parts.uri.path().to_owned();
+        let mut state = self.lock();
+        if path.ends_with("/tokenreviews") {
+            let token = body["spec"]["token"].as_str().unwrap_or_default();
+            assert_eq!(body["spec"]["audiences"], json!(["carrick.dev"]));
+            let unknown = json!({ "error": "invalid bearer token" });
+            let status = state.tokens.get(token).cloned().unwrap_or(unknown);
+            return respond(
+                StatusCode::CREATED,
+                &json!({ "spec": body["spec"], "status": status }),
+            );
+        }
+        match parts.method {
+            Method::GET => match state.objects.get(&path) {
+                Some(object) => respond(StatusCode::OK, object),
+                None => failure(StatusCode::NOT_FOUND, "NotFound"),
+            },
+            _ if state.failing > 0 => {
+                state.failing -= 1;
+                failure(StatusCode::INTERNAL_SERVER_ERROR, "InternalError")
+            }
+            _ => {
+                state.writes.push((path, body.clone()));
+                respond(StatusCode::OK, &body)
+            }
+        }
+    }
+}
+
+fn respond(code: StatusCode, body: &Value) -> Response<Body> {
+    let body = Body::from(body.to_string().into_bytes());
+    Response::builder().status(code).body(body).expect("response")
+}
+
+fn failure(code: StatusCode, reason: &str) -> Response<Body> {
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "status": "Failure",
+        "message": reason, "reason": reason, "code": code.as_u16(),
+    });
+    respond(code, &status)
+}
+
+/// A controller's engine of cluster `paris`.
+pub struct Rig {
+    pub api: FakeApi,
+    pub identity: Arc<ClusterIdentity>,
+    pub address: SocketAddr,
+    pub events: mpsc::Sender<Event>,
+    _tasks: JoinSet<()>,
+}
+
+impl Rig {
+    /// Starts with one node, its agent's pod and one gateway pod.
+    pub async fn start() -> Self {
+        let api = FakeApi::default();
+        let identity = Arc::new(ClusterIdentity::generate().expect("identity"));
+        let settings = Arc::new(settings());
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("socket");
+        let trust = Trust::new(settings.cluster.clone(), vec![identity.public()], Rules::default());
+        let now = std::time::SystemTime::now();
+        let controller = "c0".parse().expect("name");
+        let credentials =
+            Credentials::for_controller(&identity, settings.cluster.clone(), controller, now);
+        let credentials = credentials.expect("credentials");
+        let exchange =
+            Exchange::bind(socket, None, trust.clone(), Limits::default()).expect("exchange");
+        let address = exchange.local_address().expect("address");
+
+        let (events, queue) = mpsc::channel(QUEUE);
+        let (on_synced, synced) = oneshot::channel();
+        let (desk, metrics, client) = (Desk::default(), Metrics::default(), api.client());
+        let namespace = &settings.namespace;
+        let writer = Writer::new(
+            client.clone(),
+            namespace,
+            "c-0",
+            desk.clone(),
+            events.clone(),
+            metrics.clone(),
+        );
+        let registrar =
+            Registrar::new(client, namespace, &settings.cluster, identity.clone(), metrics.clone());
+        let engine = Engine::new(Parts {
+            world: World::new(settings.clone(), identity.public(), Record::default()),
+            identity: identity.clone(),
+            installation: None,
+            own: Default::default(),
+            trust,
+            desk,
+            metrics: metrics.clone(),
+            on_synced,
+        });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(writer.run());
+        tasks.spawn(engine.run(queue));
+        tasks.spawn(serve(exchange, credentials, synced, registrar, events.clone(), metrics));
+        let rig = Self { api, identity, address, events, _tasks: tasks };
+        rig.populate().await;
+        rig
+    }
+
+    async fn populate(&self) {
+        let node: k8s_openapi::api::core::v1::Node = serde_json::from_value(json!({
+            "metadata": {"name": "n0"},
+            "spec": {"podCIDRs": ["10.1.0.0/24"]},
+            "status": {
+                "addresses": [{"type": "InternalIP", "address": "172.20.0.10"}],
+                "conditions": [{"type": "Ready", "status": "True"}],
+            },
+        }))
+        .expect("node");
+        self.send(Event::Nodes(Change::All(vec![("n0".to_owned(), NodeFacts::from(&node))]))).await;
+        let mut facts = Vec::new();
+        for (name, uid, account, address) in [
+            ("carrick-gateway-0", "gw-0", "carrick-gateway", "10.1.0.5"),
+            ("carrick-agent-a", "ag-0", "carrick-agent", "172.20.0.10"),
+        ] {
+            let pod = pod(name, uid, account, address);
+            self.api.object(&format!("/api/v1/namespaces/carrick-system/pods/{name}"), pod.clone());
+            let pod: k8s_openapi::api::core::v1::Pod = serde_json::from_value(pod).expect("pod");
+            facts.push((uid.to_owned(), PodFacts::read(&pod).expect("alive")));
+            self.api.token(&format!("token-of-{uid}"), review(account, name, uid));
+        }
+        self.send(Event::Pods(Change::All(facts))).await;
+        self.send(Event::Services(Change::All(Vec::new()))).await;
+        self.send(Event::Peerings(Box::new(Change::All(Vec::new())))).await;
+    }
+
+    pub async fn send(&self, event: Event) {
+        self.events.send(event).await.expect("the engine runs");
+    }
+
+    pub async fn apply(&self, peering: PeeringObject) {
+        self.send(Event::Peerings(Box::new(Change::Set(peering.name.clone(), peering)))).await;
+    }
+
+    pub fn pin(&self) -> Pin {
+        let cluster = "paris".parse().expect("id");
+        Pin::new(cluster, vec![self.identity.public()], Role::Controller)
+    }
+
+    /// The newest status written for a ClusterPeering.
+    pub fn status(&self, peering: &str) -> Option<Value> {
+        let writes = self.api.writes(&format!("/clusterpeerings/{peering}/status"));
+        writes.last().map(|body| body["status"].clone())
+    }
+}
+
+/// A member's end: it dials only.
+pub fn member(credentials: Option<Credentials>) -> Exchange {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("socket");
+    let trust = Trust::new("paris".parse().expect("id"), Vec::new(), Rules::default());
+    Exchange::client(socket, credentials, trust).expect("client")
+}
+
+/// What a TokenReview says of a good token.
+pub fn review(account: &str, pod: &str, uid: &str) -> Value {
+    json!({
+        "authenticated": true,
+        "audiences": ["carrick.dev"],
+        "user": {
+            "username": format!("system:serviceaccount:carrick-system:{account}"),
+            "extra": {
+                "authentication.kubernetes.io/pod-name": [pod],
+                "authentication.kubernetes.io/pod-uid": [uid],
+            },
+        },
+    })
+}
+
+pub fn pod(name: &str, uid: &str, account: &str, address: &str) -> Value {
+    json!({
+        "metadata": {"name": name, "uid": uid, "namespace": "carrick-system"},
+        "spec": {"nodeName": "n0", "serviceAccountName": account, "containers": []},
+        "status": {"phase": "Running", "podIP": address},
+    })
+}
+
+fn settings() -> Settings {
+    Settings {
+        cluster: "paris".parse().expect("id"),
+        pod_ranges: Vec::new(),
+        service_ranges: Vec::new(),
+        reserved: Vec::new(),
+        mesh: None,
+        vni: 51746,
+        vxlan_port: 7789,
+        gateway_base_port: 31820,
+        gateway_port_stride: 8,
+        gateway_addresses: Vec::new(),
+        tunnel_mtu: 1420,
+        namespace: "carrick-system".to_owned(),
+    }
+}
+
+/// Waits until `check` gives something.
+pub async fn until<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = check() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "never happened: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
