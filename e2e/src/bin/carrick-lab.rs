@@ -198,7 +198,7 @@ fn status(lab: &Lab) -> anyhow::Result<()> {
             plan.control_plane_name(),
             plan.control_plane,
             running(&control_plane)
-        );
+        )?;
         for node in cluster.nodes() {
             let processes = match node.has_power() {
                 true => running(&NODE_PROCESSES.map(|p| node.process(p))),
