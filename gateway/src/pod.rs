@@ -69,10 +69,11 @@ impl PodNetwork {
         Ok(writes)
     }
 
-    /// VXLAN packets dropped because they came from elsewhere than a node.
-    pub fn foreign_packets(&self) -> Result<u64, PodError> {
-        let counters = self.nft.counters()?;
-        Ok(counters.iter().find(|(name, _)| name == FOREIGN_COUNTER).map_or(0, |(_, count)| *count))
+    /// VXLAN packets that had been dropped by the last [`Self::apply`] because they came from
+    /// elsewhere than a node; counted anew whenever the nodes change.
+    pub fn foreign_packets(&self) -> u64 {
+        let mut counters = self.nft.counters().iter();
+        counters.find(|(name, _)| name == FOREIGN_COUNTER).map_or(0, |(_, count)| *count)
     }
 
     fn ensure_devices(&mut self, config: &PodConfig) -> Result<usize, PodError> {
@@ -89,6 +90,10 @@ impl PodNetwork {
         writes += self.netlink.ensure_settings(TAP, &port)?;
         let (device, made) = self.netlink.ensure_vxlan(VXLAN, &vxlan, &port)?;
         writes += made;
+        // A node that sends from another's Ethernet address must not draw its frames to itself.
+        for port in [TAP, VXLAN] {
+            writes += self.netlink.ensure_learning(port, false)?;
+        }
         writes += self.netlink.sync_fdb(device.index, &entries(config))?;
         Ok(writes)
     }

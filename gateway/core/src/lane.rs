@@ -370,13 +370,16 @@ impl Lane {
         let Some(tunnel) = &mut self.slots[slot] else { return Err(DropReason::UnknownTunnel) };
         let sessions = tunnel.noise.sessions();
         let received = tunnel.noise.receive(from.ip(), datagram, &mut self.buffer[ETHERNET..])?;
+        if received == Received::Cookie {
+            return Ok(());
+        }
         tunnel.note_heard(now, from);
         if tunnel.noise.sessions() != sessions {
             tunnel.note_established(now);
             self.revision += 1;
         }
         match received {
-            Received::Nothing => {}
+            Received::Nothing | Received::Cookie => {}
             Received::Reply(length) => {
                 if matches!(addressee, Addressee::Index(_)) {
                     tunnel.note_answered(from);

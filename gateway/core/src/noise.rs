@@ -31,6 +31,7 @@ const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
 const DATA: u8 = 4;
 const INITIATION: u8 = 1;
 const RESPONSE: u8 = 2;
+const COOKIE: u8 = 3;
 
 /// A lane's private X25519 key. It is never printed.
 #[derive(Clone)]
@@ -120,8 +121,10 @@ impl Gate {
 /// What came of a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Received {
-    /// Nothing to do: a keepalive, or a cookie that was kept.
+    /// A keepalive: nothing to do.
     Nothing,
+    /// A cookie, kept for the next handshake. It proves nothing about its sender.
+    Cookie,
     /// The first so many bytes of the buffer are to be sent back.
     Reply(usize),
     /// The first so many bytes of the buffer are an inner packet.
@@ -144,6 +147,7 @@ pub struct NoiseTunnel {
     tunn: Tunn,
     ready: bool,
     receiver: Option<u32>,
+    previous: Option<u32>,
     next_counter: u64,
     sessions: u64,
 }
@@ -157,7 +161,7 @@ impl NoiseTunnel {
         let remote = PublicKey::from(*remote.as_bytes());
         let tunn =
             Tunn::new(secret.0.clone(), remote, psk, None, index & 0xff_ffff, Some(unlimited));
-        Self { tunn, ready: false, receiver: None, next_counter: 0, sessions: 0 }
+        Self { tunn, ready: false, receiver: None, previous: None, next_counter: 0, sessions: 0 }
     }
 
     /// Whether packets can be encrypted now.
@@ -218,6 +222,7 @@ impl NoiseTunnel {
             return Err(DropReason::MessageLimit);
         }
         let received = match self.tunn.decapsulate(Some(from), datagram, out) {
+            TunnResult::Done if kind == COOKIE => Received::Cookie,
             TunnResult::Done => Received::Nothing,
             TunnResult::WriteToNetwork(reply) => Received::Reply(reply.len()),
             TunnResult::WriteToTunnelV4(packet, _) => Received::Packet(packet.len()),
@@ -230,28 +235,19 @@ impl NoiseTunnel {
     }
 
     /// A session begins with the response that we got, or with the first data under a new index when
-    /// the other side began.
+    /// the other side began. Late packets of the session before are no news.
     fn note_session(&mut self, kind: u8, datagram: &[u8]) {
         let at = match kind {
             RESPONSE => 8,
             DATA => 4,
             _ => return,
         };
-        let receiver = datagram[at..].first_chunk().map(|bytes| u32::from_le_bytes(*bytes));
-        if kind == RESPONSE || self.receiver != receiver {
-            self.sessions += u64::from(self.is_news(receiver));
-            self.receiver = receiver;
-            self.next_counter = 0;
-        }
         self.ready = true;
-    }
-
-    /// Late packets of the session before must not count as a new one.
-    fn is_news(&self, receiver: Option<u32>) -> bool {
-        let low = |index: u32| index as u8;
-        match (self.receiver, receiver) {
-            (Some(held), Some(new)) => low(new).wrapping_sub(low(held)) < 128 && new != held,
-            _ => true,
+        let receiver = datagram[at..].first_chunk().map(|bytes| u32::from_le_bytes(*bytes));
+        if receiver != self.receiver && receiver != self.previous {
+            self.previous = std::mem::replace(&mut self.receiver, receiver);
+            self.sessions += 1;
+            self.next_counter = 0;
         }
     }
 
@@ -340,6 +336,19 @@ mod tests {
         assert_eq!((a.sessions(), b.sessions()), (1, 1));
         connect(&mut b, &mut a);
         assert_eq!((a.sessions(), b.sessions()), (2, 2));
+    }
+
+    #[test]
+    fn late_packets_of_the_session_before_are_no_new_session() {
+        let (mut a, mut b) = pair();
+        connect(&mut a, &mut b);
+        let (mut late, mut out) = ([0; 2048], [0; 2048]);
+        let n = a.encrypt(&[], &mut late).expect("a message");
+        connect(&mut a, &mut b);
+        assert_eq!(b.receive(FROM, &late[..n], &mut out), Ok(Received::Nothing));
+        let m = a.encrypt(&[], &mut out).expect("a message");
+        assert_eq!(b.receive(FROM, &out[..m], &mut late), Ok(Received::Nothing));
+        assert_eq!(b.sessions(), 2);
     }
 
     #[test]

@@ -52,6 +52,8 @@ pub(super) struct Worker<D> {
     buffer: Box<[u8]>,
     published: Option<Instant>,
     revision: u64,
+    /// Figures have changed since they were published.
+    stale: bool,
 }
 
 /// Both ends that a lane writes to.
@@ -86,7 +88,8 @@ struct Ready {
 impl<D: Device> Worker<D> {
     pub fn new(lane: Lane, device: D, socket: LaneSocket, shared: Shared) -> Self {
         let buffer = vec![0; LARGEST].into();
-        Self { lane, ends: Ends { device, socket }, shared, buffer, published: None, revision: 0 }
+        let ends = Ends { device, socket };
+        Self { lane, ends, shared, buffer, published: None, revision: 0, stale: true }
     }
 
     /// Works until it is told to stop.
@@ -94,6 +97,7 @@ impl<D: Device> Worker<D> {
         while !self.shared.stop.load(Ordering::Relaxed) {
             let ready = self.wait()?;
             let now = Instant::now();
+            self.stale |= ready.socket || ready.device;
             if ready.wake {
                 self.take_config(now);
             }
@@ -125,7 +129,9 @@ impl<D: Device> Worker<D> {
     }
 
     fn timeout(&self) -> PollTimeout {
-        let Some((at, _)) = self.lane.poll_timeout() else { return PollTimeout::NONE };
+        let publish = self.published.filter(|_| self.stale).map(|at| at + PUBLISH);
+        let due = self.lane.poll_timeout().map(|(at, _)| at);
+        let Some(at) = due.into_iter().chain(publish).min() else { return PollTimeout::NONE };
         let left = at.saturating_duration_since(Instant::now());
         // Rounded up, so that the lane is not asked just before its time.
         let millis = left.as_micros().div_ceil(1000);
@@ -177,6 +183,7 @@ impl<D: Device> Worker<D> {
             return;
         }
         self.published = Some(now);
+        self.stale = false;
         self.revision = self.lane.revision();
         let stats = LaneStats::of(&self.lane, now);
         let differs = stats.differs(&self.shared.stats.load());

@@ -1,11 +1,9 @@
 //! Two gateways run from files, each in a network namespace of its own.
 
-mod common;
-
 use std::io::Write as _;
 use std::process::{Child, Command, Stdio};
 
-use common::{Namespace, echo, eventually, transfer};
+use crate::support::{Namespace, echo, eventually, transfer};
 
 const GATEWAY: &str = env!("CARGO_BIN_EXE_carrick-gateway");
 

@@ -1,0 +1,5 @@
+//! Gateways at work between network namespaces that the tests make. They need root.
+
+mod pod;
+mod standalone;
+mod support;
