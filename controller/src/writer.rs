@@ -9,7 +9,9 @@ use carrick_crds::{
     ClusterIdentity, ClusterIdentityStatus, ClusterPeering, ClusterPeeringStatus, IDENTITY_NAME,
 };
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{
+    Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions,
+};
 use kube::runtime::events::{Event as KubeEvent, EventType, Recorder, Reporter};
 use kube::{Client, Resource as _};
 use tokio::sync::Notify;
@@ -247,7 +249,7 @@ impl Writer {
     async fn write(&self, target: &Target, write: &Write) -> Result<(), kube::Error> {
         match (target, write) {
             (Target::Peering(name), Write::Peering { uid, status, .. }) => {
-                let api = Api::<ClusterPeering>::all(self.client.clone());
+                let api = untyped::<ClusterPeering>(&self.client);
                 let meta = serde_json::json!({ "name": name, "uid": uid });
                 let patch = apply::<ClusterPeering>(meta, status);
                 let params = PatchParams::apply(PEERING_MANAGER).force();
@@ -319,13 +321,14 @@ pub async fn write_identity(
     client: &Client,
     status: &ClusterIdentityStatus,
 ) -> Result<(), kube::Error> {
-    let api = Api::<ClusterIdentity>::all(client.clone());
+    let api = untyped::<ClusterIdentity>(client);
     let params = PatchParams::apply(IDENTITY_MANAGER).force();
     let meta = serde_json::json!({ "name": IDENTITY_NAME });
     let patch = Patch::Apply(apply::<ClusterIdentity>(meta, status));
     match api.patch_status(IDENTITY_NAME, &params, &patch).await {
         Err(kube::Error::Api(error)) if error.is_not_found() => {
             let identity = ClusterIdentity::new(IDENTITY_NAME, Default::default());
+            let api = Api::<ClusterIdentity>::all(client.clone());
             match api.create(&PostParams::default(), &identity).await {
                 Ok(_) => {}
                 Err(kube::Error::Api(error)) if error.is_already_exists() => {}
@@ -335,6 +338,15 @@ pub async fn write_identity(
         }
         done => done.map(drop),
     }
+}
+
+/// What comes back need not be readable as its type: an object whose spec is malformed has a status
+/// all the more.
+fn untyped<K>(client: &Client) -> Api<DynamicObject>
+where
+    K: kube::Resource<DynamicType = ()>,
+{
+    Api::all_with(client.clone(), &ApiResource::erase::<K>(&()))
 }
 
 fn apply<K>(metadata: serde_json::Value, status: &impl serde::Serialize) -> serde_json::Value
