@@ -282,6 +282,24 @@ fn what_waits_for_a_handshake_is_bounded() {
 }
 
 #[test]
+fn both_may_begin_at_once() {
+    let mut network = Network::new(Framing::Ethernet);
+    for city in [PARIS, OSAKA] {
+        network.reapply(city, |config| config.tunnels[0].initiate = true);
+    }
+    assert_eq!(network.on_the_wire(), 2, "two handshakes under way, crossing each other");
+    network.run();
+    assert!(network.report(PARIS).up && network.report(OSAKA).up);
+    network.pass(std::time::Duration::from_secs(2));
+    assert_eq!(network.on_the_wire(), 0, "and nobody begins again");
+    assert_eq!(cross(&mut network).len(), 1);
+    network.enters(OSAKA, &frame(OSAKA, &udp("10.2.0.7", PARIS_POD, b"back")));
+    network.run();
+    assert_eq!(network.delivered(PARIS).len(), 1);
+    assert_eq!(network.drops(PARIS).total() + network.drops(OSAKA).total(), 0);
+}
+
+#[test]
 fn a_lost_handshake_is_tried_again_soon() {
     let mut network = Network::new(Framing::Ethernet);
     network.reapply(PARIS, |config| config.tunnels[0].initiate = true);
