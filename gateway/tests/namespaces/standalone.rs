@@ -96,7 +96,7 @@ fn a_gateway_that_is_told_to_stop_leaves_nothing() {
     let namespace = Namespace::new();
     let (own, peer) = (keys(), keys());
     let mut running = start(&namespace, &config(&own, 1, &peer, "keepalive: 0"));
-    assert!(namespace.succeeds("ip route get 10.9.2.1"));
+    eventually("it has its route", || namespace.succeeds("ip route get 10.9.2.1"));
     let pid = nix::unistd::Pid::from_raw(running.0.id() as i32);
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("a signal");
     assert!(running.0.wait().expect("it ends").success());
