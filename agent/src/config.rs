@@ -8,7 +8,8 @@ use carrick_model::{ClusterId, Prefix};
 
 /// The smallest inner packet size in bytes that a cluster may be given: IPv4's own minimum.
 const MIN_MTU: u32 = 576;
-const MAX_MTU: u32 = 65_535;
+/// The largest: jumbo frames.
+const MAX_MTU: u32 = 9_216;
 
 /// More of anything in one order is a mistake.
 const MAX_ITEMS: usize = 16_384;
@@ -179,7 +180,7 @@ fn gateway(wire: &LocalGateway) -> Result<Gateway, Bad> {
 
 fn cluster(wire: &RemoteCluster) -> Result<Cluster, Bad> {
     if !(MIN_MTU..=MAX_MTU).contains(&wire.mtu) {
-        return Err(Bad::Range("clusters.mtu", wire.mtu.into(), "576-65535"));
+        return Err(Bad::Range("clusters.mtu", wire.mtu.into(), "576-9216"));
     }
     in_range("number of clusters.nodes", wire.nodes.len() as u64, MAX_ITEMS as u64, "0-16384")?;
     let nodes = wire.nodes.iter().map(|node| wire::ipv4(node, "clusters.nodes"));

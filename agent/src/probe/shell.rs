@@ -1,6 +1,6 @@
 //! The sockets of prober and responder, and the clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd as _;
@@ -26,6 +26,13 @@ const REFRESH: Duration = Duration::from_secs(5);
 
 /// How often a socket is tried again whose address is not there yet.
 const REBIND: Duration = Duration::from_millis(500);
+
+/// How long a socket sends before another takes its place. Connection tracking decides on translation
+/// once a flow: only new flows find rules that are new.
+const ROTATION: Duration = Duration::from_millis(900);
+
+/// Sockets of one source that still listen for answers: those of the last two seconds and more.
+const LISTENING: usize = 3;
 
 /// What to probe, and whom to answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -157,7 +164,8 @@ struct Packet {
 
 struct Sockets {
     sender: mpsc::Sender<Packet>,
-    sources: BTreeMap<Ipv4Addr, Socket>,
+    /// By source, the newest first.
+    sources: BTreeMap<Ipv4Addr, VecDeque<Socket>>,
     responder: Option<(Ipv4Addr, Option<Socket>)>,
 }
 
@@ -188,13 +196,13 @@ impl Sockets {
 
     fn send(&mut self, transmit: &Transmit) -> io::Result<()> {
         let Transmit { source, target, payload } = transmit;
-        let socket = match self.sources.get(source) {
-            Some(socket) => socket,
-            None => {
-                let socket = Socket::bind(*source, 0, At::Source(*source), &self.sender)?;
-                self.sources.entry(*source).or_insert(socket)
-            }
-        };
+        let sockets = self.sources.entry(*source).or_default();
+        if sockets.front().is_none_or(|socket| socket.born.elapsed() > ROTATION) {
+            let socket = Socket::bind(*source, 0, At::Source(*source), &self.sender)?;
+            sockets.push_front(socket);
+            sockets.truncate(LISTENING);
+        }
+        let Some(socket) = sockets.front() else { return Ok(()) };
         socket.send(payload, SocketAddr::from((*target, PORT)))
     }
 
@@ -210,6 +218,7 @@ impl Sockets {
 struct Socket {
     socket: Arc<UdpSocket>,
     reader: AbortHandle,
+    born: Instant,
 }
 
 impl Socket {
@@ -219,7 +228,7 @@ impl Socket {
         sys::never_fragment(socket.as_fd())?;
         let socket = Arc::new(UdpSocket::from_std(socket)?);
         let reader = tokio::spawn(read(socket.clone(), at, to.clone())).abort_handle();
-        Ok(Self { socket, reader })
+        Ok(Self { socket, reader, born: Instant::now() })
     }
 
     fn send(&self, bytes: &[u8], to: SocketAddr) -> io::Result<()> {

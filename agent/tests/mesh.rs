@@ -1,0 +1,316 @@
+//! Two agents on two nodes with a network between them that can be spoilt. Needs root.
+//!
+//! The two gateways and the WAN are one program of this test: it takes VXLAN packets from each node
+//! and writes them to the other, as gateways do.
+
+mod support;
+
+use std::net::UdpSocket;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use carrick_agent::agent::{Agent, Ends};
+use carrick_agent::node::Node;
+use carrick_agent::probe::shell;
+use carrick_agent::store::Store;
+use carrick_agent::view::View;
+use carrick_exchange::member::MemberEvent;
+use carrick_exchange::message::member::{AgentConfig, AgentState, from_controller, from_member};
+use carrick_model::Mac;
+use support::{Namespace, Side, wait};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+const SIDES: [Side; 2] = [Side(1), Side(2)];
+
+/// The time in which a fault shows at the controller is 2 s; this leaves it some.
+const FAULT: Duration = Duration::from_millis(1_800);
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What happens between the gateways.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Weather {
+    Fair,
+    LargeLost,
+    TowardsFirstLost,
+}
+
+#[derive(Clone, Default)]
+struct Wan {
+    weather: Arc<AtomicU8>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Wan {
+    fn set(&self, weather: Weather) {
+        self.weather.store(weather as u8, Ordering::SeqCst);
+    }
+
+    fn passes(&self, to: Side, length: usize) -> bool {
+        let weather = self.weather.load(Ordering::SeqCst);
+        let lost = (weather == Weather::LargeLost as u8 && length > 1000)
+            || (weather == Weather::TowardsFirstLost as u8 && to.0 == 1);
+        !lost
+    }
+
+    /// Both gateways, until told to stop.
+    fn start(&self, pods: &Namespace) -> Vec<JoinHandle<()>> {
+        let bind = |side: Side| {
+            pods.within(move || {
+                let socket = UdpSocket::bind((format!("10.{}.0.5", side.0), 7789)).expect("bound");
+                socket.set_read_timeout(Some(Duration::from_millis(100))).expect("timeout");
+                socket
+            })
+        };
+        let sockets = SIDES.map(bind);
+        let carry = |from: Side| {
+            let receive = sockets[usize::from(from.0) - 1].try_clone().expect("socket");
+            let send = sockets[usize::from(from.other().0) - 1].try_clone().expect("socket");
+            let wan = self.clone();
+            std::thread::spawn(move || wan.carry(&receive, &send, from.other()))
+        };
+        SIDES.map(carry).into()
+    }
+
+    fn carry(&self, receive: &UdpSocket, send: &UdpSocket, to: Side) {
+        let mut buffer = [0; 2048];
+        while !self.stop.load(Ordering::SeqCst) {
+            let Ok((length, _)) = receive.recv_from(&mut buffer) else { continue };
+            if self.passes(to, length) {
+                let node = [240, to.0, 16, 2].into();
+                buffer[8..14].copy_from_slice(&Mac::of_mesh(node).0);
+                buffer[14..20].copy_from_slice(&Mac::GATEWAY.0);
+                // Between virtual devices the kernel leaves the inner checksum to be computed by
+                // whoever needs it; zero says that there is none (RFC 768).
+                buffer[48..50].fill(0);
+                send.send_to(&buffer[..length], (format!("192.0.2.{}", to.0), 7789)).expect("sent");
+            }
+        }
+    }
+}
+
+/// An agent in its node's namespace, ordered about by the test.
+struct Running {
+    orders: mpsc::Sender<MemberEvent>,
+    state: watch::Receiver<Option<from_member::Kind>>,
+    view: watch::Receiver<View>,
+    stop: CancellationToken,
+    thread: Option<JoinHandle<()>>,
+    store: tempfile::TempDir,
+}
+
+impl Running {
+    fn start(node: &Namespace) -> Self {
+        Self::start_with(node, tempfile::tempdir().expect("folder"))
+    }
+
+    fn start_with(node: &Namespace, store: tempfile::TempDir) -> Self {
+        let (orders_out, orders) = mpsc::channel(8);
+        let (state_out, state) = watch::channel(None);
+        let (view_out, view) = watch::channel(View::default());
+        let stop = CancellationToken::new();
+        let (stopped, folder) = (stop.clone(), store.path().to_owned());
+        let thread = node.spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("runtime").block_on(async {
+                let (assignment_out, assignment) = watch::channel(Default::default());
+                let (findings_out, findings) = watch::channel(Default::default());
+                tokio::spawn(shell::run(assignment, findings_out, 7));
+                let ends = Ends {
+                    orders,
+                    state: state_out,
+                    assignment: assignment_out,
+                    findings,
+                    view: view_out,
+                };
+                let node = Node::open().expect("node");
+                let agent = Agent::new(node, Store::in_folder(&folder), ends);
+                agent.run(stopped).await.expect("agent");
+            });
+        });
+        Self { orders: orders_out, state, view, stop, thread: Some(thread), store }
+    }
+
+    fn order(&self, order: AgentConfig) {
+        let event = MemberEvent::Said(from_controller::Kind::Agent(order));
+        self.orders.try_send(event).expect("room");
+    }
+
+    fn state(&self) -> AgentState {
+        match self.state.borrow().clone() {
+            Some(from_member::Kind::Agent(state)) => state,
+            _ => AgentState::default(),
+        }
+    }
+
+    fn is_well(&self) -> bool {
+        let state = self.state();
+        let mut targets = state.probes.iter().flat_map(|probe| &probe.targets).peekable();
+        targets.peek().is_some() && targets.all(|target| target.ok)
+    }
+
+    fn complains(&self, reason: &str) -> bool {
+        let state = self.state();
+        state.probes.iter().flat_map(|probe| &probe.targets).any(|target| target.reason == reason)
+    }
+
+    /// Ends the agent; what it kept.
+    fn end(mut self) -> tempfile::TempDir {
+        self.stop.cancel();
+        if let Some(Err(panic)) = self.thread.take().map(JoinHandle::join) {
+            std::panic::resume_unwind(panic);
+        }
+        self.store
+    }
+}
+
+struct Mesh {
+    nodes: [Namespace; 2],
+    agents: [Running; 2],
+    wan: Wan,
+    gateways: Mutex<Vec<JoinHandle<()>>>,
+    _pods: Namespace,
+}
+
+impl Mesh {
+    /// Both nodes, well.
+    fn new() -> Self {
+        let pods = Namespace::new("pods");
+        let nodes = SIDES.map(|side| {
+            let node = Namespace::new("node");
+            side.build(&node, &pods);
+            node
+        });
+        let wan = Wan::default();
+        let gateways = Mutex::new(wan.start(&pods));
+        let agents = [0, 1].map(|n| Running::start(&nodes[n]));
+        let mesh = Self { nodes, agents, wan, gateways, _pods: pods };
+        for (agent, side) in mesh.agents.iter().zip(SIDES) {
+            agent.order(side.order(1));
+        }
+        mesh.become_well();
+        mesh
+    }
+
+    fn become_well(&self) -> Duration {
+        wait("both sides are well", PATIENCE, || self.agents.iter().all(Running::is_well))
+    }
+
+    fn shows(&self, agent: usize, reason: &str) {
+        let took = wait(reason, FAULT, || self.agents[agent].complains(reason));
+        println!("{reason} after {took:?}");
+    }
+}
+
+impl Drop for Mesh {
+    fn drop(&mut self) {
+        self.wan.stop.store(true, Ordering::SeqCst);
+        for agent in &self.agents {
+            agent.stop.cancel();
+        }
+        for gateway in self.gateways.lock().expect("not poisoned").drain(..) {
+            if gateway.join().is_err() {
+                eprintln!("a gateway of this test panicked");
+            }
+        }
+    }
+}
+
+#[test]
+fn probes_tell_the_truth_about_the_data_path() {
+    let mesh = Mesh::new();
+    let claims = mesh.agents[0].state().claims;
+    assert_eq!(claims, support::prefixes(&["10.1.0.0/24"]));
+
+    mesh.wan.set(Weather::LargeLost);
+    mesh.shows(0, "LargePacketsLost");
+    mesh.shows(1, "LargePacketsLost");
+    mesh.wan.set(Weather::Fair);
+    mesh.become_well();
+
+    mesh.wan.set(Weather::TowardsFirstLost);
+    mesh.shows(0, "NoAnswer");
+    mesh.shows(1, "NoAnswer");
+    mesh.wan.set(Weather::Fair);
+    mesh.become_well();
+
+    // A masquerade that comes before ours.
+    mesh.nodes[0].nft(
+        "table ip cni { chain post { type nat hook postrouting priority 0; \
+         ip saddr 10.1.0.0/24 oifname carrick0 masquerade; }; }",
+    );
+    mesh.shows(0, "SourceRewritten");
+    assert!(!mesh.agents[1].complains("SourceRewritten"), "{:?}", mesh.agents[1].state());
+    mesh.nodes[0].nft("delete table ip cni");
+    mesh.become_well();
+}
+
+#[test]
+fn what_others_delete_comes_back_at_once() {
+    let mesh = Mesh::new();
+    for damage in ["route flush table 51820", "rule del priority 40", "link del carrick0"] {
+        let looks = |mesh: &Mesh| mesh.agents[0].view.borrow().writes;
+        let before = looks(&mesh);
+        mesh.nodes[0].ip(damage);
+        wait(damage, Duration::from_secs(1), || looks(&mesh) > before);
+    }
+    mesh.become_well();
+    assert!(mesh.nodes[0].ip("route show table 51820").contains("10.2.0.0/16 via 240.2.16.1"));
+}
+
+#[test]
+fn equal_orders_and_time_write_nothing_and_probes_go_on() {
+    let mesh = Mesh::new();
+    let view = |mesh: &Mesh| mesh.agents[0].view.borrow().clone();
+    let before = view(&mesh);
+    for generation in 2..6 {
+        mesh.agents[0].order(Side(1).order(generation));
+    }
+    wait("all are applied", PATIENCE, || mesh.agents[0].state().applied == 5);
+    wait("it looked again", PATIENCE, || view(&mesh).looks >= before.looks + 5);
+    assert_eq!(view(&mesh).writes, before.writes);
+    assert!(mesh.agents[0].is_well());
+}
+
+#[test]
+fn a_restart_needs_nobody_and_changes_only_the_filters_text() {
+    let mut mesh = Mesh::new();
+    let stopped = std::mem::replace(&mut mesh.agents[0], Running::start(&mesh.nodes[1]));
+    let store = stopped.end();
+    let routes = mesh.nodes[0].ip("route show table 51820");
+    assert!(routes.contains("10.2.0.0/16 via"), "the node keeps working: {routes}");
+    mesh.agents[0] = Running::start_with(&mesh.nodes[0], store);
+    mesh.become_well();
+    assert_eq!(mesh.agents[0].state().applied, 1, "from the last order");
+    assert_eq!(mesh.agents[0].view.borrow().writes, 1);
+}
+
+#[test]
+fn withdrawal_is_reported_and_stays() {
+    let mesh = Mesh::new();
+    let withdraw = AgentConfig { generation: 2, withdraw: true, ..AgentConfig::default() };
+    mesh.agents[0].order(withdraw);
+    wait("withdrawn", PATIENCE, || mesh.agents[0].state().withdrawn);
+    assert_eq!(mesh.nodes[0].ip("rule show priority 40"), "");
+    assert!(!mesh.nodes[0].ip("link").contains("carrick0"));
+    assert!(mesh.agents[0].state().claims.is_empty() && mesh.agents[0].state().probes.is_empty());
+    mesh.agents[0].order(Side(1).order(3));
+    mesh.become_well();
+    assert!(!mesh.agents[0].state().withdrawn);
+}
+
+#[test]
+fn a_bad_order_is_told_and_the_last_good_one_stays() {
+    let mesh = Mesh::new();
+    let mut bad = Side(1).order(2);
+    bad.clusters[0].mtu = 7;
+    mesh.agents[0].order(bad);
+    wait("told", PATIENCE, || {
+        mesh.agents[0].state().errors.iter().any(|error| error.contains("clusters.mtu"))
+    });
+    assert_eq!(mesh.agents[0].state().applied, 1);
+    assert!(mesh.agents[0].is_well());
+}
