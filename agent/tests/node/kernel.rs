@@ -1,16 +1,14 @@
-//! What the agent makes of a node, as its kernel and the packets tell. Needs root.
-
-mod support;
+//! What the agent makes of a node, as its kernel and the packets tell.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
+use crate::support::{Namespace, Side, prefixes};
 use carrick_agent::config::{NodeConfig, Order};
 use carrick_agent::node::{Depth, Node};
 use carrick_agent::plan::Plan;
 use carrick_exchange::message::member::AgentConfig;
 use carrick_model::Mac;
-use support::{Namespace, Side, prefixes};
 
 const PARIS: Side = Side(1);
 
@@ -163,7 +161,7 @@ fn vxlan_is_taken_from_gateways_only_and_reaches_the_pod() {
     let pod = stage.receiver("10.1.0.9:8738");
     let plain = Stage::sender(&stage.pods, "10.1.0.9:0");
     plain.send_to(&vxlan(REMOTE_POD, b"forged"), VXLAN).expect("sent");
-    support::wait("the forged packet is counted", Duration::from_secs(2), || {
+    crate::support::wait("the forged packet is counted", Duration::from_secs(2), || {
         stage.counter("foreign_vxlan") == 1
     });
     let gateway = Stage::sender(&stage.pods, "10.1.0.5:0");
@@ -188,7 +186,7 @@ fn a_gateways_address_from_the_wrong_side_is_refused() {
     stage.node.run("sysctl -q -w net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.up0.rp_filter=0");
     let pretender = Stage::sender(&uplink, "10.1.0.5:0");
     pretender.send_to(&vxlan(REMOTE_POD, b"forged"), VXLAN).expect("sent");
-    support::wait("the forged packet is counted", Duration::from_secs(2), || {
+    crate::support::wait("the forged packet is counted", Duration::from_secs(2), || {
         stage.counter("foreign_vxlan") == 1
     });
 }
@@ -201,7 +199,7 @@ fn what_was_not_granted_does_not_reach_pods() {
     stage.apply(&order);
     let gateway = Stage::sender(&stage.pods, "10.1.0.5:0");
     gateway.send_to(&vxlan(REMOTE_POD, b"new"), VXLAN).expect("sent");
-    support::wait("the packet is counted", Duration::from_secs(2), || {
+    crate::support::wait("the packet is counted", Duration::from_secs(2), || {
         stage.counter("not_granted") == 1
     });
     // The same as an answer to what the pod asked is let in.

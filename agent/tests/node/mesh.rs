@@ -1,9 +1,7 @@
-//! Two agents on two nodes with a network between them that can be spoilt. Needs root.
+//! Two agents on two nodes with a network between them that can be spoilt.
 //!
 //! The two gateways and the WAN are one program of this test: it takes VXLAN packets from each node
 //! and writes them to the other, as gateways do.
-
-mod support;
 
 use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -11,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::support::{Namespace, Side, wait};
 use carrick_agent::agent::{Agent, Ends};
 use carrick_agent::node::Node;
 use carrick_agent::probe::shell;
@@ -19,7 +18,6 @@ use carrick_agent::view::View;
 use carrick_exchange::member::MemberEvent;
 use carrick_exchange::message::member::{AgentConfig, AgentState, from_controller, from_member};
 use carrick_model::Mac;
-use support::{Namespace, Side, wait};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -223,7 +221,7 @@ impl Drop for Mesh {
 fn probes_tell_the_truth_about_the_data_path() {
     let mesh = Mesh::new();
     let claims = mesh.agents[0].state().claims;
-    assert_eq!(claims, support::prefixes(&["10.1.0.0/24"]));
+    assert_eq!(claims, crate::support::prefixes(&["10.1.0.0/24"]));
 
     mesh.wan.set(Weather::LargeLost);
     mesh.shows(0, "LargePacketsLost");
