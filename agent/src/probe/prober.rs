@@ -85,12 +85,14 @@ impl Prober {
         for cluster in clusters {
             let size = (cluster.mtu as usize).saturating_sub(HEADERS);
             let mut held = old.remove(&cluster.id).unwrap_or_default();
+            // A verdict that stands is not put in doubt by a node or address that has just come.
+            let quiet = held.values().any(Flow::is_judged);
             let mut flows = BTreeMap::new();
             for target in choose(own, &cluster.nodes) {
                 for source in sources {
                     let kept = held.remove(&(target, *source)).filter(|flow| flow.size() == size);
-                    let flow =
-                        kept.unwrap_or_else(|| Flow::new(now, size, stagger(*source, target)));
+                    let flow = kept
+                        .unwrap_or_else(|| Flow::new(now, size, stagger(*source, target), quiet));
                     flows.insert((target, *source), flow);
                 }
             }
@@ -177,7 +179,7 @@ impl Prober {
     pub fn health(&self) -> Vec<(ClusterId, Vec<TargetHealth>)> {
         let of = |flows: &BTreeMap<(Ipv4Addr, Ipv4Addr), Flow>| {
             let mut targets: BTreeMap<Ipv4Addr, TargetHealth> = BTreeMap::new();
-            for ((target, source), flow) in flows {
+            for ((target, source), flow) in flows.iter().filter(|(_, flow)| flow.counts()) {
                 let found = flow.target_health(*target, *source);
                 match targets.get_mut(target) {
                     Some(known) if known.health >= found.health => {

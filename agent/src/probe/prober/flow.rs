@@ -47,7 +47,7 @@ impl Reason {
     /// The CamelCase word for reports and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Pending => "Pending",
+            Self::Pending => "ProbesPending",
             Self::SourceRewritten => "SourceRewritten",
             Self::LargePacketsLost => "LargePacketsLost",
             Self::NoAnswer => "NoAnswer",
@@ -88,13 +88,15 @@ pub(super) struct Flow {
     /// When a small probe was last answered.
     small_answered: Option<Instant>,
     stagger: Option<Duration>,
+    quiet: bool,
     send_error: Option<(Reason, String)>,
     ill_since: Instant,
 }
 
 impl Flow {
-    /// `stagger` replaces the first period, so that flows which began together part.
-    pub(super) fn new(now: Instant, size: usize, stagger: Duration) -> Self {
+    /// `stagger` replaces the first period, so that flows which began together part. A `quiet` one
+    /// does not count before something is known.
+    pub(super) fn new(now: Instant, size: usize, stagger: Duration, quiet: bool) -> Self {
         Self {
             size,
             health: Health::Ill(Reason::Pending),
@@ -106,6 +108,7 @@ impl Flow {
             doubt: None,
             small_answered: None,
             stagger: Some(stagger),
+            quiet,
             send_error: None,
             ill_since: now,
         }
@@ -113,6 +116,14 @@ impl Flow {
 
     pub(super) fn size(&self) -> usize {
         self.size
+    }
+
+    pub(super) fn is_judged(&self) -> bool {
+        self.health != Health::Ill(Reason::Pending)
+    }
+
+    pub(super) fn counts(&self) -> bool {
+        !self.quiet || self.is_judged()
     }
 
     /// Whether the health changed.

@@ -232,3 +232,16 @@ fn few_of_many_nodes_are_probed_and_stay_the_same() {
     prober.configure(now, &[], &[MESH]);
     assert_eq!(prober.poll_timeout(), None);
 }
+
+#[test]
+fn a_new_node_does_not_spoil_the_verdict_before_it_is_judged() {
+    let mut network = well(RTT);
+    let new = Ipv4Addr::new(240, 2, 32, 9);
+    let targets = |network: &Network| network.prober.health()[0].1.len();
+    network.fate(move |transmit| (transmit.target != new).then_some(transmit.source));
+    network.prober.configure(network.now, &[cluster(vec![TARGET, OTHER, new])], &[MESH, POD_SIDE]);
+    assert_eq!(targets(&network), 2);
+    assert!(all(&network.prober, Health::Well));
+    network.run(MINUTE, |prober| any(prober, Reason::NoAnswer)).expect("it counts once judged");
+    assert_eq!(targets(&network), 3);
+}
