@@ -2,13 +2,14 @@
 //! sent or written.
 
 mod links;
+mod publish;
+mod take;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use carrick_crds::condition::PeeringCondition;
-use carrick_crds::{ClusterIdentityStatus, ClusterPeeringStatus, condition};
+use carrick_crds::{ClusterIdentityStatus, ClusterPeeringStatus};
 use carrick_exchange::ClusterIdentity;
 use carrick_exchange::trust::{Pin, Rules, Trust};
 use carrick_model::Role;
@@ -17,16 +18,15 @@ use tracing::{error, info, warn};
 
 use crate::cluster::claims::RefusedClaim;
 use crate::cluster::repair::Repair;
-use crate::event::{Change, Event, MemberKey, Report};
-use crate::identity::{Record, status as identity_status};
+use crate::event::Event;
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
 use crate::peering::conditions::{Evidence, judge};
-use crate::peering::status::{Difference, difference, due, status};
+use crate::peering::status::status;
 use crate::peering::{Resolved, resolve};
 use crate::plan::{Members, Plan, base, plan};
-use crate::world::{MEMBER_GRACE, Member, Now, World};
-use crate::writer::{Desk, News, Target, Write};
+use crate::world::{MEMBER_GRACE, Now, World};
+use crate::writer::{Desk, Target, Write};
 pub use links::Links;
 
 /// Events that come together are answered by one plan.
@@ -146,94 +146,6 @@ impl Engine {
                 self.take(event);
             }
             wake = self.tick();
-        }
-    }
-
-    fn take(&mut self, event: Event) {
-        let facts = &mut self.world.facts;
-        match event {
-            Event::Nodes(change) => self.synced.nodes |= apply(&mut facts.nodes, change),
-            Event::Pods(change) => self.synced.pods |= apply(&mut facts.pods, change),
-            Event::Services(change) => self.synced.services |= apply(&mut facts.services, change),
-            Event::Peerings(change) => {
-                self.synced.peerings |= apply(&mut self.world.peerings, *change);
-            }
-            Event::Identity(identity) => self.identity_changed(identity.as_deref()),
-            Event::Recorded(record) => self.world.record.mesh = record.mesh,
-            Event::Linked { member, link, outgoing } => {
-                self.links.add(member.clone(), link, outgoing);
-                self.linked(&member);
-            }
-            Event::Reported { member, link, report } if self.links.is_current(&member, link) => {
-                self.reported(member, report);
-            }
-            Event::Unlinked { member, link } if self.links.remove(&member, link) => {
-                self.unlinked(&member);
-            }
-            // From a link that was replaced.
-            Event::Reported { .. } | Event::Unlinked { .. } => {}
-            Event::Show(reply) => {
-                // Whoever asked may have left.
-                let _left = reply.send(crate::live::show(&self.world, &self.outbox, &self.links));
-            }
-        }
-    }
-
-    fn identity_changed(&mut self, identity: Option<&carrick_crds::ClusterIdentity>) {
-        let Some(identity) = identity else {
-            // Somebody deleted it: make it again, as it was.
-            let status = self.own.status.clone();
-            self.own.status = ClusterIdentityStatus::default();
-            self.leave_identity(status, self.world.record.clone(), Now::read());
-            return;
-        };
-        let read = Record::read(identity, self.installation.as_deref());
-        if read.withdraw != self.world.record.withdraw {
-            info!(withdraw = read.withdraw, "withdrawal asked for or taken back");
-        }
-        self.world.record.withdraw = read.withdraw;
-        self.own_generation = identity.metadata.generation;
-    }
-
-    fn linked(&mut self, member: &MemberKey) {
-        let name = member.name.clone();
-        match member.role {
-            Role::Gateway => {
-                let before = self.world.gateways.remove(&name);
-                self.world.gateways.insert(name, Member::connected(before));
-            }
-            Role::Agent => {
-                let before = self.world.agents.remove(&name);
-                self.world.agents.insert(name, Member::connected(before));
-            }
-            // The trust admits none.
-            Role::Controller => {}
-        }
-    }
-
-    fn reported(&mut self, member: MemberKey, report: Report) {
-        match report {
-            Report::Gateway(state) => {
-                let state = Member { state: Some(*state), lost: None };
-                self.world.gateways.insert(member.name, state);
-            }
-            Report::Agent(state) => {
-                self.world.agent_reported(member.name, *state, Instant::now());
-            }
-        }
-    }
-
-    fn unlinked(&mut self, member: &MemberKey) {
-        let lost = Some(Instant::now());
-        if let Some(gateway) = self.world.gateways.get_mut(&member.name)
-            && member.role == Role::Gateway
-        {
-            gateway.lost = lost;
-        }
-        if let Some(agent) = self.world.agents.get_mut(&member.name)
-            && member.role == Role::Agent
-        {
-            agent.lost = lost;
         }
     }
 
@@ -380,67 +292,6 @@ impl Engine {
         silent.count() + mute.count() + strange.count()
     }
 
-    fn publish(&mut self, name: String, new: ClusterPeeringStatus, now: Now) -> Option<Instant> {
-        let object = self.world.peerings.get(&name)?;
-        let published = self.peerings.get(&name).filter(|held| held.uid == object.uid);
-        let (old, last) = published.map_or((&object.status, None), |p| (&p.status, p.at));
-        let at = due(difference(old, &new), last, now.instant)?;
-        if at > now.instant {
-            return Some(at);
-        }
-        let news = news(old, &new);
-        let uid = object.uid.clone();
-        let write = Write::Peering { uid: uid.clone(), status: Box::new(new.clone()), news };
-        self.desk.leave(Target::Peering(name.clone()), write, now.instant);
-        self.peerings.insert(name, Published { uid, status: new, at: Some(now.instant) });
-        None
-    }
-
-    fn forget_peerings(&mut self) {
-        let (desk, objects) = (&self.desk, &self.world.peerings);
-        self.peerings.retain(|name, _| {
-            let stays = objects.contains_key(name);
-            if !stays {
-                desk.forget(&Target::Peering(name.clone()));
-            }
-            stays
-        });
-        let ready = PeeringCondition::Ready.as_str();
-        let good =
-            self.peerings.values().filter(|p| condition::is_true(&p.status.conditions, ready));
-        self.metrics.set_peerings(self.peerings.len(), good.count());
-    }
-
-    fn publish_own(&mut self, plan: &Plan, now: Now) -> Option<Instant> {
-        let old = &self.own.status;
-        let generation = self.own_generation;
-        let new = identity_status::status(&self.world, plan, old, generation, self.settled, now);
-        if new == *old {
-            return None;
-        }
-        let substance = identity_status::differs_in_substance(old, &new);
-        // Before everybody has reported only new mesh addresses are worth a write: without them
-        // nobody can be told anything.
-        let needed = self.settled || plan.record.mesh != self.world.record.mesh;
-        if !needed {
-            return None;
-        }
-        let difference = if substance { Difference::Substance } else { Difference::Figures };
-        let at = due(difference, self.own.at, now.instant)?;
-        if at > now.instant {
-            return Some(at);
-        }
-        self.leave_identity(new, plan.record.clone(), now);
-        None
-    }
-
-    fn leave_identity(&mut self, status: ClusterIdentityStatus, record: Record, now: Now) {
-        let write = Write::Identity { status: Box::new(status.clone()), record: Box::new(record) };
-        self.desk.leave(Target::Identity, write, now.instant);
-        self.own.status = status;
-        self.own.at = Some(now.instant);
-    }
-
     /// Frees gateways from nodes that are gone.
     fn mend(&mut self, now: Now) -> Option<Instant> {
         let world = &self.world;
@@ -464,45 +315,6 @@ impl Engine {
         let agents = self.world.agents.values().filter_map(|member| member.lost);
         let ends = gateways.chain(agents).map(|lost| lost + MEMBER_GRACE);
         ends.filter(|end| *end > now.instant).min()
-    }
-}
-
-/// What changed in the conditions, for Events.
-fn news(old: &ClusterPeeringStatus, new: &ClusterPeeringStatus) -> Vec<News> {
-    let told = PeeringCondition::ALL.into_iter().filter_map(|type_| {
-        let type_ = type_.as_str();
-        let now = condition::find(&new.conditions, type_)?;
-        let before = condition::find(&old.conditions, type_);
-        let changed = before.is_none_or(|before| before.status != now.status);
-        // What never was true is no news until it is; what is wrong with it, `Ready` says.
-        let first_no = before.is_none() && now.status != "True";
-        let interesting = !first_no || type_ == PeeringCondition::Accepted.as_str();
-        let bad_when_true = type_ == PeeringCondition::NodesDegraded.as_str();
-        (changed && interesting).then(|| News {
-            good: (now.status == "True") != bad_when_true,
-            condition: type_,
-            reason: now.reason.clone(),
-            message: now.message.clone(),
-        })
-    });
-    told.collect()
-}
-
-/// Applies a change. True when it said all there is.
-fn apply<T>(map: &mut BTreeMap<String, T>, change: Change<T>) -> bool {
-    match change {
-        Change::All(all) => {
-            *map = all.into_iter().collect();
-            true
-        }
-        Change::Set(key, value) => {
-            map.insert(key, value);
-            false
-        }
-        Change::Gone(key) => {
-            map.remove(&key);
-            false
-        }
     }
 }
 

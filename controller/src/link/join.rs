@@ -122,7 +122,7 @@ impl Registrar {
     }
 
     /// A new certificate for the key that `member` joined with; `None` when it joined at a controller
-    /// before this one, and then it joins again when its certificate gets old.
+    /// before this one.
     pub fn renew(&self, member: &MemberId) -> Option<Vec<u8>> {
         let requests = self.0.requests.lock().unwrap_or_else(PoisonError::into_inner);
         let csr = requests.get(member).cloned()?;

@@ -49,7 +49,7 @@ pub async fn run(link: Link, registrar: Registrar, events: Sender<Event>) {
     };
     let reason = match ended {
         Ok(Ended::Replaced) => CloseReason::Duplicate,
-        Ok(Ended::Finished) => CloseReason::Done,
+        Ok(Ended::Finished | Ended::Unknown) => CloseReason::Done,
         Err(error) => CloseReason::Violation(error.to_string()),
     };
     let reason = link.close_reason().unwrap_or(reason);
@@ -64,6 +64,9 @@ enum Ended {
     Replaced,
     /// The member ended its stream.
     Finished,
+    /// It joined at a controller before this one. Linking anew makes it join anew once its certificate
+    /// has less than a day to live.
+    Unknown,
 }
 
 async fn read(
@@ -113,10 +116,11 @@ async fn write(
                 }
             }
             _ = renewal.tick() => {
-                if let Some(certificate) = registrar.renew(link.peer()) {
-                    let kind = Some(from_controller::Kind::Certificate(certificate));
-                    sender.send(&FromController { kind }).await?;
-                }
+                let Some(certificate) = registrar.renew(link.peer()) else {
+                    return Ok(Ended::Unknown);
+                };
+                let kind = Some(from_controller::Kind::Certificate(certificate));
+                sender.send(&FromController { kind }).await?;
             }
         }
     }

@@ -1,8 +1,7 @@
-//! A Kubernetes API made of a map, and a controller's engine on a loopback port in front of it.
+//! A controller's engine on a loopback port, in front of a fake Kubernetes API.
 
-use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use carrick_controller::cluster::{NodeFacts, PodFacts};
@@ -18,110 +17,14 @@ use carrick_controller::world::World;
 use carrick_controller::writer::{Desk, Writer};
 use carrick_exchange::{ClusterIdentity, Credentials, Exchange, Limits, Pin, Rules, Trust};
 use carrick_model::Role;
-use http::{Method, Request, Response, StatusCode};
-use kube::Client;
-use kube::client::Body;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use crate::api::FakeApi;
+
 /// How long anything may take.
 pub const PATIENCE: Duration = Duration::from_secs(10);
-
-/// The API: what it answers, and what was written.
-#[derive(Clone, Default)]
-pub struct FakeApi(Arc<Mutex<State>>);
-
-#[derive(Default)]
-struct State {
-    tokens: BTreeMap<String, Value>,
-    objects: BTreeMap<String, Value>,
-    writes: Vec<(String, Value)>,
-    failing: usize,
-}
-
-impl FakeApi {
-    pub fn client(&self) -> Client {
-        let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
-        let api = self.clone();
-        tokio::spawn(async move {
-            while let Some((request, reply)) = handle.next_request().await {
-                reply.send_response(api.answer(request).await);
-            }
-        });
-        Client::new(service, "carrick-system")
-    }
-
-    /// Lets the review of `token` say this.
-    pub fn token(&self, token: &str, status: Value) {
-        self.lock().tokens.insert(token.to_owned(), status);
-    }
-
-    pub fn object(&self, path: &str, object: Value) {
-        self.lock().objects.insert(path.to_owned(), object);
-    }
-
-    /// Lets the next `count` writes fail.
-    pub fn fail(&self, count: usize) {
-        self.lock().failing = count;
-    }
-
-    /// What was written to paths that end so.
-    pub fn writes(&self, suffix: &str) -> Vec<Value> {
-        let state = self.lock();
-        let wanted = state.writes.iter().filter(|(path, _)| path.ends_with(suffix));
-        wanted.map(|(_, body)| body.clone()).collect()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.0.lock().expect("no panic while locked")
-    }
-
-    async fn answer(&self, request: Request<Body>) -> Response<Body> {
-        let (parts, body) = request.into_parts();
-        let bytes = body.collect_bytes().await.expect("body");
-        let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-        let path = parts.uri.path().to_owned();
-        let mut state = self.lock();
-        if path.ends_with("/tokenreviews") {
-            let token = body["spec"]["token"].as_str().unwrap_or_default();
-            assert_eq!(body["spec"]["audiences"], json!(["carrick.dev"]));
-            let unknown = json!({ "error": "invalid bearer token" });
-            let status = state.tokens.get(token).cloned().unwrap_or(unknown);
-            return respond(
-                StatusCode::CREATED,
-                &json!({ "spec": body["spec"], "status": status }),
-            );
-        }
-        match parts.method {
-            Method::GET => match state.objects.get(&path) {
-                Some(object) => respond(StatusCode::OK, object),
-                None => failure(StatusCode::NOT_FOUND, "NotFound"),
-            },
-            _ if state.failing > 0 => {
-                state.failing -= 1;
-                failure(StatusCode::INTERNAL_SERVER_ERROR, "InternalError")
-            }
-            _ => {
-                state.writes.push((path, body.clone()));
-                respond(StatusCode::OK, &body)
-            }
-        }
-    }
-}
-
-fn respond(code: StatusCode, body: &Value) -> Response<Body> {
-    let body = Body::from(body.to_string().into_bytes());
-    Response::builder().status(code).body(body).expect("response")
-}
-
-fn failure(code: StatusCode, reason: &str) -> Response<Body> {
-    let status = json!({
-        "kind": "Status", "apiVersion": "v1", "status": "Failure",
-        "message": reason, "reason": reason, "code": code.as_u16(),
-    });
-    respond(code, &status)
-}
 
 /// A controller's engine of cluster `paris`.
 pub struct Rig {

@@ -1,7 +1,5 @@
 //! Joining, configurations, reports and statuses over loopback, against a fake Kubernetes API.
 
-mod common;
-
 use carrick_controller::event::{Change, Event};
 use carrick_controller::peering::PeeringObject;
 use carrick_crds::ClusterPeeringSpec;
@@ -14,9 +12,10 @@ use carrick_exchange::message::member::{
 use carrick_exchange::message::snapshot::{ClusterSnapshot, GatewayEntry, NodeEntry};
 use carrick_exchange::{ClusterIdentity, Link, Protocol, Receiver, Sender};
 use carrick_model::MeshPrefix;
-use common::{PATIENCE, Rig, member, review, until};
 use jiff::Timestamp;
 use serde_json::{Value, json};
+
+use crate::rig::{PATIENCE, Rig, member, review, until};
 
 /// A gateway or agent that joined and is linked.
 struct Member {

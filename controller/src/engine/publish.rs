@@ -1,0 +1,107 @@
+//! When statuses are left for writing, and what is told about them.
+
+use std::time::Instant;
+
+use carrick_crds::condition::PeeringCondition;
+use carrick_crds::{ClusterIdentityStatus, ClusterPeeringStatus, condition};
+
+use super::{Engine, Published};
+use crate::identity::{Record, status as identity_status};
+use crate::peering::status::{Difference, difference, due};
+use crate::plan::Plan;
+use crate::world::Now;
+use crate::writer::{News, Target, Write};
+
+impl Engine {
+    pub(super) fn publish(
+        &mut self,
+        name: String,
+        new: ClusterPeeringStatus,
+        now: Now,
+    ) -> Option<Instant> {
+        let object = self.world.peerings.get(&name)?;
+        let published = self.peerings.get(&name).filter(|held| held.uid == object.uid);
+        let (old, last) = published.map_or((&object.status, None), |p| (&p.status, p.at));
+        let at = due(difference(old, &new), last, now.instant)?;
+        if at > now.instant {
+            return Some(at);
+        }
+        let news = news(old, &new);
+        let uid = object.uid.clone();
+        let write = Write::Peering { uid: uid.clone(), status: Box::new(new.clone()), news };
+        self.desk.leave(Target::Peering(name.clone()), write, now.instant);
+        self.peerings.insert(name, Published { uid, status: new, at: Some(now.instant) });
+        None
+    }
+
+    pub(super) fn forget_peerings(&mut self) {
+        let (desk, objects) = (&self.desk, &self.world.peerings);
+        self.peerings.retain(|name, _| {
+            let stays = objects.contains_key(name);
+            if !stays {
+                desk.forget(&Target::Peering(name.clone()));
+            }
+            stays
+        });
+        let ready = PeeringCondition::Ready.as_str();
+        let good =
+            self.peerings.values().filter(|p| condition::is_true(&p.status.conditions, ready));
+        self.metrics.set_peerings(self.peerings.len(), good.count());
+    }
+
+    pub(super) fn publish_own(&mut self, plan: &Plan, now: Now) -> Option<Instant> {
+        let old = &self.own.status;
+        let generation = self.own_generation;
+        let new = identity_status::status(&self.world, plan, old, generation, self.settled, now);
+        if new == *old {
+            return None;
+        }
+        let substance = identity_status::differs_in_substance(old, &new);
+        // Before everybody has reported only new mesh addresses are worth a write: without them
+        // nobody can be told anything.
+        let needed = self.settled || plan.record.mesh != self.world.record.mesh;
+        if !needed {
+            return None;
+        }
+        let difference = if substance { Difference::Substance } else { Difference::Figures };
+        let at = due(difference, self.own.at, now.instant)?;
+        if at > now.instant {
+            return Some(at);
+        }
+        self.leave_identity(new, plan.record.clone(), now);
+        None
+    }
+
+    pub(super) fn leave_identity(
+        &mut self,
+        status: ClusterIdentityStatus,
+        record: Record,
+        now: Now,
+    ) {
+        let write = Write::Identity { status: Box::new(status.clone()), record: Box::new(record) };
+        self.desk.leave(Target::Identity, write, now.instant);
+        self.own.status = status;
+        self.own.at = Some(now.instant);
+    }
+}
+
+/// What changed in the conditions, for Events.
+fn news(old: &ClusterPeeringStatus, new: &ClusterPeeringStatus) -> Vec<News> {
+    let told = PeeringCondition::ALL.into_iter().filter_map(|type_| {
+        let type_ = type_.as_str();
+        let now = condition::find(&new.conditions, type_)?;
+        let before = condition::find(&old.conditions, type_);
+        let changed = before.is_none_or(|before| before.status != now.status);
+        // What never was true is no news until it is; what is wrong with it, `Ready` says.
+        let first_no = before.is_none() && now.status != "True";
+        let interesting = !first_no || type_ == PeeringCondition::Accepted.as_str();
+        let bad_when_true = type_ == PeeringCondition::NodesDegraded.as_str();
+        (changed && interesting).then(|| News {
+            good: (now.status == "True") != bad_when_true,
+            condition: type_,
+            reason: now.reason.clone(),
+            message: now.message.clone(),
+        })
+    });
+    told.collect()
+}

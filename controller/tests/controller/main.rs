@@ -1,0 +1,6 @@
+//! The controller against a fake Kubernetes API, with real links over loopback.
+
+mod api;
+mod apply;
+mod link;
+mod rig;
