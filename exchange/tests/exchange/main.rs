@@ -3,6 +3,7 @@
 mod hostile;
 mod joining;
 mod links;
+mod member;
 mod session;
 mod snapshots;
 mod support;

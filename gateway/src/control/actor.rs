@@ -8,7 +8,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use carrick_exchange::message::member::{GatewayConfig, GatewayState};
+use carrick_exchange::member::{MemberEvent, Trusted};
+use carrick_exchange::message::member::{
+    GatewayConfig, GatewayState, from_controller, from_member,
+};
 use carrick_exchange::peer::{Event, Lane, Session};
 use carrick_exchange::snapshot::SnapshotError;
 use carrick_exchange::transport::ConnectErrorKind;
@@ -26,11 +29,9 @@ use super::config::{self, Config};
 use super::derive::derive;
 use super::dial::{DialFailure, dial};
 use super::link::{self, LinkEvent, LinkEventKind, Outbound};
-use super::member::MemberEvent;
 use super::peer::{Known, Peer, PeerLink, TunnelIds, earlier};
 use super::plane::{Plane, Setup};
 use super::state::{self, Own, Pace};
-use super::trusted::Trusted;
 use super::view::{self, Counts, View};
 
 /// A set-up that failed is tried again after this time.
@@ -64,7 +65,7 @@ pub struct Parts<P> {
 #[derive(Debug)]
 pub struct Outlets {
     /// Reports for the controller.
-    pub state: watch::Sender<Option<GatewayState>>,
+    pub state: watch::Sender<Option<from_member::Kind>>,
     /// The picture for HTTP.
     pub view: watch::Sender<View>,
 }
@@ -158,7 +159,11 @@ impl<P: Plane> Control<P> {
             }
         }
         self.own.draining = true;
-        self.outlets.state.send_replace(Some(self.report()));
+        self.outlets.state.send_replace(Some(from_member::Kind::Gateway(self.report())));
+        let gateways = self.peers.values().flat_map(|peer| peer.gateways.values());
+        for held in gateways.filter_map(|gateway| gateway.link.as_ref()) {
+            held.link.close(&CloseReason::Draining);
+        }
         Ok(())
     }
 
@@ -169,7 +174,7 @@ impl<P: Plane> Control<P> {
                     tracing::error!(%error, "the certificate cannot be used");
                 }
             }
-            MemberEvent::Config(raw) => {
+            MemberEvent::Said(from_controller::Kind::Gateway(raw)) => {
                 self.counts.configs += 1;
                 if self.configure(&raw)
                     && let Some(cache) = &self.parts.cache
@@ -177,6 +182,10 @@ impl<P: Plane> Control<P> {
                     cache.store(&raw);
                 }
             }
+            // Certificates come as credentials; agents' configurations are none of ours.
+            MemberEvent::Said(
+                from_controller::Kind::Certificate(_) | from_controller::Kind::Agent(_),
+            ) => {}
         }
     }
 
@@ -426,7 +435,7 @@ impl<P: Plane> Control<P> {
         let again = match self.pace.due(&state, now) {
             Ok(()) => {
                 self.counts.reports += 1;
-                self.outlets.state.send_replace(Some(state));
+                self.outlets.state.send_replace(Some(from_member::Kind::Gateway(state)));
                 now + state::REPEAT
             }
             Err(at) => at,

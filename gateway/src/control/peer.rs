@@ -25,6 +25,9 @@ use super::link::Outbound;
 /// How long a gateway that its cluster's snapshot does not name may stay linked, to bring a newer one.
 const UNNAMED: Duration = Duration::from_secs(10);
 
+/// Two connections that come about within this time were dialled at once from both sides.
+const SIMULTANEOUS: Duration = Duration::from_secs(2);
+
 /// The most gateways of one peer that may be linked.
 const MAX_LINKS: usize = 64;
 
@@ -183,9 +186,11 @@ impl Peer {
         let Some(old) = gateway.link.take_if(|old| old.link.close_reason().is_none()) else {
             return others <= MAX_LINKS;
         };
-        // A second one from the same side replaces the first: that process may have begun anew.
+        // Who has a link does not dial. So a second one from the same side, or long after the first,
+        // is of a process that lost the first or began anew.
         let same_side = old.link.dialled() == new.dialled();
-        if same_side || self.dialling.role().keeps(new.dialled()) {
+        let lost = old.since.elapsed() > SIMULTANEOUS;
+        if same_side || lost || self.dialling.role().keeps(new.dialled()) {
             old.link.close(&CloseReason::Duplicate);
             true
         } else {

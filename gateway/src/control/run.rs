@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use carrick_exchange::member::{self, MemberOptions, Trusted};
 use carrick_exchange::{Credentials, Exchange, Limits, Rules, Trust};
 use carrick_model::MemberName;
 use socket2::{Domain, Socket, Type};
@@ -15,10 +16,8 @@ use tokio_util::sync::CancellationToken;
 use super::actor::{Control, Outlets, Parts};
 use super::cache::Cache;
 use super::http;
-use super::member::{self, MemberOptions};
 use super::plane::Plane;
 use super::pod_plane::PodPlane;
-use super::trusted::Trusted;
 use super::view::View;
 
 /// How long the last report may take to leave.

@@ -1,7 +1,6 @@
 //! Control without devices: whole gateways of several clusters in one process, on loopback, with a
 //! packet path that only remembers what it was told.
 
-mod member;
 mod peers;
 mod refusals;
 mod site;

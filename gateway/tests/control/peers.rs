@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
 
-use crate::site::{Cluster, PATIENCE, Site, peered};
+use crate::site::{Cluster, PATIENCE, Site, peered, read};
 
 #[tokio::test]
 async fn two_gateways_agree_on_a_tunnel_and_forward_what_is_accepted() {
@@ -196,8 +196,8 @@ async fn draining_gateway_says_so_in_its_last_report() {
     let a = Site::start(&paris);
     let mut state = a.state.clone();
     a.configure(paris.config(1, Vec::new())).await;
-    let applied = state.wait_for(|s| s.as_ref().is_some_and(|s| s.applied == 1));
+    let applied = state.wait_for(|report| read(report).is_some_and(|s| s.applied == 1));
     tokio::time::timeout(PATIENCE, applied).await.expect("in time").expect("control runs");
     a.stop().await;
-    assert!(state.borrow().as_ref().expect("reported").draining);
+    assert!(read(&state.borrow()).expect("reported").draining);
 }

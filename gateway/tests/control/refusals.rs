@@ -120,7 +120,7 @@ async fn snapshot_that_the_cluster_did_not_sign_is_refused_and_reported() {
 #[tokio::test]
 async fn gateway_that_its_cluster_does_not_name_gets_no_tunnel() {
     let (paris, osaka) = (Cluster::new("paris", 1), Cluster::new("osaka", 2));
-    let (mut a, mut b) = peered(&paris, &osaka).await;
+    let (a, mut b) = peered(&paris, &osaka).await;
     let mut withdrawn = paris.snapshot(&osaka, 2);
     withdrawn.gateways.clear();
     let mut peering = paris.peering(&osaka, &[b.address]);
@@ -128,7 +128,6 @@ async fn gateway_that_its_cluster_does_not_name_gets_no_tunnel() {
     a.configure(paris.config(2, vec![peering])).await;
     b.disconnected(&paris).await;
     assert_eq!(b.plane.last().expect("set up").forwarding.tunnels, []);
-    a.disconnected(&osaka).await;
 }
 
 #[tokio::test]

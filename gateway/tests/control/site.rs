@@ -6,18 +6,18 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use carrick_exchange::certificate::issue;
+use carrick_exchange::member::{MemberEvent, Trusted};
 use carrick_exchange::message::WireEndpoint;
 use carrick_exchange::message::member::{
-    GatewayConfig, GatewayState, LocalNode, PeerState, PeeringConfig, Vxlan,
+    GatewayConfig, GatewayState, LocalNode, PeerState, PeeringConfig, Vxlan, from_controller,
+    from_member,
 };
 use carrick_exchange::message::snapshot::{ClusterSnapshot, GatewayEntry, SignedSnapshot};
 use carrick_exchange::peer::Lane;
 use carrick_exchange::{ClusterIdentity, Credentials, Exchange, Limits, MemberKey, Rules, Trust};
 use carrick_gateway::control::actor::{Control, Outlets, Parts};
 use carrick_gateway::control::cache::Cache;
-use carrick_gateway::control::member::MemberEvent;
 use carrick_gateway::control::plane::{Plane, PlaneError, Setup};
-use carrick_gateway::control::trusted::Trusted;
 use carrick_gateway::control::view::View;
 use carrick_gateway::dataplane::{DataplaneStats, TunnelStats};
 use carrick_model::{ClusterId, MemberId, Prefix, Role, TunnelKey};
@@ -197,10 +197,21 @@ impl Cluster {
     }
 }
 
+/// What a gateway reports.
+pub type Report = Option<from_member::Kind>;
+
+/// As its controller reads it.
+pub fn read(report: &Report) -> Option<&GatewayState> {
+    match report {
+        Some(from_member::Kind::Gateway(state)) => Some(state),
+        _ => None,
+    }
+}
+
 /// A gateway at work.
 pub struct Site {
     pub plane: Arc<FakePlane>,
-    pub state: watch::Receiver<Option<GatewayState>>,
+    pub state: watch::Receiver<Report>,
     pub view: watch::Receiver<View>,
     pub address: SocketAddr,
     pub exchange: Exchange,
@@ -245,13 +256,13 @@ impl Site {
     }
 
     pub async fn configure(&self, config: GatewayConfig) {
-        let event = MemberEvent::Config(Box::new(config));
+        let event = MemberEvent::Said(from_controller::Kind::Gateway(config));
         self.controller.send(event).await.expect("control runs");
     }
 
     /// Waits until the report fulfils `condition`.
     pub async fn reports(&mut self, what: &str, condition: impl Fn(&GatewayState) -> bool) {
-        let fulfilled = self.state.wait_for(|state| state.as_ref().is_some_and(&condition));
+        let fulfilled = self.state.wait_for(|report| read(report).is_some_and(&condition));
         if tokio::time::timeout(PATIENCE, fulfilled).await.is_err() {
             panic!("{what}: {:#?}", self.state.borrow());
         }
@@ -271,7 +282,7 @@ impl Site {
     /// What is reported of `peer` now.
     pub fn peer(&self, peer: &Cluster) -> Option<PeerState> {
         let state = self.state.borrow();
-        let mut peers = state.iter().flat_map(|state| &state.peers);
+        let mut peers = read(&state).into_iter().flat_map(|state| &state.peers);
         peers.find(|state| state.cluster == peer.id.as_str()).cloned()
     }
 

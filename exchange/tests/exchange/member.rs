@@ -5,18 +5,16 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use carrick_exchange::certificate::issue;
+use carrick_exchange::member::{MemberEvent, MemberOptions, run};
 use carrick_exchange::message::member::{
-    FromController, FromMember, GatewayState, from_controller, from_member,
+    FromController, FromMember, GatewayConfig, GatewayState, from_controller, from_member,
 };
-use carrick_exchange::{
-    Arrival, Credentials, Exchange, Limits, Link, Pin, Receiver, Rules, Sender,
-};
-use carrick_gateway::control::member::{MemberEvent, MemberOptions, run};
+use carrick_exchange::{Arrival, Credentials, Exchange, Link, Receiver, Rules, Sender};
 use carrick_model::{MemberId, Role};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::site::{Cluster, PATIENCE};
+use crate::support::{Cluster, address, soon};
 
 struct Controller<'a> {
     cluster: &'a Cluster,
@@ -25,22 +23,18 @@ struct Controller<'a> {
 
 impl<'a> Controller<'a> {
     fn start(cluster: &'a Cluster) -> Self {
-        let socket = std::net::UdpSocket::bind("127.0.0.1:0").expect("socket");
-        let credentials = cluster.credentials(Role::Controller, "c");
-        let gateways = Pin::new(cluster.id.clone(), vec![cluster.identity.public()], Role::Gateway);
-        let rules = Rules { join: true, member: vec![gateways], peer: Vec::new() };
-        let trust = cluster.trust(rules);
-        let exchange = Exchange::bind(socket, Some(credentials), trust, Limits::default());
-        Self { cluster, exchange: exchange.expect("exchange") }
+        let member = vec![cluster.pin(Role::Gateway)];
+        let rules = Rules { join: true, member, peer: Vec::new() };
+        let exchange = cluster.exchange(cluster.member("controller", "c"), rules);
+        Self { cluster, exchange }
     }
 
     fn address(&self) -> SocketAddr {
-        self.exchange.local_address().expect("address")
+        address(&self.exchange)
     }
 
     async fn next(&self) -> Arrival {
-        let incoming = tokio::time::timeout(PATIENCE, self.exchange.accept()).await;
-        incoming.expect("in time").result.expect("arrival")
+        soon(self.exchange.accept()).await.result.expect("arrival")
     }
 
     /// Admits the next joiner; returns its token.
@@ -55,15 +49,14 @@ impl<'a> Controller<'a> {
 
     async fn linked(&self) -> (Link, Sender<FromController>, Receiver<FromMember>) {
         let Arrival::Link(link) = self.next().await else { panic!("a link") };
-        let channel = tokio::time::timeout(PATIENCE, link.channel()).await.expect("in time");
-        let (sender, receiver) = channel.expect("channel");
+        let (sender, receiver) = soon(link.channel()).await.expect("channel");
         (link, sender, receiver)
     }
 }
 
 struct Gateway {
     events: mpsc::Receiver<MemberEvent>,
-    state: watch::Sender<Option<GatewayState>>,
+    state: watch::Sender<Option<from_member::Kind>>,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
 }
@@ -91,9 +84,12 @@ fn gateway(cluster: &Cluster, controller: SocketAddr, folder: &Path) -> Gateway 
 }
 
 impl Gateway {
+    fn report(&self, state: GatewayState) {
+        self.state.send_replace(Some(from_member::Kind::Gateway(state)));
+    }
+
     async fn event(&mut self) -> MemberEvent {
-        let event = tokio::time::timeout(PATIENCE, self.events.recv()).await;
-        event.expect("in time").expect("the task runs")
+        soon(self.events.recv()).await.expect("the task runs")
     }
 
     async fn credentials(&mut self) -> Credentials {
@@ -105,8 +101,7 @@ impl Gateway {
 }
 
 async fn reported(receiver: &mut Receiver<FromMember>) -> GatewayState {
-    let frame = tokio::time::timeout(PATIENCE, receiver.receive()).await.expect("in time");
-    match frame.expect("frame").expect("not the end").kind {
+    match soon(receiver.receive()).await.expect("frame").expect("not the end").kind {
         Some(from_member::Kind::Gateway(state)) => state,
         other => panic!("a gateway's state: {other:?}"),
     }
@@ -116,7 +111,7 @@ const URI: &str = "carrick://paris/gateway/uid-1";
 
 #[tokio::test]
 async fn gateway_joins_takes_configurations_and_reports() {
-    let paris = Cluster::new("paris", 1);
+    let paris = Cluster::new("paris");
     let controller = Controller::start(&paris);
     let folder = tempfile::tempdir().expect("folder");
     let mut gateway = gateway(&paris, controller.address(), folder.path());
@@ -124,25 +119,25 @@ async fn gateway_joins_takes_configurations_and_reports() {
     assert_eq!(gateway.credentials().await.member().to_string(), URI);
     let (_link, mut sender, mut receiver) = controller.linked().await;
 
-    let config = paris.config(5, Vec::new());
+    let config = GatewayConfig { generation: 5, ..GatewayConfig::default() };
     let kind = Some(from_controller::Kind::Gateway(config.clone()));
     sender.send(&FromController { kind }).await.expect("sent");
-    let MemberEvent::Config(taken) = gateway.event().await else { panic!("a configuration") };
-    assert_eq!(*taken, config);
+    let MemberEvent::Said(said) = gateway.event().await else { panic!("a configuration") };
+    assert_eq!(said, from_controller::Kind::Gateway(config));
 
-    gateway.state.send_replace(Some(GatewayState { applied: 5, ..GatewayState::default() }));
+    gateway.report(GatewayState { applied: 5, ..GatewayState::default() });
     assert_eq!(reported(&mut receiver).await.applied, 5);
 
     let last = GatewayState { applied: 5, draining: true, ..GatewayState::default() };
-    gateway.state.send_replace(Some(last));
+    gateway.report(last);
     gateway.stop.cancel();
     assert!(reported(&mut receiver).await.draining, "the last word still goes out");
-    tokio::time::timeout(PATIENCE, gateway.task).await.expect("in time").expect("no panic");
+    soon(gateway.task).await.expect("no panic");
 }
 
 #[tokio::test]
 async fn gateway_comes_back_with_the_certificate_that_it_has() {
-    let paris = Cluster::new("paris", 1);
+    let paris = Cluster::new("paris");
     let controller = Controller::start(&paris);
     let folder = tempfile::tempdir().expect("folder");
     let mut first = gateway(&paris, controller.address(), folder.path());
@@ -160,7 +155,7 @@ async fn gateway_comes_back_with_the_certificate_that_it_has() {
 
 #[tokio::test]
 async fn gateway_links_again_when_the_controller_went_and_takes_renewals() {
-    let paris = Cluster::new("paris", 1);
+    let paris = Cluster::new("paris");
     let controller = Controller::start(&paris);
     let folder = tempfile::tempdir().expect("folder");
     let mut gateway = gateway(&paris, controller.address(), folder.path());
