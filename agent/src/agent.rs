@@ -134,10 +134,12 @@ impl Agent {
     fn take(&mut self, event: MemberEvent) {
         match event {
             MemberEvent::Said(from_controller::Kind::Agent(order)) => {
-                if let Err(error) = self.store.save(&order) {
-                    tracing::warn!(%error, "cannot keep the order; a restart will need the controller");
-                }
                 self.follow(&order);
+                if self.refused.is_none()
+                    && let Err(error) = self.store.save(&order)
+                {
+                    tracing::warn!(%error, "cannot keep the order; a restart needs the controller");
+                }
             }
             // The link keeps credentials itself; gateways' orders are none of ours.
             MemberEvent::Said(_) | MemberEvent::Credentials(_) => {}
