@@ -48,13 +48,14 @@ impl Elector {
     /// Waits until this candidate leads. `asked` is told about each time that the API answered.
     pub async fn acquire(&mut self, asked: impl Fn()) {
         loop {
-            match self.try_once().await {
-                Ok(true) => {
+            match tokio::time::timeout(DEADLINE, self.try_once()).await {
+                Ok(Ok(true)) => {
                     info!(holder = self.holder, "leading");
                     return;
                 }
-                Ok(false) => asked(),
-                Err(error) => warn!(error = %Brief(&error), "cannot ask for the Lease {NAME}"),
+                Ok(Ok(false)) => asked(),
+                Err(_) => warn!("no answer while asking for the Lease {NAME}"),
+                Ok(Err(error)) => warn!(error = %Brief(&error), "cannot ask for the Lease {NAME}"),
             }
             tokio::time::sleep(LOOK).await;
         }

@@ -32,6 +32,9 @@ use crate::writer::{Desk, Writer, write_identity};
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(10);
 
+/// How long the steps of starting may take together.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// How often our own certificate is renewed.
 const RENEWAL: Duration = Duration::from_secs(24 * 3600);
 
@@ -57,6 +60,8 @@ pub struct Term {
 /// Why a step of starting failed. Each is tried again.
 #[derive(Debug, thiserror::Error)]
 enum StartError {
+    #[error("the Kubernetes API did not answer within {} s", PATIENCE.as_secs())]
+    Silence,
     #[error(transparent)]
     Secret(#[from] SecretError),
     #[error("{what}: {}", Brief(error))]
@@ -86,7 +91,8 @@ impl Term {
     pub async fn serve(&self) -> Infallible {
         let mut delay = FIRST_RETRY;
         loop {
-            match self.start().await {
+            let started = tokio::time::timeout(PATIENCE, self.start()).await;
+            match started.unwrap_or(Err(StartError::Silence)) {
                 Ok(start) => self.lead(start).await,
                 Err(error) => {
                     error!(%error, retry = ?delay, "cannot begin to lead");

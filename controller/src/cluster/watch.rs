@@ -43,7 +43,7 @@ pub fn spawn(
     let ours = stream(services);
     tasks.spawn(feed.clone().run("services", ours, services_of, Event::Services));
     let objects = Api::<DynamicObject>::all_with(client.clone(), &resource);
-    let objects = start(objects, watcher::Config::default()).default_backoff();
+    let objects = start(objects, config()).default_backoff();
     tasks.spawn(
         feed.clone()
             .run("clusterpeerings", objects, peerings, |change| Event::Peerings(Box::new(change))),
@@ -51,11 +51,19 @@ pub fn spawn(
     tasks.spawn(feed.identity(client.clone()));
 }
 
+/// How long one watch request lasts, in seconds. A connection that died silently is noticed when it
+/// should have ended.
+const WATCH_SECONDS: u32 = 60;
+
+fn config() -> watcher::Config {
+    watcher::Config::default().timeout(WATCH_SECONDS)
+}
+
 fn stream<K>(api: Api<K>) -> impl Stream<Item = Result<Watched<K>, watcher::Error>> + Send
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    start(api, watcher::Config::default()).default_backoff()
+    start(api, config()).default_backoff()
 }
 
 #[derive(Clone)]
@@ -109,7 +117,7 @@ impl Feed {
     async fn identity(self, client: Client) {
         let resource = kube::api::ApiResource::erase::<ClusterIdentity>(&());
         let api = Api::<DynamicObject>::all_with(client, &resource);
-        let config = watcher::Config::default().fields(&format!("metadata.name={IDENTITY_NAME}"));
+        let config = config().fields(&format!("metadata.name={IDENTITY_NAME}"));
         let read = |object: DynamicObject| (object.name_any(), Some(readable(object)));
         let wrap = |change: Change<ClusterIdentity>| match change {
             Change::All(all) => Event::Identity(all.into_iter().next().map(|(_, i)| Box::new(i))),

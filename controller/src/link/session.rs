@@ -48,6 +48,8 @@ pub async fn run(link: Link, registrar: Registrar, events: Sender<Event>) {
         ended = write(sender, outbound, &link, &registrar) => ended,
     };
     let reason = match ended {
+        // Without an engine this replica no longer leads.
+        Ok(Ended::Replaced) if events.is_closed() => CloseReason::Draining,
         Ok(Ended::Replaced) => CloseReason::Duplicate,
         Ok(Ended::Finished | Ended::Unknown) => CloseReason::Done,
         Err(error) => CloseReason::Violation(error.to_string()),
