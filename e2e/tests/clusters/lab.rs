@@ -10,6 +10,7 @@ use carrick_e2e::wait::wait_until;
 use carrick_e2e::{Lab, LabSpec};
 use serde_json::Value;
 
+use crate::common::{SOON, check, clusters, text};
 use crate::world::{Case, Outcome};
 
 /// All cases, in order.
@@ -27,21 +28,6 @@ pub const CASES: &[(&str, Case)] = &[
     ("lab::a_lab_that_was_killed_leaves_nothing_behind", a_killed_lab_leaves_nothing),
     ("lab::bad_command_lines_are_refused", bad_command_lines_are_refused),
 ];
-
-/// For what takes a moment on an idle machine.
-const SOON: Duration = Duration::from_secs(30);
-
-fn text<T, E: std::fmt::Display>(result: Result<T, E>) -> Result<T, String> {
-    result.map_err(|error| error.to_string())
-}
-
-fn check(holds: bool, otherwise: impl FnOnce() -> String) -> Outcome {
-    if holds { Ok(()) } else { Err(otherwise()) }
-}
-
-fn clusters(lab: &Lab) -> Result<(Cluster, Cluster), String> {
-    Ok((text(lab.cluster("paris"))?, text(lab.cluster("osaka"))?))
-}
 
 fn probe(cluster: &Cluster, pod: &str, arguments: &[&str]) -> Result<String, String> {
     let pod = format!("probe-{pod}");

@@ -1,7 +1,13 @@
 //! Tests on real clusters: one lab for all cases, which run in order, because
 //! some cut power and restore it.
 
+mod common;
+mod flow;
+mod health;
+mod install;
 mod lab;
+mod peering;
+mod watch;
 mod world;
 
 use std::process::ExitCode;
@@ -12,8 +18,10 @@ fn main() -> ExitCode {
     carrick_e2e::helper::serve();
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
-    let trials = lab::CASES
-        .iter()
+    let all = [lab::CASES, install::CASES, peering::CASES, health::CASES];
+    let trials = all
+        .into_iter()
+        .flatten()
         .map(|(name, case)| Trial::test(*name, move || world::with(case).map_err(Into::into)));
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
     world::end();

@@ -11,6 +11,9 @@ pub type Outcome = Result<(), String>;
 /// A case.
 pub type Case = fn(&Lab) -> Outcome;
 
+/// Names a lab that is used instead, and stays: for work on a case.
+const KEPT: &str = "CARRICK_TEST_LAB";
+
 enum World {
     Unmade,
     Up(Lab),
@@ -42,18 +45,26 @@ pub fn end() {
 
 fn make() -> Result<Lab, String> {
     let progress = Progress::default();
-    let spec = LabSpec { name: "test".to_owned(), ..LabSpec::default() };
-    // A guard before the first step: a failed start is removed as well.
-    let lab = Lab::up(&spec, &progress).inspect_err(|_| {
-        if let Err(error) = Lab::down(&spec.name, &progress) {
-            progress.say(&format!("the failed lab was not removed: {error}"));
-        }
-    });
-    let lab = lab.map_err(|error| error.to_string())?.remove_on_drop();
+    let lab = match std::env::var(KEPT) {
+        Ok(name) => Lab::up(&LabSpec { name, ..LabSpec::default() }, &progress),
+        Err(_) => own(&progress),
+    }
+    .map_err(|error| error.to_string())?;
     for cluster in lab.clusters() {
         probes::start(&cluster, &tag(&lab)?).map_err(|error| error.to_string())?;
     }
     Ok(lab)
+}
+
+fn own(progress: &Progress) -> carrick_e2e::Result<Lab> {
+    let spec = LabSpec { name: "test".to_owned(), ..LabSpec::default() };
+    // A guard before the first step: a failed start is removed as well.
+    let lab = Lab::up(&spec, progress).inspect_err(|_| {
+        if let Err(error) = Lab::down(&spec.name, progress) {
+            progress.say(&format!("the failed lab was not removed: {error}"));
+        }
+    });
+    lab.map(Lab::remove_on_drop)
 }
 
 fn tag(lab: &Lab) -> Result<String, String> {

@@ -1,0 +1,156 @@
+//! What the cases share: two clusters that are peered, and words for what is wrong.
+
+use std::time::{Duration, Instant};
+
+use carrick_e2e::cluster::Cluster;
+use carrick_e2e::{Lab, carrick, probes};
+
+use crate::flow::Network;
+use crate::watch::{Wanted, Watch};
+use crate::world::Outcome;
+
+/// For what takes a moment on an idle machine.
+pub const SOON: Duration = Duration::from_secs(30);
+
+/// For pods that start, on a machine that does much else.
+const PODS: &str = "--timeout=120s";
+
+/// From both ClusterPeerings to Ready, where that time is not what a case is about.
+const READY: Duration = Duration::from_secs(30);
+
+/// An error in words.
+pub fn text<T, E: std::fmt::Display>(result: Result<T, E>) -> Result<T, String> {
+    result.map_err(|error| error.to_string())
+}
+
+/// Fails with words unless it holds.
+pub fn check(holds: bool, otherwise: impl FnOnce() -> String) -> Outcome {
+    if holds { Ok(()) } else { Err(otherwise()) }
+}
+
+/// The two clusters of every case.
+pub fn clusters(lab: &Lab) -> Result<(Cluster, Cluster), String> {
+    Ok((text(lab.cluster("paris"))?, text(lab.cluster("osaka"))?))
+}
+
+/// Both clusters with Carrick installed and its pods Ready.
+pub fn installed(lab: &Lab) -> Result<(Cluster, Cluster), String> {
+    let tag = text(lab.image_tag())?;
+    let (paris, osaka) = clusters(lab)?;
+    for cluster in [&paris, &osaka] {
+        let status = ["status", "carrick", "--namespace", carrick::NAMESPACE];
+        if cluster.helm(&status).is_err() {
+            text(carrick::install(cluster, &tag, &[]))?;
+        }
+    }
+    for cluster in [&paris, &osaka] {
+        rolled_out(cluster)?;
+    }
+    Ok((paris, osaka))
+}
+
+/// Waits until all of Carrick's pods are Ready.
+pub fn rolled_out(cluster: &Cluster) -> Outcome {
+    let parts = ["deployment/carrick-controller", "statefulset/carrick-gateway"];
+    for workload in parts.into_iter().chain(["daemonset/carrick-agent"]) {
+        let wait = ["rollout", "status", workload, PODS, "--namespace", carrick::NAMESPACE];
+        text(cluster.kubectl(&wait))?;
+    }
+    Ok(())
+}
+
+/// Both clusters, peered and Ready.
+pub fn peered(lab: &Lab) -> Result<(Cluster, Cluster), String> {
+    let (paris, osaka) = installed(lab)?;
+    text(carrick::peer(&paris, &osaka))?;
+    ready(&paris, &osaka)?;
+    Ok((paris, osaka))
+}
+
+/// Waits until both ClusterPeerings are Ready.
+pub fn ready(paris: &Cluster, osaka: &Cluster) -> Outcome {
+    text(carrick::wait_condition(paris, "osaka", "Ready", "True", READY))?;
+    text(carrick::wait_condition(osaka, "paris", "Ready", "True", READY))
+}
+
+/// Both watches, from now on.
+pub fn watches(paris: &Cluster, osaka: &Cluster) -> Result<(Watch, Watch), String> {
+    Ok((Watch::start(paris)?, Watch::start(osaka)?))
+}
+
+/// Waits until `Ready` is `status` on both sides after `since`; gives the later of the two times and
+/// what was said in paris.
+pub fn both(
+    watches: &(Watch, Watch),
+    status: &str,
+    since: Instant,
+    limit: Duration,
+) -> Result<(Duration, String), String> {
+    let (one, said) = watches.0.wait(&Wanted::ready("osaka", status), since, limit)?;
+    let (other, _) = watches.1.wait(&Wanted::ready("paris", status), since, limit)?;
+    Ok((one.max(other) - since, said))
+}
+
+/// The network of the test pod on a node.
+pub fn pod_network(cluster: &Cluster, node: &str) -> Result<Network, String> {
+    let pids = text(text(cluster.node(node))?.pids_of_container(
+        "default",
+        &format!("probe-{node}"),
+        "probe",
+    ))?;
+    let pid = pids.first().ok_or_else(|| format!("probe-{node} has no process"))?;
+    Ok(Network::of(*pid))
+}
+
+/// The network of a gateway's pod.
+pub fn gateway_network(cluster: &Cluster) -> Result<Network, String> {
+    let pids = gateway_pids(cluster)?;
+    Ok(Network::of(*pids.first().ok_or("the gateway has no process")?))
+}
+
+/// The host's process numbers of the first gateway.
+pub fn gateway_pids(cluster: &Cluster) -> Result<Vec<i32>, String> {
+    let node = text(cluster.node(&node_of(cluster, "carrick-gateway-0")?))?;
+    text(node.pids_of_container(carrick::NAMESPACE, "carrick-gateway-0", "gateway"))
+}
+
+/// The node of one of Carrick's pods.
+pub fn node_of(cluster: &Cluster, pod: &str) -> Result<String, String> {
+    let get = ["get", "pod", pod, "--namespace", carrick::NAMESPACE];
+    let object = text(cluster.kubectl_json(&get))?;
+    let node = object["spec"]["nodeName"].as_str();
+    node.map(str::to_owned).ok_or_else(|| format!("{pod} is on no node"))
+}
+
+/// A port of the test pod on a node: 0 the page, 1 TCP echo, 2 UDP echo.
+pub fn target(
+    cluster: &Cluster,
+    node: &str,
+    offset: u16,
+) -> Result<std::net::SocketAddr, String> {
+    Ok((text(probes::address(cluster, node))?, probes::PORT + offset).into())
+}
+
+/// A page can be fetched from the pod on `from` by its own address.
+pub fn fetches(
+    client: (&Cluster, &str),
+    server: (&Cluster, &str),
+    timeout_ms: u32,
+) -> Outcome {
+    let own = text(probes::address(client.0, client.1))?;
+    let address = text(probes::address(server.0, server.1))?;
+    let page = text(probes::fetch(client.0, client.1, address, timeout_ms))?;
+    let expected = (own.to_string(), format!("probe-{}", server.1));
+    let seen = (page.client, page.server);
+    check(seen == expected, || format!("{} saw {seen:?} instead of {expected:?}", server.1))
+}
+
+/// The names of a cluster's nodes.
+pub fn node_names(cluster: &Cluster) -> Vec<String> {
+    cluster.plan().nodes.iter().map(|node| node.name.clone()).collect()
+}
+
+/// Prints one figure of a case.
+pub fn figure(words: &str) {
+    println!("    {words}");
+}
