@@ -13,8 +13,8 @@ use boringtun::noise::errors::WireGuardError;
 use boringtun::noise::handshake::parse_handshake_anon;
 use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::noise::{Packet, Tunn, TunnResult};
-use boringtun::x25519::{PublicKey, StaticSecret};
 use carrick_model::TunnelKey;
+use x25519_dalek::{PublicKey, StaticSecret};
 
 use crate::drops::DropReason;
 
