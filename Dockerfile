@@ -23,10 +23,12 @@ RUN set -e; \
     mkdir /out; \
     cp "target/$target/image/carrick-gateway" "target/$target/image/carrick-agent" \
        "target/$target/image/carrick-controller" /out/
-# The agent starts Debian's nft, which is linked with libraries: they go along, at their paths.
+# Agent and gateway start Debian's nft, which is linked with libraries: they go along, at their paths.
 RUN mkdir /nft && cp --parents -L /usr/sbin/nft $(ldd /usr/sbin/nft | grep -o '/[^ ]*') /nft/
 
 FROM scratch AS gateway
+ENV PATH=/usr/sbin:/usr/bin:/sbin:/bin:/
+COPY --from=build /nft/ /
 COPY --from=build /out/carrick-gateway /carrick-gateway
 ENTRYPOINT ["/carrick-gateway"]
 
