@@ -123,20 +123,12 @@ pub fn node_of(cluster: &Cluster, pod: &str) -> Result<String, String> {
 }
 
 /// A port of the test pod on a node: 0 the page, 1 TCP echo, 2 UDP echo.
-pub fn target(
-    cluster: &Cluster,
-    node: &str,
-    offset: u16,
-) -> Result<std::net::SocketAddr, String> {
+pub fn target(cluster: &Cluster, node: &str, offset: u16) -> Result<std::net::SocketAddr, String> {
     Ok((text(probes::address(cluster, node))?, probes::PORT + offset).into())
 }
 
 /// A page can be fetched from the pod on `from` by its own address.
-pub fn fetches(
-    client: (&Cluster, &str),
-    server: (&Cluster, &str),
-    timeout_ms: u32,
-) -> Outcome {
+pub fn fetches(client: (&Cluster, &str), server: (&Cluster, &str), timeout_ms: u32) -> Outcome {
     let own = text(probes::address(client.0, client.1))?;
     let address = text(probes::address(server.0, server.1))?;
     let page = text(probes::fetch(client.0, client.1, address, timeout_ms))?;

@@ -41,7 +41,8 @@ impl Network {
         // A thread of its own: the namespace of a thread is not given back.
         std::thread::scope(|scope| {
             let thread = scope.spawn(move || {
-                setns(file, CloneFlags::CLONE_NEWNET).map_err(|e| format!("entering {path}: {e}"))?;
+                setns(file, CloneFlags::CLONE_NEWNET)
+                    .map_err(|e| format!("entering {path}: {e}"))?;
                 Ok(work())
             });
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))

@@ -8,7 +8,7 @@ use carrick_e2e::wait::wait_until;
 use carrick_wan::Conditions;
 
 use crate::common::{
-    SOON, both, check, figure, node_names, peered, pod_network, target, text, watches,
+    SOON, both, check, figure, node_names, peered, pod_network, ready, target, text, watches,
 };
 use crate::flow::Flow;
 use crate::watch::{Wanted, Watch};
@@ -37,12 +37,12 @@ impl Drop for Fault<'_> {
     }
 }
 
-/// Makes a fault, sees Ready turn False in paris within the limit with a word, undoes it, and sees it
+/// Makes a fault, sees Ready turn False in paris within the limit for a reason, undoes it, and sees it
 /// come back.
 fn turns_false(
     lab: &Lab,
     name: &str,
-    word: &str,
+    reasons: &[&str],
     make: &dyn Fn() -> Outcome,
     undo: &dyn Fn() -> Outcome,
 ) -> Outcome {
@@ -55,18 +55,19 @@ fn turns_false(
     let start = Instant::now();
     let turned = watches.0.wait(&Wanted::ready("osaka", "False"), start, LIMIT);
     // At first it may have another name; it settles within the next rounds.
-    let settled = Wanted { word, condition: "DataPathReady", ..Wanted::ready("osaka", "False") };
+    let settled = Wanted { reasons, condition: "DataPathReady", ..Wanted::ready("osaka", "False") };
     let settled = turned.as_ref().ok().map(|_| watches.0.wait(&settled, start, LIMIT));
     let undone = Instant::now();
     drop(fault);
     let (at, said) = turned?;
     settled.transpose()?;
-    let (back, _) = both(&watches, "True", undone, SOON)?;
+    let (back, _) = watches.0.wait(&Wanted::ready("osaka", "True"), undone, SOON)?;
+    ready(&paris, &osaka)?;
     figure(&format!(
         "{name}: not Ready after {:.2} s (goal 2 s; {}), Ready {:.2} s after its end",
         (at - start).as_secs_f64(),
         said.split(':').next().unwrap_or_default(),
-        back.as_secs_f64()
+        (back - undone).as_secs_f64()
     ));
     Ok(())
 }
@@ -102,7 +103,7 @@ fn without_a_route(lab: &Lab) -> Outcome {
         }
         Ok(())
     };
-    turns_false(lab, "a node without a route", "", &|| rule("add"), &|| rule("del"))
+    turns_false(lab, "a node without a route", &[], &|| rule("add"), &|| rule("del"))
 }
 
 fn mesh_prefix(cluster: &Cluster) -> Result<String, String> {
@@ -122,14 +123,14 @@ fn large_packets_lost(lab: &Lab) -> Outcome {
         }
         Ok(())
     };
-    turns_false(lab, "large packets lost", "LargePacketsLost", &make, &|| text(wan.reset()))
+    turns_false(lab, "large packets lost", &["LargePacketsLost"], &make, &|| text(wan.reset()))
 }
 
 fn one_direction_cut(lab: &Lab) -> Outcome {
     peered(lab)?;
     let wan = lab.wan();
     let make = || text(wan.cut("paris", "osaka"));
-    turns_false(lab, "one direction cut", "", &make, &|| text(wan.restore("paris", "osaka")))
+    turns_false(lab, "one direction cut", &[], &make, &|| text(wan.restore("paris", "osaka")))
 }
 
 fn masqueraded(lab: &Lab) -> Outcome {
@@ -145,7 +146,7 @@ fn masqueraded(lab: &Lab) -> Outcome {
              oifname \"carrick0\" masquerade; }; }",
         )
     };
-    turns_false(lab, "masqueraded sources", "SourceRewritten", &make, &|| {
+    turns_false(lab, "masqueraded sources", &["SourceRewritten"], &make, &|| {
         network("delete table ip faulty")
     })
 }

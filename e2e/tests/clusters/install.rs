@@ -59,7 +59,9 @@ fn bad_values_are_refused(lab: &Lab) -> Outcome {
             Err(refusal) => refusal.replace('.', "/"),
             Ok(_) => return Err(format!("--set {value} was taken")),
         };
-        check(refusal.contains(field), || format!("--set {value} does not name {field}: {refusal}"))?;
+        check(refusal.contains(field), || {
+            format!("--set {value} does not name {field}: {refusal}")
+        })?;
     }
     let refusal = render(&paris, &[], &[]).err().unwrap_or_default();
     check(refusal.contains("clusterID"), || format!("without clusterID: {refusal:?}"))

@@ -2,11 +2,17 @@
 //! some cut power and restore it.
 
 mod common;
+mod consent;
 mod flow;
 mod health;
 mod install;
+mod kill;
 mod lab;
 mod peering;
+mod quiet;
+mod refusals;
+mod trust;
+mod uninstall;
 mod watch;
 mod world;
 
@@ -18,7 +24,18 @@ fn main() -> ExitCode {
     carrick_e2e::helper::serve();
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
-    let all = [lab::CASES, install::CASES, peering::CASES, health::CASES];
+    let all = [
+        lab::CASES,
+        install::CASES,
+        peering::CASES,
+        health::CASES,
+        consent::CASES,
+        refusals::CASES,
+        trust::CASES,
+        quiet::CASES,
+        kill::CASES,
+        uninstall::CASES,
+    ];
     let trials = all
         .into_iter()
         .flatten()

@@ -29,14 +29,16 @@ pub struct Wanted<'a> {
     pub condition: &'a str,
     /// Its status.
     pub status: &'a str,
-    /// What its reason or message holds.
+    /// Its reason is one of these; any, when there are none.
+    pub reasons: &'a [&'a str],
+    /// What its message holds.
     pub word: &'a str,
 }
 
 impl<'a> Wanted<'a> {
     /// Ready with this status.
     pub fn ready(peer: &'a str, status: &'a str) -> Self {
-        Self { peer, condition: "Ready", status, word: "" }
+        Self { peer, condition: "Ready", status, reasons: &[], word: "" }
     }
 }
 
@@ -75,15 +77,17 @@ impl Watch {
         since: Instant,
         limit: Duration,
     ) -> Result<(Instant, String), String> {
-        let Wanted { peer, condition, status, word } = *wanted;
-        let what = format!("{condition}={status} {word} of ClusterPeering {peer}");
+        let Wanted { peer, condition, status, reasons, word } = *wanted;
+        let what = format!("{condition}={status} {reasons:?} of ClusterPeering {peer}");
         text(wait_until(limit, &what, || {
             let events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
             let fits = |event: &&Event| event.name == peer && event.at >= since && !event.deleted;
             let found = events.iter().filter(fits).find_map(|event| {
                 let condition = named(event, condition)?;
-                let said = said(condition);
-                (condition["status"] == status && said.contains(word)).then_some((event.at, said))
+                let (reason, said) = said(condition);
+                let fits = reasons.is_empty() || reasons.contains(&reason.as_str());
+                let fits = fits && condition["status"] == status && said.contains(word);
+                fits.then_some((event.at, said))
             });
             found.ok_or_else(|| {
                 let last = events.iter().rfind(|event| event.name == peer);
@@ -105,9 +109,9 @@ fn named<'a>(event: &'a Event, condition: &str) -> Option<&'a Value> {
     event.conditions.as_array()?.iter().find(|found| found["type"] == condition)
 }
 
-fn said(condition: &Value) -> String {
+fn said(condition: &Value) -> (String, String) {
     let word = |name: &str| condition[name].as_str().unwrap_or_default().to_owned();
-    format!("{}: {}", word("reason"), word("message"))
+    (word("reason"), format!("{}: {}", word("reason"), word("message")))
 }
 
 fn event(value: &Value) -> Event {

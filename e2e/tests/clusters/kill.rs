@@ -1,0 +1,227 @@
+//! The kill table: each part dies under two-way pod traffic, and what that costs.
+
+use std::time::{Duration, Instant};
+
+use carrick_e2e::cluster::{Cluster, Process};
+use carrick_e2e::wait::wait_until;
+use carrick_e2e::{Lab, carrick};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::common::{
+    SOON, check, figure, gateway_pids, node_names, node_of, peered, pod_network, ready, rolled_out,
+    target, text,
+};
+use crate::flow::{Flow, Record};
+use crate::quiet::settled;
+use crate::world::{Case, Outcome};
+
+/// All cases, in order.
+pub const CASES: &[(&str, Case)] = &[
+    ("kill::controller", controller),
+    ("kill::gateway_process", gateway),
+    ("kill::agent_process", agent),
+    ("kill::kubelet", |lab| node_process(lab, "kubelet")),
+    ("kill::api_server", |lab| control_plane(lab, "kube-apiserver")),
+    ("kill::etcd", |lab| control_plane(lab, "etcd")),
+    ("kill::without_api_server_and_controller", without_control),
+    ("kill::power_of_the_only_gateway's_node", power),
+];
+
+/// How long the traffic flows after a part is back.
+const AFTER: Duration = Duration::from_secs(2);
+
+/// How long the control plane stays away.
+const AWAY: Duration = Duration::from_secs(15);
+
+/// A gateway's process starts anew within that.
+const GATEWAY: Duration = Duration::from_secs(15);
+
+/// The only gateway comes back on another node within that.
+const POWER: Duration = Duration::from_secs(60);
+
+/// Traffic both ways.
+struct Traffic {
+    there: Flow,
+    back: Flow,
+}
+
+impl Traffic {
+    /// Between the pods of these nodes.
+    fn start(paris: (&Cluster, &str), osaka: (&Cluster, &str)) -> Result<Self, String> {
+        let between = |from: (&Cluster, &str), to: (&Cluster, &str)| {
+            Flow::start(&pod_network(from.0, from.1)?, target(to.0, to.1, 2)?)
+        };
+        Ok(Self { there: between(paris, osaka)?, back: between(osaka, paris)? })
+    }
+
+    /// Between the last nodes, whatever is there.
+    fn usual(paris: &Cluster, osaka: &Cluster) -> Result<Self, String> {
+        let (one, other) = (last(paris), last(osaka));
+        Self::start((paris, &one), (osaka, &other))
+    }
+
+    /// Ends it, and prints the row of the table.
+    fn row(self, name: &str) -> Result<[Record; 2], String> {
+        self.there.run_until(Instant::now(), AFTER);
+        let records = [self.there.stop(), self.back.stop()];
+        let [there, back] = &records;
+        figure(&format!("| {name} | {} | {} |", there.summary(), back.summary()));
+        Ok(records)
+    }
+}
+
+fn last(cluster: &Cluster) -> String {
+    node_names(cluster).pop().unwrap_or_default()
+}
+
+fn nothing_lost(records: &[Record; 2]) -> Outcome {
+    let lost = records.iter().any(|record| record.lost() > 0);
+    check(!lost, || format!("{}; {}", records[0].summary(), records[1].summary()))
+}
+
+fn gap_below(records: &[Record; 2], limit: Duration) -> Outcome {
+    let worst = records.iter().map(Record::longest_gap).max().unwrap_or_default();
+    check(worst < limit, || format!("traffic paused for {worst:?}, more than {limit:?}"))
+}
+
+fn kill_process(pid: i32) -> Outcome {
+    text(kill(Pid::from_raw(pid), Signal::SIGKILL))
+}
+
+fn pods_of(cluster: &Cluster, component: &str) -> Result<Vec<(String, String)>, String> {
+    let selector = format!("--selector=app.kubernetes.io/component={component}");
+    let list = ["get", "pods", "--namespace", carrick::NAMESPACE, &selector];
+    let list = text(cluster.kubectl_json(&list))?;
+    let word = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let pods = list["items"].as_array().into_iter().flatten();
+    Ok(pods.map(|pod| (word(&pod["metadata"]["name"]), word(&pod["spec"]["nodeName"]))).collect())
+}
+
+/// The host's number of the main process of each of these pods.
+fn processes(cluster: &Cluster, component: &str) -> Result<Vec<i32>, String> {
+    let mut all = Vec::new();
+    for (pod, node) in pods_of(cluster, component)? {
+        let node = text(cluster.node(&node))?;
+        let pids = text(node.pids_of_container(carrick::NAMESPACE, &pod, component))?;
+        all.extend(pids.first());
+    }
+    check(!all.is_empty(), || format!("no process of a {component}"))?;
+    Ok(all)
+}
+
+fn controller(lab: &Lab) -> Outcome {
+    let (paris, osaka) = peered(lab)?;
+    let traffic = Traffic::usual(&paris, &osaka)?;
+    for pid in processes(&paris, "controller")? {
+        kill_process(pid)?;
+    }
+    text(wait_until(SOON, "a controller", || settled(&paris)))?;
+    let records = traffic.row("controllers killed")?;
+    ready(&paris, &osaka)?;
+    nothing_lost(&records)
+}
+
+fn gateway(lab: &Lab) -> Outcome {
+    let (paris, osaka) = peered(lab)?;
+    let traffic = Traffic::usual(&paris, &osaka)?;
+    let pids = gateway_pids(&paris)?;
+    kill_process(*pids.first().ok_or("the gateway has no process")?)?;
+    let killed = Instant::now();
+    text(wait_until(GATEWAY, "another process", || match gateway_pids(&paris)? {
+        now if !now.is_empty() && now != pids => Ok(()),
+        now => Err(format!("{now:?}")),
+    }))?;
+    traffic.there.wait_answer(killed + Duration::from_millis(100), GATEWAY)?;
+    ready(&paris, &osaka)?;
+    let records = traffic.row("gateway process killed")?;
+    gap_below(&records, GATEWAY)
+}
+
+fn agent(lab: &Lab) -> Outcome {
+    let (paris, osaka) = peered(lab)?;
+    let traffic = Traffic::usual(&paris, &osaka)?;
+    for pid in processes(&paris, "agent")? {
+        kill_process(pid)?;
+    }
+    rolled_out(&paris)?;
+    text(wait_until(SOON, "all agents", || settled(&paris)))?;
+    let records = traffic.row("agent processes killed")?;
+    ready(&paris, &osaka)?;
+    nothing_lost(&records)
+}
+
+fn restart(process: &Process) -> Outcome {
+    text(process.kill())?;
+    text(process.start())
+}
+
+fn node_process(lab: &Lab, name: &str) -> Outcome {
+    let (paris, osaka) = peered(lab)?;
+    let traffic = Traffic::usual(&paris, &osaka)?;
+    for node in paris.nodes() {
+        restart(&node.process(name))?;
+    }
+    text(paris.wait_nodes())?;
+    let records = traffic.row(&format!("{name} restarted on all nodes"))?;
+    ready(&paris, &osaka)?;
+    nothing_lost(&records)
+}
+
+fn api_answers(cluster: &Cluster) -> Outcome {
+    text(wait_until(SOON, "the API server", || text(cluster.kubectl(&["get", "--raw", "/readyz"]))))
+        .map(drop)
+}
+
+fn control_plane(lab: &Lab, name: &str) -> Outcome {
+    let (paris, osaka) = peered(lab)?;
+    let traffic = Traffic::usual(&paris, &osaka)?;
+    restart(&paris.control_plane_process(name))?;
+    api_answers(&paris)?;
+    text(wait_until(SOON, "a controller", || settled(&paris)))?;
+    let records = traffic.row(&format!("{name} restarted"))?;
+    ready(&paris, &osaka)?;
+    nothing_lost(&records)
+}
+
+fn without_control(lab: &Lab) -> Outcome {
+    let (paris, osaka) = peered(lab)?;
+    let traffic = Traffic::usual(&paris, &osaka)?;
+    let controllers = processes(&paris, "controller")?;
+    let server = paris.control_plane_process("kube-apiserver");
+    text(server.kill())?;
+    let away = Instant::now();
+    // Those that the kubelets start instead find no API server, so that none of them leads.
+    for pid in controllers {
+        kill_process(pid)?;
+    }
+    traffic.there.run_until(away, AWAY);
+    let records = traffic.row("API server and controllers down for 15 s")?;
+    text(server.start())?;
+    api_answers(&paris)?;
+    rolled_out(&paris)?;
+    ready(&paris, &osaka)?;
+    nothing_lost(&records)
+}
+
+fn power(lab: &Lab) -> Outcome {
+    let (paris, osaka) = peered(lab)?;
+    let home = node_of(&paris, "carrick-gateway-0")?;
+    let names = node_names(&paris);
+    let other = names.iter().find(|name| **name != home).ok_or("one node only")?;
+    let traffic = Traffic::start((&paris, other), (&osaka, &last(&osaka)))?;
+    let node = text(paris.node(&home))?;
+    text(node.power_cut())?;
+    let cut = Instant::now();
+    let back = traffic.there.wait_answer(cut + Duration::from_millis(100), 2 * POWER);
+    let both = traffic.back.wait_answer(cut + Duration::from_millis(100), 2 * POWER);
+    text(node.power_on())?;
+    let took = back?.max(both?) - cut;
+    let records = traffic.row("power of the only gateway's node cut")?;
+    figure(&format!("traffic was back {:.1} s after the power cut", took.as_secs_f64()));
+    text(paris.wait_nodes())?;
+    text(paris.wait_dns())?;
+    rolled_out(&paris)?;
+    ready(&paris, &osaka)?;
+    gap_below(&records, POWER)
+}
