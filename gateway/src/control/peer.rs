@@ -124,9 +124,12 @@ impl Peer {
     }
 
     /// Takes over what the controller says now. What only identities vouched for that are no longer
-    /// pinned is forgotten.
+    /// pinned is forgotten, and so are failures of what has been corrected since.
     pub fn reconfigure(&mut self, peering: Peering) {
         let pinned = peering.pin.identities.clone();
+        if self.peering.pin != peering.pin || self.peering.endpoints != peering.endpoints {
+            self.failures.clear();
+        }
         self.peering = peering;
         let vouched = |signed: &SignedSnapshot| {
             pinned.iter().any(|key| signed.key.as_slice() == key.as_bytes())
@@ -310,8 +313,9 @@ pub fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
 
 #[cfg(test)]
 mod tests {
+    use carrick_exchange::Pin;
     use carrick_exchange::peer::Lane;
-    use carrick_model::TunnelKey;
+    use carrick_model::{Role, TunnelKey};
 
     use super::*;
 
@@ -329,6 +333,28 @@ mod tests {
         let identity = IdentityKey::from_bytes([3; 32]);
         let known = Known { established, remote, dialled, identity };
         lane_endpoint(&entry, &known, &agreed).to_string()
+    }
+
+    #[test]
+    fn what_was_corrected_counts_as_failed_no_longer() {
+        let peering = |port| Peering {
+            pin: Pin::new(
+                "osaka".parse().expect("cluster ID"),
+                vec![IdentityKey::from_bytes([3; 32])],
+                Role::Gateway,
+            ),
+            endpoints: vec![Endpoint::Address(([192, 0, 2, 1], port).into())],
+            accept: Vec::new(),
+            max_prefixes: 1,
+            snapshot: None,
+            keepalive: None,
+        };
+        let mut peer = Peer::new(peering(9), &IdentityKey::from_bytes([4; 32]));
+        peer.failures.note("192.0.2.1:9", "Timeout", "no answer", std::time::SystemTime::now());
+        peer.reconfigure(peering(9));
+        assert_eq!(peer.failures.list().len(), 1, "nothing was corrected");
+        peer.reconfigure(peering(31_820));
+        assert_eq!(peer.failures.list(), []);
     }
 
     #[test]
