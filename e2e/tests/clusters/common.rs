@@ -102,6 +102,13 @@ pub fn pod_network(cluster: &Cluster, node: &str) -> Result<Network, String> {
     Ok(Network::of(*pid))
 }
 
+/// A node's own network.
+pub fn node_network(lab: &Lab, name: &str) -> Result<Network, String> {
+    let state = text(lab.state())?;
+    let holder = state.machines.get(name).and_then(|machine| machine.holder.as_ref());
+    holder.map(|holder| Network::of(holder.pid)).ok_or_else(|| format!("{name} has no power"))
+}
+
 /// The network of a gateway's pod.
 pub fn gateway_network(cluster: &Cluster) -> Result<Network, String> {
     let pids = gateway_pids(cluster)?;
@@ -112,6 +119,27 @@ pub fn gateway_network(cluster: &Cluster) -> Result<Network, String> {
 pub fn gateway_pids(cluster: &Cluster) -> Result<Vec<i32>, String> {
     let node = text(cluster.node(&node_of(cluster, "carrick-gateway-0")?))?;
     text(node.pids_of_container(carrick::NAMESPACE, "carrick-gateway-0", "gateway"))
+}
+
+fn pods_of(cluster: &Cluster, component: &str) -> Result<Vec<(String, String)>, String> {
+    let selector = format!("--selector=app.kubernetes.io/component={component}");
+    let list = ["get", "pods", "--namespace", carrick::NAMESPACE, &selector];
+    let list = text(cluster.kubectl_json(&list))?;
+    let word = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let pods = list["items"].as_array().into_iter().flatten();
+    Ok(pods.map(|pod| (word(&pod["metadata"]["name"]), word(&pod["spec"]["nodeName"]))).collect())
+}
+
+/// The host's number of the main process of each pod of a part of Carrick.
+pub fn processes(cluster: &Cluster, component: &str) -> Result<Vec<i32>, String> {
+    let mut all = Vec::new();
+    for (pod, node) in pods_of(cluster, component)? {
+        let node = text(cluster.node(&node))?;
+        let pids = text(node.pids_of_container(carrick::NAMESPACE, &pod, component))?;
+        all.extend(pids.first());
+    }
+    check(!all.is_empty(), || format!("no process of a {component}"))?;
+    Ok(all)
 }
 
 /// The node of one of Carrick's pods.

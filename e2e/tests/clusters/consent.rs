@@ -5,9 +5,12 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use carrick_e2e::cluster::{Capture, Cluster};
+use carrick_e2e::wait::wait_until;
 use carrick_e2e::{Lab, carrick};
 
-use crate::common::{check, figure, node_names, peered, pod_network, ready, target, text};
+use crate::common::{
+    check, clusters, figure, node_names, node_network, peered, pod_network, ready, target, text,
+};
 use crate::flow::{Flow, Network};
 use crate::world::{Case, Outcome};
 
@@ -22,7 +25,7 @@ pub const CASES: &[(&str, Case)] = &[
 /// From the API server's answer to the last packet.
 const LIMIT: Duration = Duration::from_secs(1);
 
-/// A node's word gets through at the latest after this: after a flow it is rationed.
+/// Every node hears of it within that.
 const NODES: Duration = Duration::from_secs(5);
 
 /// A refusal that takes longer has waited for a timeout.
@@ -75,10 +78,9 @@ fn withdrawn(lab: &Lab, side: Side, stop: Change, start: Change) -> Outcome {
     let (cluster, peer) = if side == Side::Here { (&paris, &osaka) } else { (&osaka, &paris) };
     stop(cluster, peer)?;
     let stopped = Instant::now();
-    // The node tells a pod once a second that there is no way; a flow would use that up.
     there.run_until(stopped, 2 * LIMIT);
     let (there, back) = (there.stop(), back.stop());
-    let refused = refusals(&paris, &osaka);
+    let refused = refusals(lab, &[one, other]);
     start(cluster, peer)?;
     refused?;
     let late = [there, back].iter().filter_map(|record| record.last_answer()).max();
@@ -95,17 +97,20 @@ fn withdrawn(lab: &Lab, side: Side, stop: Change, start: Change) -> Outcome {
     Flow::start(&pod_network(&paris, one)?, target(&osaka, other, 2)?).map(drop)
 }
 
-/// Pods of every node on both sides are refused at once, by their own node.
-fn refusals(paris: &Cluster, osaka: &Cluster) -> Outcome {
-    for (clients, servers) in [(paris, osaka), (osaka, paris)] {
+/// Every node on both sides refuses at once, itself and its pods; not those that `sent`, because a
+/// node's word to one address is rationed by the kernel.
+fn refusals(lab: &Lab, sent: &[&String]) -> Outcome {
+    let (paris, osaka) = clusters(lab)?;
+    for (clients, servers) in [(&paris, &osaka), (&osaka, &paris)] {
         let to = target(servers, &node_names(servers)[0], 0)?;
         for node in node_names(clients) {
-            let network = pod_network(clients, &node)?;
-            text(carrick_e2e::wait::wait_until(
-                NODES,
-                &format!("a refusal on {node} for {to}"),
-                || refused(&network, to),
-            ))?;
+            let own = node_network(lab, &node)?;
+            let what = format!("a refusal on {node} for {to}");
+            text(wait_until(NODES, &what, || refused(&own, to)))?;
+            if !sent.contains(&&node) {
+                let refusal = refused(&pod_network(clients, &node)?, to);
+                refusal.map_err(|error| format!("a pod on {node}: {error}"))?;
+            }
         }
     }
     Ok(())

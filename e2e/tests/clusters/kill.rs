@@ -2,15 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use carrick_e2e::Lab;
 use carrick_e2e::cluster::{Cluster, Process};
 use carrick_e2e::wait::wait_until;
-use carrick_e2e::{Lab, carrick};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::common::{
-    SOON, check, figure, gateway_pids, node_names, node_of, peered, pod_network, ready, rolled_out,
-    target, text,
+    SOON, check, figure, gateway_pids, node_names, node_of, peered, pod_network, processes, ready,
+    rolled_out, target, text,
 };
 use crate::flow::{Flow, Record};
 use crate::quiet::settled;
@@ -87,27 +87,6 @@ fn gap_below(records: &[Record; 2], limit: Duration) -> Outcome {
 
 fn kill_process(pid: i32) -> Outcome {
     text(kill(Pid::from_raw(pid), Signal::SIGKILL))
-}
-
-fn pods_of(cluster: &Cluster, component: &str) -> Result<Vec<(String, String)>, String> {
-    let selector = format!("--selector=app.kubernetes.io/component={component}");
-    let list = ["get", "pods", "--namespace", carrick::NAMESPACE, &selector];
-    let list = text(cluster.kubectl_json(&list))?;
-    let word = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-    let pods = list["items"].as_array().into_iter().flatten();
-    Ok(pods.map(|pod| (word(&pod["metadata"]["name"]), word(&pod["spec"]["nodeName"]))).collect())
-}
-
-/// The host's number of the main process of each of these pods.
-fn processes(cluster: &Cluster, component: &str) -> Result<Vec<i32>, String> {
-    let mut all = Vec::new();
-    for (pod, node) in pods_of(cluster, component)? {
-        let node = text(cluster.node(&node))?;
-        let pids = text(node.pids_of_container(carrick::NAMESPACE, &pod, component))?;
-        all.extend(pids.first());
-    }
-    check(!all.is_empty(), || format!("no process of a {component}"))?;
-    Ok(all)
 }
 
 fn controller(lab: &Lab) -> Outcome {

@@ -5,6 +5,7 @@ mod common;
 mod consent;
 mod flow;
 mod health;
+mod idle;
 mod install;
 mod kill;
 mod lab;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         lab::CASES,
         install::CASES,
         peering::CASES,
+        idle::CASES,
         health::CASES,
         consent::CASES,
         refusals::CASES,

@@ -13,7 +13,8 @@ use nix::sys::socket::{
 use serde_json::Value;
 
 use crate::common::{
-    SOON, check, gateway_network, node_names, node_of, peered, pod_network, target, text,
+    SOON, check, gateway_network, node_names, node_network, node_of, peered, pod_network, target,
+    text,
 };
 use crate::flow::Network;
 use crate::world::{Case, Outcome};
@@ -183,7 +184,7 @@ fn at_a_gateway(lab: &Lab) -> Outcome {
     let outer = SocketAddrV4::new(gateway_address(&paris)?, PORT);
     // From the node it arrives.
     let address = node.plan().address;
-    let own = text(node_network(lab, &names[0]))?;
+    let own = node_network(lab, &names[0])?;
     let genuine = own.inside(|| UdpSocket::bind((address, 0)))?;
     let genuine = text(genuine)?;
     text(wait_until(SOON, "a packet of the node", || {
@@ -209,10 +210,4 @@ fn neighbour(host: &dyn Fn(&[&str]) -> Result<String, String>) -> Result<[u8; 6]
         .filter_map(|byte| u8::from_str_radix(byte, 16).ok())
         .collect();
     bytes.try_into().map_err(|_| format!("no next hop in {said:?}"))
-}
-
-fn node_network(lab: &Lab, name: &str) -> Result<Network, String> {
-    let state = text(lab.state())?;
-    let holder = state.machines.get(name).and_then(|machine| machine.holder.as_ref());
-    holder.map(|holder| Network::of(holder.pid)).ok_or_else(|| format!("{name} has no power"))
 }

@@ -1,0 +1,74 @@
+//! Idle: what each part costs while nobody talks but the probes.
+
+use std::time::{Duration, Instant};
+
+use carrick_e2e::Lab;
+
+use crate::common::{check, figure, peered, processes, text};
+use crate::world::{Case, Outcome};
+
+/// All cases, in order.
+pub const CASES: &[(&str, Case)] = &[("idle::parts_use_little_when_idle", little_when_idle)];
+
+/// How long each is watched.
+const WATCHED: Duration = Duration::from_secs(10);
+
+/// Processor time a second, in milliseconds.
+const CPU: f64 = 15.0;
+
+/// Memory in MiB.
+const MEMORY: f64 = 40.0;
+
+/// A process of a part.
+struct Part {
+    name: &'static str,
+    pid: i32,
+    before: f64,
+}
+
+/// Processor time of a process since its start, in milliseconds: the kernel counts in 10 ms.
+fn cpu(pid: i32) -> Result<f64, String> {
+    let said = text(std::fs::read_to_string(format!("/proc/{pid}/stat")))?;
+    // The name, in brackets, may hold anything.
+    let (_, rest) = said.rsplit_once(')').ok_or_else(|| said.clone())?;
+    let ticks =
+        rest.split_whitespace().skip(11).take(2).filter_map(|word| word.parse::<f64>().ok());
+    Ok(ticks.sum::<f64>() * 10.0)
+}
+
+/// Memory of a process in MiB.
+fn memory(pid: i32) -> Result<f64, String> {
+    let said = text(std::fs::read_to_string(format!("/proc/{pid}/status")))?;
+    let line = said.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+    Ok(kib.ok_or_else(|| format!("no VmRSS in {said}"))? / 1024.0)
+}
+
+fn little_when_idle(lab: &Lab) -> Outcome {
+    let (paris, osaka) = peered(lab)?;
+    let mut parts = Vec::new();
+    for cluster in [&paris, &osaka] {
+        for name in ["controller", "gateway", "agent"] {
+            for pid in processes(cluster, name)? {
+                parts.push(Part { name, pid, before: cpu(pid)? });
+            }
+        }
+    }
+    let start = Instant::now();
+    std::thread::sleep(WATCHED);
+    let took = start.elapsed().as_secs_f64();
+    for name in ["controller", "gateway", "agent"] {
+        let (mut used, mut held) = (0_f64, 0_f64);
+        for part in parts.iter().filter(|part| part.name == name) {
+            used = used.max((cpu(part.pid)? - part.before) / took);
+            held = held.max(memory(part.pid)?);
+        }
+        figure(&format!(
+            "idle {name}: {used:.1} ms CPU a second, {held:.1} MiB (the worst of all)"
+        ));
+        check(used <= CPU && held <= MEMORY, || {
+            format!("{name} uses {used:.1} ms CPU a second and {held:.1} MiB")
+        })?;
+    }
+    Ok(())
+}
