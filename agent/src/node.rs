@@ -81,16 +81,17 @@ impl Node {
     }
 
     /// Makes the kernel as planned. A step that fails does not keep the others from being done; above
-    /// all the routes that keep packets in are set whether or not there is a device.
+    /// all the routes that keep packets in are set whether or not there is a device. Only the device
+    /// has a condition: without our filters it would carry what nobody granted, so it goes until they
+    /// stand.
     pub fn reconcile(&mut self, plan: &Plan, depth: Depth) -> Outcome {
         let mut outcome = Outcome::default();
-        // Filters first: no packet may find the mesh before they stand.
-        if depth == Depth::Full || self.filter.as_ref() != Some(&plan.filter) {
-            let synced = self.nft.sync(&plan.filter);
-            self.filter = synced.is_ok().then(|| plan.filter.clone());
-            outcome.take(synced);
-        }
-        let link = self.device(plan, &mut outcome);
+        let link = if self.filters(plan, depth, &mut outcome) {
+            self.device(plan, &mut outcome)
+        } else {
+            outcome.take(self.remove_device());
+            None
+        };
         outcome.take(self.netlink.ensure_nexthops(&plan.nexthops));
         if let Some(link) = link {
             outcome.take(self.netlink.sync_neighbours(link, &plan.neighbours));
@@ -100,6 +101,17 @@ impl Node {
         outcome.take(self.netlink.sync_rules(&plan.rules));
         outcome.take(self.netlink.prune_nexthops(&plan.nexthops));
         outcome
+    }
+
+    /// Whether our filters are known to stand. They come first: no packet may find the mesh without.
+    fn filters(&mut self, plan: &Plan, depth: Depth, outcome: &mut Outcome) -> bool {
+        if depth == Depth::Quick && self.filter.as_ref() == Some(&plan.filter) {
+            return true;
+        }
+        let synced = self.nft.sync(&plan.filter);
+        self.filter = synced.is_ok().then(|| plan.filter.clone());
+        outcome.take(synced);
+        self.filter.is_some()
     }
 
     /// The device's number, unless it cannot be made.
@@ -123,9 +135,14 @@ impl Node {
         self.filter = None;
         outcome.take(self.netlink.sync_rules(&[]));
         outcome.take(self.netlink.sync_routes(TABLE, &[]));
-        outcome.take(self.remove_device());
+        let removed = self.remove_device();
+        let bare = removed.is_ok();
+        outcome.take(removed);
         outcome.take(self.netlink.prune_nexthops(&[]));
-        outcome.take(self.nft.delete());
+        // A device that cannot be removed keeps its filters.
+        if bare {
+            outcome.take(self.nft.delete());
+        }
         outcome
     }
 

@@ -134,14 +134,15 @@ impl Plan {
         id
     }
 
-    /// The routes of our table; without the device (`None`) only those that keep packets in.
+    /// The routes of our table, those first that keep packets in; without the device (`None`) these
+    /// only.
     pub fn routes(&self, link: Option<u32>) -> Vec<Route> {
         let fallback =
             self.captured.iter().map(|prefix| Route::unreachable(*prefix, TABLE, FALLBACK_METRIC));
         let mesh = link.into_iter().flat_map(|link| {
             self.mesh_routes.iter().map(move |route| route.to_kernel(link, self.mesh))
         });
-        mesh.chain(fallback).collect()
+        fallback.chain(mesh).collect()
     }
 }
 

@@ -112,29 +112,34 @@ impl Netlink {
         Ok((self.writes() - before) as usize)
     }
 
-    /// Makes these the only routes of a table that is all ours. Each must name that table. What
-    /// differs is replaced in one step, so that no packet finds a gap. Returns how much was written.
+    /// Makes these the only routes of a table that is all ours, in the order given. Each must name that
+    /// table. What differs is replaced in one step, so that no packet finds a gap. A route that fails
+    /// does not keep the others from being set; the first failure is returned when all is done, else
+    /// how much was written.
     pub fn sync_routes(&mut self, table: u32, wanted: &[Route]) -> Result<usize, NetlinkError> {
         let before = self.writes();
         let held = self.routes(table)?;
+        let mut failed = None;
         for route in wanted.iter().filter(|route| !held.contains(route)) {
             let flags = libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
-            self.write(request(libc::RTM_NEWROUTE, flags, route), || {
+            let set = self.write(request(libc::RTM_NEWROUTE, flags, route), || {
                 format!("set route {} in table {table}", route.destination)
-            })?;
+            });
+            failed = failed.or(set.err());
         }
         let kept = |held: &Route| wanted.iter().any(|route| route.key() == held.key());
         for route in held.iter().filter(|route| !kept(route)) {
             let request = request(libc::RTM_DELROUTE, libc::NLM_F_ACK, route);
             let deleted = self
                 .write(request, || format!("delete route {} in table {table}", route.destination));
-            match deleted {
-                // The kernel removed it meanwhile, with its device or address.
-                Err(error) if error.errno() == Some(libc::ESRCH) => {}
-                other => other?,
-            }
+            // ESRCH: the kernel removed it meanwhile, with its device or address.
+            let error = deleted.err().filter(|error| error.errno() != Some(libc::ESRCH));
+            failed = failed.or(error);
         }
-        Ok((self.writes() - before) as usize)
+        match failed {
+            Some(error) => Err(error),
+            None => Ok((self.writes() - before) as usize),
+        }
     }
 }
 

@@ -223,6 +223,20 @@ fn refusals_carry_the_kernels_own_words() {
     });
 }
 
+#[test]
+fn a_route_that_fails_does_not_keep_others_from_being_set() {
+    in_namespace(|netlink| {
+        let link = carrick0(netlink);
+        ip("route add 10.9.0.0/16 dev carrick0 table 51820");
+        let mut bad = mesh_route(link, "10.2.0.0/16");
+        bad.onlink = false;
+        let good = Route::unreachable(prefix("10.3.0.0/16"), TABLE, 9999);
+        let error = netlink.sync_routes(TABLE, &[bad, good]).expect_err("one is refused");
+        assert!(error.to_string().contains("10.2.0.0/16"), "{error}");
+        assert_eq!(netlink.routes(TABLE).expect("routes"), [good], "and the foreign one is gone");
+    });
+}
+
 const BODY: &str = "counter seen { }\nset gateways { type ipv4_addr; elements = { 10.1.0.5 } }\n\
     chain input {\n type filter hook input priority 0;\n ip saddr @gateways counter name seen\n}";
 

@@ -262,3 +262,29 @@ fn nothing_leaves_in_clear() {
     assert!(stage.counter("clear") > 0);
     send([198, 51, 100, 1]).expect("what is not ours is not touched");
 }
+
+#[test]
+fn without_filters_there_is_no_device_and_nothing_leaves() {
+    let stage = Stage::new();
+    stage.node.ip("route add default dev up0");
+    stage.node.within(|| {
+        let mut node = Node::open().expect("node");
+        let good = Plan::new(&config(&PARIS.order(1)), node.support());
+        let bad = Plan { filter: "nonsense".to_owned(), ..good.clone() };
+        let refused = || {
+            let socket = UdpSocket::bind("192.0.2.1:0").expect("bound");
+            let error = socket.send_to(b"secret", (REMOTE_POD, 5)).expect_err("kept in");
+            assert_eq!(error.raw_os_error(), Some(libc::EHOSTUNREACH));
+        };
+        for when in ["from the start", "while the mesh works"] {
+            let outcome = node.reconcile(&bad, Depth::Full);
+            let [error] = &outcome.errors[..] else { panic!("{when}: {outcome:?}") };
+            assert!(error.to_string().contains("nft refused"), "{when}: {error}");
+            assert_eq!(node.device_index().expect("links"), None, "{when}");
+            refused();
+            let outcome = node.reconcile(&good, Depth::Quick);
+            assert!(outcome.errors.is_empty(), "mended {when}: {outcome:?}");
+            assert!(node.device_index().expect("links").is_some(), "mended {when}");
+        }
+    });
+}
