@@ -250,12 +250,13 @@ fn remote_routes(world: &World, one: &Resolved<'_>, planned: &PeeringPlan) -> Op
 }
 
 fn record(world: &World, base: &Base, resolved: &[Resolved<'_>], now: Now) -> Record {
-    let (accepted, tombstones) = guard::remember(&world.record, base, resolved, now.wall);
+    let (accepted, tombstones) = guard::remember(&world.record, resolved, now.wall);
     Record {
         mesh: mesh::allocate(&base.own.mesh, &world.record.mesh, world.facts.nodes.keys()),
         accepted,
         tombstones,
         withdraw: world.record.withdraw,
+        forget: world.record.forget.clone(),
     }
 }
 

@@ -326,13 +326,14 @@ impl Scene {
     }
 
     /// The unreachable prefixes of node n0.
-    pub fn unreachable(&self) -> Vec<String> {
+    pub fn unreachable_prefixes(&self) -> Vec<Prefix> {
         let all = &self.agent_config("n0").unreachable;
-        carrick_exchange::wire::prefixes(all, "unreachable")
-            .expect("prefixes")
-            .iter()
-            .map(ToString::to_string)
-            .collect()
+        carrick_exchange::wire::prefixes(all, "unreachable").expect("prefixes")
+    }
+
+    /// The same, as texts.
+    pub fn unreachable(&self) -> Vec<String> {
+        self.unreachable_prefixes().iter().map(ToString::to_string).collect()
     }
 
     /// The prefixes that node n0 routes to `cluster`, and by how many gateways.

@@ -23,3 +23,7 @@ pub const IDENTITY_NAME: &str = "self";
 /// Set on [`ClusterIdentity`] `self` by the uninstall hook: the controller then takes Carrick off
 /// every node and sets the condition `Withdrawn`.
 pub const WITHDRAW_ANNOTATION: &str = "carrick.dev/withdraw";
+
+/// Set by a person on [`ClusterIdentity`] `self`: ranges, with commas between them, that deleted
+/// ClusterPeerings accepted and that need not stay unreachable.
+pub const FORGET_ANNOTATION: &str = "carrick.dev/forget";

@@ -56,6 +56,7 @@ impl Engine {
             info!(withdraw = read.withdraw, "withdrawal asked for or taken back");
         }
         self.world.record.withdraw = read.withdraw;
+        self.world.record.forget = read.forget;
         self.own_generation = identity.metadata.generation;
     }
 

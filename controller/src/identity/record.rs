@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use carrick_crds::identity::{AcceptedRange, NodeAddress, Tombstone};
-use carrick_crds::{ClusterIdentity, ClusterIdentityStatus, WITHDRAW_ANNOTATION};
+use carrick_crds::{
+    ClusterIdentity, ClusterIdentityStatus, FORGET_ANNOTATION, WITHDRAW_ANNOTATION,
+};
 use carrick_model::Prefix;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -21,6 +23,8 @@ pub struct Record {
     pub tombstones: BTreeMap<Prefix, (String, Timestamp)>,
     /// Carrick is being removed.
     pub withdraw: bool,
+    /// Tombstones inside of these are lifted: somebody says that the ranges are not remote any more.
+    pub forget: Vec<Prefix>,
 }
 
 impl Record {
@@ -29,6 +33,8 @@ impl Record {
     pub fn read(identity: &ClusterIdentity, installation: Option<&str>) -> Self {
         let status = identity.status.clone().unwrap_or_default();
         let annotations = identity.metadata.annotations.as_ref();
+        let forgotten = annotations.and_then(|all| all.get(FORGET_ANNOTATION));
+        let forgotten = forgotten.map(String::as_str).unwrap_or_default();
         let withdrawn = annotations.and_then(|all| all.get(WITHDRAW_ANNOTATION));
         Self {
             mesh: parse(status.nodes, |node| Some((node.name, node.mesh_address.parse().ok()?))),
@@ -37,6 +43,7 @@ impl Record {
                 Some((t.prefix.parse().ok()?, (t.cluster_id, t.since.0)))
             }),
             withdraw: withdrawn.is_some_and(|meant| installation.is_none_or(|own| own == meant)),
+            forget: forgotten.split(',').filter_map(|text| text.trim().parse().ok()).collect(),
         }
     }
 
@@ -82,12 +89,26 @@ mod tests {
                 ("lima".to_owned(), Timestamp::from_second(5).expect("time")),
             )]),
             withdraw: false,
+            forget: Vec::new(),
         };
         let mut identity = ClusterIdentity::new("self", Default::default());
         let mut status = ClusterIdentityStatus::default();
         record.write(&mut status);
         identity.status = Some(status);
         assert_eq!(Record::read(&identity, None), record);
+    }
+
+    #[test]
+    fn ranges_to_forget_are_read_from_the_annotation() {
+        let mut identity = ClusterIdentity::new("self", Default::default());
+        let text = "10.2.0.0/16, nonsense,10.3.0.0/16".to_owned();
+        identity.metadata.annotations =
+            Some(BTreeMap::from([(FORGET_ANNOTATION.to_owned(), text)]));
+        let read = Record::read(&identity, None).forget;
+        assert_eq!(
+            read.iter().map(Prefix::to_string).collect::<Vec<_>>(),
+            ["10.2.0.0/16", "10.3.0.0/16"]
+        );
     }
 
     #[test]

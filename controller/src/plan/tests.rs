@@ -163,7 +163,37 @@ fn our_own_ranges_are_never_unreachable() {
         ..crate::scene::settings()
     });
     scene.step();
-    assert!(scene.unreachable().is_empty());
+    let left = scene.unreachable_prefixes();
+    assert!(left.iter().all(|piece| !piece.overlaps(&prefix("10.2.4.0/24"))), "{left:?}");
+    assert!(left.iter().any(|piece| piece.covers(&prefix("10.2.5.0/24"))), "{left:?}");
+    assert_eq!(scene.world.record.tombstones.len(), 1);
+}
+
+#[test]
+fn a_node_that_appears_inside_an_accepted_range_opens_no_more_than_itself() {
+    let osaka = Peer::new("osaka", &["10.2.0.0/23"]);
+    let mut scene = Scene::new();
+    scene.peer("osaka", osaka.spec(&["10.2.0.0/15"]));
+    scene.gateway_says(vec![osaka.connected()]);
+    scene.step();
+    let node = scene.world.facts.nodes.get_mut("n1").expect("node");
+    node.internal = vec!["10.3.0.5".parse().expect("address")];
+    scene.step();
+    assert_eq!(scene.says("osaka", Accepted).1, "OverlapsOwnRanges");
+    let open = |scene: &Scene, text: &str| {
+        !scene.unreachable_prefixes().iter().any(|piece| piece.overlaps(&prefix(text)))
+    };
+    assert!(open(&scene, "10.3.0.5/32"));
+    for remote in ["10.2.0.0/23", "10.3.0.4/32", "10.3.0.6/31"] {
+        assert!(!open(&scene, remote), "{remote} leaks");
+    }
+
+    scene.world.peerings.clear();
+    scene.step();
+    assert!(!open(&scene, "10.2.0.0/23"), "deleted, and still it must not leak");
+    scene.world.record.forget = vec![prefix("10.2.0.0/15")];
+    scene.step();
+    assert!(scene.unreachable().is_empty(), "lifted by hand");
 }
 
 #[test]

@@ -128,6 +128,29 @@ impl Prefix {
         SPECIAL.iter().filter_map(|text| text.parse().ok()).any(|p: Prefix| p.overlaps(self))
     }
 
+    /// What is left of this prefix without `holes`: the fewest prefixes, in order. Each hole makes at
+    /// most as many as the family's addresses have bits.
+    pub fn without(&self, holes: &[Prefix]) -> Vec<Prefix> {
+        let mut left = Vec::new();
+        self.leave(holes, &mut left);
+        left
+    }
+
+    fn leave(&self, holes: &[Prefix], left: &mut Vec<Prefix>) {
+        if holes.iter().any(|hole| hole.covers(self)) {
+            return;
+        }
+        let inside: Vec<Prefix> = holes.iter().filter(|hole| self.covers(hole)).copied().collect();
+        if inside.is_empty() {
+            left.push(*self);
+            return;
+        }
+        // A hole inside is longer than this prefix, so there are two halves.
+        for half in self.0.subnets(self.length() + 1).into_iter().flatten() {
+            Self(half).leave(&inside, left);
+        }
+    }
+
     /// The smallest prefix that covers all of `prefixes`, which must be of one family; `None` when
     /// there are none or the families differ.
     pub fn common(prefixes: &[Prefix]) -> Option<Prefix> {
@@ -200,6 +223,20 @@ mod tests {
         assert_eq!(Prefix::common(&nodes), Some(prefix("10.1.0.0/22")));
         assert_eq!(Prefix::common(&[prefix("10.1.0.0/24"), prefix("fd00::/64")]), None);
         assert_eq!(Prefix::common(&[]), None);
+    }
+
+    #[test]
+    fn holes_are_cut_out_and_nothing_else() {
+        let ten = prefix("10.0.0.0/14");
+        let left = ten.without(&[prefix("10.1.0.0/16"), prefix("192.168.0.0/16"), prefix("::/0")]);
+        assert_eq!(left, [prefix("10.0.0.0/16"), prefix("10.2.0.0/15")]);
+        assert_eq!(ten.without(&[]), [ten]);
+        assert!(ten.without(&[prefix("10.0.0.0/8")]).is_empty());
+        let host = prefix("10.1.2.3/32");
+        let left = ten.without(&[host]);
+        assert_eq!(left.len(), 32 - 14);
+        assert!(left.iter().all(|piece| !piece.overlaps(&host)));
+        assert_eq!(prefix("::/0").without(&[prefix("::1/128")]).len(), 128);
     }
 
     #[test]
