@@ -64,6 +64,8 @@ pub struct Agent {
     /// Why the last order is not followed.
     refused: Option<String>,
     errors: Vec<String>,
+    /// What was logged of the last order's notes.
+    noted: Vec<String>,
     applied: u64,
     withdrawn: bool,
     claims: Vec<Prefix>,
@@ -93,6 +95,7 @@ impl Agent {
             desired: Desired::Unknown,
             refused: None,
             errors: Vec::new(),
+            noted: Vec::new(),
             applied: 0,
             withdrawn: false,
             claims: Vec::new(),
@@ -151,6 +154,10 @@ impl Agent {
         match Order::parse(order) {
             Ok(Order::Configure(config)) => {
                 let plan = Plan::new(&config, self.node.support());
+                for note in plan.notes.iter().filter(|note| !self.noted.contains(note)) {
+                    tracing::info!(%note, "following the order");
+                }
+                self.noted.clone_from(&plan.notes);
                 self.desired = Desired::Configured(Box::new((*config, plan)));
             }
             Ok(Order::Withdraw { generation }) => self.desired = Desired::Withdrawn(generation),

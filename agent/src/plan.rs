@@ -1,6 +1,7 @@
 //! From configuration to the kernel objects that should be: pure.
 
 pub mod filter;
+mod sieve;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -11,6 +12,7 @@ use carrick_netlink::{
     RouteKind, Rule, TABLE_MAIN, Vxlan,
 };
 
+use self::sieve::Sifted;
 use crate::config::{Cluster, NodeConfig};
 
 /// Our VXLAN device.
@@ -57,8 +59,10 @@ pub struct Plan {
     pub fdb: Vec<FdbEntry>,
     /// The nft table's content.
     pub filter: String,
-    /// What of the configuration is left out, for a person.
+    /// What of the configuration is left out and should not be, for a person.
     pub errors: Vec<String>,
+    /// What else a person may want to know; nothing is wrong.
+    pub notes: Vec<String>,
 }
 
 /// A prefix of a remote cluster.
@@ -75,9 +79,7 @@ pub struct MeshRoute {
 impl Plan {
     /// What `config` asks for on a kernel with these groups.
     pub fn new(config: &NodeConfig, support: GroupSupport) -> Self {
-        let mut errors = Vec::new();
-        let sieve = Sieve { config };
-        let captured = sieve.captured(&mut errors);
+        let Sifted { captured, errors, notes } = sieve::sift(config);
         let mut plan = Self {
             generation: config.generation,
             vxlan: Vxlan { vni: config.vni, port: config.vxlan_port, local: config.node_address },
@@ -91,6 +93,7 @@ impl Plan {
             nexthops: Vec::new(),
             fdb: Vec::new(),
             errors,
+            notes,
         };
         for cluster in &config.clusters {
             plan.add_cluster(config, cluster, support);
@@ -207,46 +210,6 @@ fn nexthop_id(address: IpAddr) -> u32 {
     }
 }
 
-/// Keeps remote prefixes from swallowing what is our own.
-struct Sieve<'a> {
-    config: &'a NodeConfig,
-}
-
-impl Sieve<'_> {
-    /// All prefixes that packets may leave to by the mesh only.
-    fn captured(&self, errors: &mut Vec<String>) -> Vec<Prefix> {
-        let routed = self.config.clusters.iter().flat_map(|cluster| &cluster.prefixes);
-        let mut all: Vec<Prefix> = routed.chain(&self.config.unreachable).copied().collect();
-        all.sort_unstable();
-        all.dedup();
-        all.retain(|prefix| match self.objection(prefix) {
-            None => true,
-            Some(objection) => {
-                errors.push(objection);
-                false
-            }
-        });
-        let six = |cluster: &&Cluster| cluster.prefixes.iter().any(|p| p.family() == Family::V6);
-        errors.extend(self.config.clusters.iter().filter(six).map(|cluster| {
-            format!("IPv6 prefixes of cluster {} are unreachable: not supported yet", cluster.id)
-        }));
-        all
-    }
-
-    fn objection(&self, prefix: &Prefix) -> Option<String> {
-        if prefix.is_default_route() || prefix.is_special_use() {
-            return Some(format!("{prefix} is no range of pods; it is not routed"));
-        }
-        if let Some(own) = self.config.pod_prefixes.iter().find(|own| own.overlaps(prefix)) {
-            return Some(format!("{prefix} overlaps our own pods' {own}; it is not routed"));
-        }
-        let gateways = self.config.gateways.iter().map(|gateway| gateway.address);
-        let own = [self.config.node_address, self.config.mesh.into()];
-        let inside = own.into_iter().chain(gateways).find(|address| prefix.contains(*address))?;
-        Some(format!("{prefix} holds our own address {inside}; it is not routed"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -290,19 +253,6 @@ mod tests {
     }
 
     #[test]
-    fn what_is_our_own_is_never_captured() {
-        for own in ["10.1.0.0/16", "10.1.7.0/24", "10.0.0.0/8", "192.0.2.0/24", "0.0.0.0/0"] {
-            let mut config = config();
-            config.unreachable = vec![prefix(own)];
-            config.clusters[0].prefixes.push(prefix(own));
-            let plan = plan(&config);
-            assert!(plan.routes(Some(3)).iter().all(|r| r.destination != prefix(own)), "{own}");
-            assert!(!plan.captured.contains(&prefix(own)), "{own}");
-            assert!(plan.errors.iter().any(|error| error.contains(own)), "{:?}", plan.errors);
-        }
-    }
-
-    #[test]
     fn gateway_pods_of_this_node_stay_in_the_main_table() {
         let rules = plan(&config()).rules;
         let of = |priority| rules.iter().filter(move |rule| rule.priority == priority);
@@ -323,13 +273,14 @@ mod tests {
     }
 
     #[test]
-    fn ipv6_is_kept_in_and_reported() {
+    fn ipv6_is_kept_in_and_noted() {
         let mut config = config();
         config.clusters[0].prefixes.push(prefix("fd00:2::/48"));
         let plan = plan(&config);
         let routes = plan.routes(Some(3));
         let six: Vec<_> = routes.iter().filter(|r| r.destination.family() == Family::V6).collect();
         assert!(matches!(six[..], [Route { kind: RouteKind::Unreachable, .. }]), "{six:?}");
-        assert!(plan.errors[0].contains("osaka"), "{:?}", plan.errors);
+        assert!(plan.notes[0].contains("osaka"), "{:?}", plan.notes);
+        assert_eq!(plan.errors, [] as [String; 0], "a peer with two families is no fault");
     }
 }
