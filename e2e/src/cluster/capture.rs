@@ -59,7 +59,8 @@ impl Capture {
         let text = self.lines.take().map(JoinHandle::join).transpose();
         let cut_short = |_| Error::Invalid("the capture's reader failed".to_owned());
         let text = text.map_err(cut_short)?.unwrap_or_default();
-        Ok(text.lines().map(str::to_owned).collect())
+        // tcpdump ends its output with an empty line.
+        Ok(text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect())
     }
 
     fn end(&mut self) {

@@ -22,10 +22,11 @@ pub const CASES: &[(&str, Case)] = &[
     ("kill::gateway_process", gateway),
     ("kill::agent_process", agent),
     ("kill::kubelet", |lab| node_process(lab, "kubelet")),
+    ("kill::power_of_the_only_gateway's_node", power),
+    // Last: Kubernetes' own controllers look for their API server ever more rarely.
     ("kill::api_server", |lab| control_plane(lab, "kube-apiserver")),
     ("kill::etcd", |lab| control_plane(lab, "etcd")),
     ("kill::without_api_server_and_controller", without_control),
-    ("kill::power_of_the_only_gateway's_node", power),
 ];
 
 /// How long the traffic flows after a part is back.
@@ -179,6 +180,7 @@ fn without_control(lab: &Lab) -> Outcome {
     text(server.start())?;
     api_answers(&paris)?;
     rolled_out(&paris)?;
+    text(wait_until(2 * SOON, "a controller", || settled(&paris)))?;
     ready(&paris, &osaka)?;
     nothing_lost(&records)
 }
