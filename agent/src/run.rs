@@ -1,6 +1,9 @@
-//! Starts the parts and ties their channels together.
+//! Starts the parts and ties their channels together. All of them live until the agent is told to stop:
+//! one that ends sooner takes the agent with it, so that it is started anew whole.
 
-use anyhow::Context as _;
+use std::future::Future;
+
+use anyhow::{Context as _, ensure};
 use carrick_exchange::Credentials;
 use carrick_exchange::member::{self, MemberOptions};
 use tokio::net::TcpListener;
@@ -38,8 +41,7 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
         Ends { orders, state: state_out, assignment: assignment_out, findings, view: view_out };
     let agent = Agent::new(node, Store::in_folder(&options.state), ends);
 
-    let prober = tokio::spawn(shell::run(assignment, findings_out, rand::random()));
-    let serving = tokio::spawn(http::serve(listener, view, stop.clone()));
+    let prober = shell::run(assignment, findings_out, rand::random());
     let member = MemberOptions {
         controller: options.controller,
         trust: options.trust,
@@ -47,13 +49,68 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
         state: options.state,
         name: options.node_name,
     };
-    let linked = tokio::spawn(member::run(member, held, events, state, stop.clone()));
-    let ended = agent.run(stop.clone()).await.context("cannot follow the kernel's changes");
-    stop.cancel();
-    // Dropping the agent closed the prober's channel.
-    for part in [prober, linked] {
-        part.await.context("a part of the agent broke")?;
+    let linked = member::run(member, held, events, state, stop.clone());
+    let serving = http::serve(listener, view, stop.clone());
+    // Dropping the agent closes the prober's channel.
+    let agent = agent.run(stop.clone());
+    let prober = async {
+        prober.await;
+        Ok(())
+    };
+    let linked = async {
+        linked.await;
+        Ok(())
+    };
+    tokio::try_join!(
+        async { agent.await.context("cannot follow the kernel's changes") },
+        part("prober", &stop, prober),
+        part("link to the controller", &stop, linked),
+        part("HTTP server", &stop, async { Ok(serving.await?) }),
+    )?;
+    Ok(())
+}
+
+/// Runs `task` on its own; an error if it breaks, fails, or ends before `stop`.
+async fn part(
+    name: &str,
+    stop: &CancellationToken,
+    task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+) -> anyhow::Result<()> {
+    let ended = tokio::spawn(task).await.with_context(|| format!("the {name} broke"))?;
+    ended.with_context(|| format!("the {name} failed"))?;
+    ensure!(stop.is_cancelled(), "the {name} ended although nobody stopped it");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn ends(task: impl Future<Output = anyhow::Result<()>> + Send + 'static) -> String {
+        let stop = CancellationToken::new();
+        let error = part("prober", &stop, task).await.expect_err("it ended too soon");
+        format!("{error:#}")
     }
-    serving.await.context("the HTTP server broke")?.context("the HTTP server failed")?;
-    ended
+
+    #[tokio::test]
+    async fn a_part_that_ends_too_soon_is_named() {
+        let broken = ends(async { panic!("out of luck") }).await;
+        assert!(broken.contains("prober broke") && broken.contains("out of luck"), "{broken}");
+        let failed = ends(async { anyhow::bail!("no socket") }).await;
+        assert!(failed.contains("prober failed") && failed.contains("no socket"), "{failed}");
+        let quiet = ends(async { Ok(()) }).await;
+        assert!(quiet.contains("prober ended although"), "{quiet}");
+    }
+
+    #[tokio::test]
+    async fn a_part_that_is_stopped_ends_well() {
+        let stop = CancellationToken::new();
+        let stopped = stop.clone();
+        let task = async move {
+            stopped.cancelled().await;
+            Ok(())
+        };
+        let (ended, ()) = tokio::join!(part("prober", &stop, task), async { stop.cancel() });
+        ended.expect("stopped");
+    }
 }
