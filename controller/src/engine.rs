@@ -36,6 +36,9 @@ const COALESCE: Duration = Duration::from_millis(10);
 /// told to anyone: what is not known yet would look as if it were gone.
 const SETTLE: Duration = Duration::from_secs(10);
 
+/// How often something that was refused for its time is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
 /// The engine's parts.
 pub struct Engine {
     world: World,
@@ -180,6 +183,9 @@ impl Engine {
                 wake = earliest(wake, earliest(recheck, due));
             }
             self.forget_peerings();
+        }
+        if self.world.remotes.wait_for_time() {
+            wake = earliest(wake, Some(now.instant + LOOK_AGAIN));
         }
         wake = earliest(wake, self.mend(now));
         earliest(wake, self.grace_end(now))

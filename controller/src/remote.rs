@@ -22,14 +22,14 @@ pub struct Remotes(BTreeMap<ClusterId, Remote>);
 pub struct Remote {
     /// The newest that was believed.
     pub snapshot: Option<VerifiedSnapshot>,
-    /// Why the last one offered was not believed.
+    /// Why one that is carried is not believed, unless another gateway carries the believed one.
     pub error: Option<SnapshotError>,
-    /// The key that signed [`Remote::snapshot`].
-    key: Vec<u8>,
+    /// What [`Remote::snapshot`] was read from.
+    held: Option<SignedSnapshot>,
     /// Whose signatures counted when `seen` was looked at.
     pins: Vec<IdentityKey>,
-    /// What was looked at already: held and refused.
-    seen: Vec<SignedSnapshot>,
+    /// What was looked at already, and why it was refused if it was.
+    seen: Vec<(SignedSnapshot, Option<SnapshotError>)>,
 }
 
 /// How many snapshots of a cluster are remembered as seen.
@@ -63,38 +63,84 @@ impl Remotes {
             let pin = Pin::new(peering.cluster.clone(), peering.identities.clone(), Role::Gateway);
             let carried = gateways.clone().flat_map(|gateway| &gateway.peers);
             let carried = carried.filter(|peer| peer.cluster == peering.cluster.as_str());
-            for signed in carried.filter_map(|peer| peer.snapshot.as_ref()) {
-                let remote = self.0.entry(peering.cluster.clone()).or_default();
-                remote.repin(&peering.identities);
-                remote.offer(signed, &pin, own, now);
+            let carried: Vec<_> = carried.filter_map(|peer| peer.snapshot.as_ref()).collect();
+            if carried.is_empty() && !self.0.contains_key(&peering.cluster) {
+                continue;
             }
+            let remote = self.0.entry(peering.cluster.clone()).or_default();
+            remote.repin(&peering.identities);
+            remote.look(&carried, &pin, own, now);
         }
+    }
+
+    /// Whether something was refused that time alone may make good.
+    pub fn wait_for_time(&self) -> bool {
+        self.0.values().any(|remote| remote.error.as_ref().is_some_and(passes))
     }
 }
 
+/// Whether the refusal is about clocks, and so need not last.
+fn passes(error: &SnapshotError) -> bool {
+    matches!(error, SnapshotError::Expired { .. } | SnapshotError::FromTheFuture { .. })
+}
+
 impl Remote {
-    fn offer(&mut self, signed: &SignedSnapshot, pin: &Pin, own: &ClusterId, now: SystemTime) {
-        if self.seen.contains(signed) {
-            return;
+    /// Looks at all that is carried now. One gateway that carries nonsense does no harm while
+    /// another carries what is believed.
+    fn look(&mut self, carried: &[&SignedSnapshot], pin: &Pin, own: &ClusterId, now: SystemTime) {
+        let refused: Vec<SnapshotError> =
+            carried.iter().filter_map(|signed| self.offer(signed, pin, own, now).err()).collect();
+        let held = carried.iter().any(|signed| self.held.as_ref() == Some(*signed));
+        self.error = refused.into_iter().next().filter(|_| !held);
+    }
+
+    fn offer(
+        &mut self,
+        signed: &SignedSnapshot,
+        pin: &Pin,
+        own: &ClusterId,
+        now: SystemTime,
+    ) -> Result<(), SnapshotError> {
+        let known = self.seen.iter().position(|(seen, _)| seen == signed);
+        let before = known.and_then(|at| self.seen[at].1.clone());
+        match (known, before.as_ref()) {
+            (Some(_), None) => return Ok(()),
+            (Some(_), Some(error)) if !passes(error) => return Err(error.clone()),
+            _ => {}
         }
-        self.seen.push(signed.clone());
-        if self.seen.len() > SEEN_LIMIT {
-            self.seen.remove(0);
-        }
-        let held = self.snapshot.as_ref().map(|snapshot| snapshot.version);
-        match verify(signed, pin, own, now, held) {
+        let version = self.snapshot.as_ref().map(|snapshot| snapshot.version);
+        let refusal = match verify(signed, pin, own, now, version) {
             Ok(snapshot) => {
                 info!(cluster = %pin.cluster, version = %snapshot.version, "snapshot taken");
-                self.key.clone_from(&signed.key);
+                self.held = Some(signed.clone());
                 self.snapshot = Some(snapshot);
-                self.error = None;
+                None
             }
             // Another gateway was faster; that is no fault.
-            Err(SnapshotError::Older { .. }) => {}
+            Err(SnapshotError::Older { .. }) => None,
+            // The same again: its text stays, whatever the clock shows by now.
+            Err(error) if before.as_ref().is_some_and(|b| b.reason() == error.reason()) => before,
             Err(error) => {
                 warn!(cluster = %pin.cluster, reason = error.reason(), %error, "snapshot refused");
-                self.error = Some(error);
+                Some(error)
             }
+        };
+        self.remember(signed, known, refusal.clone());
+        refusal.map_or(Ok(()), Err)
+    }
+
+    fn remember(
+        &mut self,
+        signed: &SignedSnapshot,
+        known: Option<usize>,
+        refusal: Option<SnapshotError>,
+    ) {
+        match known {
+            Some(at) => self.seen[at].1 = refusal,
+            None => self.seen.push((signed.clone(), refusal)),
+        }
+        if self.seen.len() > SEEN_LIMIT {
+            self.seen.remove(0);
         }
     }
 
@@ -106,8 +152,56 @@ impl Remote {
         self.pins = identities.to_vec();
         self.seen.clear();
         self.error = None;
-        if !identities.iter().any(|identity| identity.as_bytes().as_slice() == self.key) {
+        let signer = self.held.as_ref().map(|held| held.key.as_slice());
+        if !identities.iter().any(|identity| Some(identity.as_bytes().as_slice()) == signer) {
             self.snapshot = None;
+            self.held = None;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::scene::Peer;
+
+    fn remote(peer: &Peer) -> (Remote, Pin, ClusterId) {
+        let pin =
+            Pin::new("osaka".parse().expect("id"), vec![peer.identity.public()], Role::Gateway);
+        (Remote::default(), pin, "paris".parse().expect("id"))
+    }
+
+    #[test]
+    fn what_was_refused_for_time_is_taken_once_the_clock_is_right() {
+        let osaka = Peer::new("osaka", &["10.2.0.0/24"]);
+        let (mut remote, pin, paris) = remote(&osaka);
+        let signed = osaka.snapshot();
+        let now = SystemTime::now();
+        let slow = now - Duration::from_secs(2 * 3600);
+        remote.look(&[&signed], &pin, &paris, slow);
+        let first = remote.error.clone().expect("refused");
+        assert_eq!(first.reason(), "SnapshotNotYetValid");
+        remote.look(&[&signed], &pin, &paris, slow + Duration::from_secs(60));
+        assert_eq!(remote.error, Some(first), "the same text: nothing new to write");
+        remote.look(&[&signed], &pin, &paris, now);
+        assert_eq!(remote.error, None);
+        assert!(remote.snapshot.is_some());
+    }
+
+    #[test]
+    fn a_gateway_with_nonsense_does_no_harm_beside_a_good_one() {
+        let osaka = Peer::new("osaka", &["10.2.0.0/24"]);
+        let (mut remote, pin, paris) = remote(&osaka);
+        let (good, forged) = (osaka.snapshot(), Peer::new("osaka", &[]).snapshot());
+        let now = SystemTime::now();
+        remote.look(&[&good, &forged], &pin, &paris, now);
+        assert_eq!(remote.error, None);
+        remote.look(&[&forged], &pin, &paris, now);
+        assert!(remote.error.is_some(), "nobody carries the good one any more");
+        remote.look(&[&forged, &good], &pin, &paris, now);
+        assert_eq!(remote.error, None);
+        assert!(remote.snapshot.is_some());
     }
 }
