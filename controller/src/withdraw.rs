@@ -9,12 +9,16 @@ use carrick_crds::condition::{self, IdentityCondition};
 use carrick_crds::{ClusterIdentity, IDENTITY_NAME, WITHDRAW_ANNOTATION};
 use futures::{StreamExt as _, pin_mut};
 use kube::Client;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use tracing::info;
 
+use crate::brief::Brief;
 use crate::identity::installation;
 use crate::options::WithdrawOptions;
+
+/// How long taking the withdrawal back may take.
+const TAKE_BACK: Duration = Duration::from_secs(10);
 
 /// Asks and waits. An error names the nodes that did not report.
 pub async fn withdraw(options: WithdrawOptions) -> anyhow::Result<()> {
@@ -30,12 +34,10 @@ pub async fn withdraw_with(
     installation: &str,
     timeout: Duration,
 ) -> anyhow::Result<()> {
-    let api = Api::<ClusterIdentity>::all(client);
-    let patch = serde_json::json!({
-        "metadata": { "annotations": { WITHDRAW_ANNOTATION: installation } },
-    });
-    match api.patch(IDENTITY_NAME, &PatchParams::default(), &Patch::Merge(patch)).await {
-        Ok(_) => {}
+    let kind = ApiResource::erase::<ClusterIdentity>(&());
+    let annotated = Api::<DynamicObject>::all_with(client.clone(), &kind);
+    match annotate(&annotated, Some(installation)).await {
+        Ok(()) => {}
         Err(kube::Error::Api(status)) if status.is_not_found() => {
             info!("there is no ClusterIdentity {IDENTITY_NAME}: no controller ever led here");
             return Ok(());
@@ -45,14 +47,37 @@ pub async fn withdraw_with(
         }
     }
     let mut last = String::new();
-    match tokio::time::timeout(timeout, wait(api, &mut last)).await {
-        Ok(done) => done,
-        Err(_) => bail!(
-            "nodes still hold parts of Carrick after {} s: {last}. See the agents' logs; \
-             `helm uninstall --no-hooks` goes on without them",
-            timeout.as_secs()
-        ),
-    }
+    let waiting = wait(Api::<ClusterIdentity>::all(client), &mut last);
+    let why = match tokio::time::timeout(timeout, waiting).await {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => {
+            format!("nodes still hold parts of Carrick after {} s: {last}", timeout.as_secs())
+        }
+    };
+    let standing = take_back(&annotated).await;
+    bail!(
+        "{why}. See the agents' logs; `helm uninstall --no-hooks` goes on without them. {standing}"
+    )
+}
+
+async fn annotate(api: &Api<DynamicObject>, value: Option<&str>) -> Result<(), kube::Error> {
+    let patch =
+        serde_json::json!({ "metadata": { "annotations": { WITHDRAW_ANNOTATION: value } } });
+    api.patch(IDENTITY_NAME, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
+}
+
+/// An uninstall that failed leaves Carrick installed, so it has to be in service. Says whether it is.
+async fn take_back(api: &Api<DynamicObject>) -> String {
+    let failed = match tokio::time::timeout(TAKE_BACK, annotate(api, None)).await {
+        Ok(Ok(())) => return "The withdrawal is taken back: Carrick is in service".to_owned(),
+        Ok(Err(error)) => Brief(&error).to_string(),
+        Err(_) => format!("no answer within {} s", TAKE_BACK.as_secs()),
+    };
+    format!(
+        "Carrick stays out of service until `kubectl annotate clusteridentity {IDENTITY_NAME} \
+         {WITHDRAW_ANNOTATION}-`, because the withdrawal could not be taken back: {failed}"
+    )
 }
 
 /// Waits for the condition `Withdrawn`; `last` is what it said last.

@@ -19,6 +19,8 @@ struct State {
     writes: Vec<(String, Value)>,
     missing: Vec<String>,
     failing: usize,
+    conflicts: usize,
+    silent: bool,
 }
 
 impl FakeApi {
@@ -26,8 +28,14 @@ impl FakeApi {
         let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
         let api = self.clone();
         tokio::spawn(async move {
+            let mut unanswered = Vec::new();
             while let Some((request, reply)) = handle.next_request().await {
-                reply.send_response(api.answer(request).await);
+                if api.lock().silent {
+                    // Whoever asked waits as long as this lives.
+                    unanswered.push(reply);
+                } else {
+                    reply.send_response(api.answer(request).await);
+                }
             }
         });
         Client::new(service, "carrick-system")
@@ -55,6 +63,16 @@ impl FakeApi {
     /// Lets the next `count` writes fail.
     pub fn fail(&self, count: usize) {
         self.lock().failing = count;
+    }
+
+    /// Lets the next `count` writes collide with another writer's.
+    pub fn conflict(&self, count: usize) {
+        self.lock().conflicts = count;
+    }
+
+    /// Answers nothing any more.
+    pub fn fall_silent(&self) {
+        self.lock().silent = true;
     }
 
     /// What was written to paths that end so.
@@ -92,6 +110,10 @@ impl FakeApi {
             Method::PATCH if state.missing.contains(&path) => {
                 failure(StatusCode::NOT_FOUND, "NotFound")
             }
+            _ if state.conflicts > 0 => {
+                state.conflicts -= 1;
+                failure(StatusCode::CONFLICT, "Conflict")
+            }
             _ if state.failing > 0 => {
                 state.failing -= 1;
                 failure(StatusCode::INTERNAL_SERVER_ERROR, "InternalError")
@@ -103,10 +125,22 @@ impl FakeApi {
                     Method::POST => format!("{path}/{name}"),
                     _ => path.trim_end_matches("/status").to_owned(),
                 };
+                let body = merged(body);
                 state.objects.insert(key, body.clone());
                 respond(StatusCode::OK, &body)
             }
         }
+    }
+}
+
+/// A merge patch as an object: what is null is not there.
+fn merged(patch: Value) -> Value {
+    match patch {
+        Value::Object(fields) => {
+            let set = fields.into_iter().filter(|(_, value)| !value.is_null());
+            Value::Object(set.map(|(key, value)| (key, merged(value))).collect())
+        }
+        other => other,
     }
 }
 
