@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use carrick_exchange::Sender as FrameSender;
-use carrick_exchange::message::member::{
-    AgentState, FromController, FromMember, GatewayState, from_controller, from_member,
-};
+use carrick_exchange::message::member::{FromController, FromMember, from_controller, from_member};
 use carrick_exchange::transport::FrameError;
 use carrick_exchange::{CloseReason, Link, Receiver};
 use carrick_model::Role;
@@ -14,16 +12,12 @@ use tokio::sync::mpsc::Sender;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use super::bounds;
 use super::join::Registrar;
 use crate::event::{Event, MemberKey, Report};
 
 /// How often a member's certificate is renewed.
 const RENEWAL: Duration = Duration::from_secs(24 * 3600);
-
-/// The most entries of each list in a report that are kept, and characters of each text.
-const LIST_LIMIT: usize = 4096;
-const ERRORS_LIMIT: usize = 16;
-const TEXT_LIMIT: usize = 1024;
 
 type Outbound = watch::Receiver<Option<Arc<FromController>>>;
 
@@ -80,10 +74,10 @@ async fn read(
     while let Some(frame) = receiver.receive().await? {
         let report = match (frame.kind, member.role) {
             (Some(from_member::Kind::Gateway(state)), Role::Gateway) => {
-                Report::Gateway(Box::new(bounded_gateway(state)))
+                Report::Gateway(Box::new(bounds::gateway(state)))
             }
             (Some(from_member::Kind::Agent(state)), Role::Agent) => {
-                Report::Agent(Box::new(bounded_agent(state)))
+                Report::Agent(Box::new(bounds::agent(state)))
             }
             (None, _) => continue,
             (Some(_), role) => {
@@ -125,39 +119,5 @@ async fn write(
                 sender.send(&FromController { kind }).await?;
             }
         }
-    }
-}
-
-fn bounded_gateway(mut state: GatewayState) -> GatewayState {
-    state.peers.truncate(LIST_LIMIT);
-    for peer in &mut state.peers {
-        peer.connections.truncate(LIST_LIMIT);
-        peer.failures.truncate(ERRORS_LIMIT);
-        peer.failures.iter_mut().for_each(|failure| cut(&mut failure.message));
-    }
-    state.drops.truncate(LIST_LIMIT);
-    bound_errors(&mut state.errors);
-    state
-}
-
-fn bounded_agent(mut state: AgentState) -> AgentState {
-    state.claims.truncate(LIST_LIMIT);
-    state.probes.truncate(LIST_LIMIT);
-    for probe in &mut state.probes {
-        probe.targets.truncate(ERRORS_LIMIT);
-        probe.targets.iter_mut().for_each(|target| cut(&mut target.detail));
-    }
-    bound_errors(&mut state.errors);
-    state
-}
-
-fn bound_errors(errors: &mut Vec<String>) {
-    errors.truncate(ERRORS_LIMIT);
-    errors.iter_mut().for_each(cut);
-}
-
-fn cut(text: &mut String) {
-    if let Some((end, _)) = text.char_indices().nth(TEXT_LIMIT) {
-        text.truncate(end);
     }
 }
