@@ -8,6 +8,7 @@ use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::Client;
 use kube::api::{Api, ObjectMeta, PostParams};
+use tokio::time::{Instant as Moment, sleep, timeout, timeout_at};
 use tracing::{info, warn};
 
 use crate::brief::Brief;
@@ -25,11 +26,17 @@ const DEADLINE: Duration = Duration::from_secs(12);
 const RENEWAL: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_secs(2);
 
+/// How long handing over may take when a leader stops.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 /// One candidate.
 pub struct Elector {
     api: Api<Lease>,
     holder: String,
     seen: Option<Seen>,
+    /// When the request was sent that took or renewed the Lease last. Others count from its arrival,
+    /// which is later.
+    renewed: Moment,
 }
 
 /// The Lease as it was when it last changed.
@@ -42,14 +49,17 @@ struct Seen {
 impl Elector {
     /// A candidate that calls itself `holder`: unique, but the same after a restart of its container.
     pub fn new(client: &Client, namespace: &str, holder: String) -> Self {
-        Self { api: Api::namespaced(client.clone(), namespace), holder, seen: None }
+        let api = Api::namespaced(client.clone(), namespace);
+        Self { api, holder, seen: None, renewed: Moment::now() }
     }
 
     /// Waits until this candidate leads. `asked` is told about each time that the API answered.
     pub async fn acquire(&mut self, asked: impl Fn()) {
         loop {
-            match tokio::time::timeout(DEADLINE, self.try_once()).await {
+            let sent = Moment::now();
+            match timeout(DEADLINE, self.try_once()).await {
                 Ok(Ok(true)) => {
+                    self.renewed = sent;
                     info!(holder = self.holder, "leading");
                     return;
                 }
@@ -57,18 +67,20 @@ impl Elector {
                 Err(_) => warn!("no answer while asking for the Lease {NAME}"),
                 Ok(Err(error)) => warn!(error = %Brief(&error), "cannot ask for the Lease {NAME}"),
             }
-            tokio::time::sleep(LOOK).await;
+            sleep(LOOK).await;
         }
     }
 
     /// Renews until that fails for too long, or somebody else leads.
     pub async fn keep(&mut self) {
-        let mut renewed = Instant::now();
         loop {
-            tokio::time::sleep(RENEWAL).await;
-            let attempt = tokio::time::timeout(RENEWAL, self.try_once()).await;
+            let end = self.renewed + DEADLINE;
+            let next = end.min(Moment::now() + RENEWAL);
+            tokio::time::sleep_until(next).await;
+            let sent = Moment::now();
+            let attempt = timeout_at(end.min(sent + RENEWAL), self.try_once()).await;
             match attempt {
-                Ok(Ok(true)) => renewed = Instant::now(),
+                Ok(Ok(true)) => self.renewed = sent,
                 Ok(Ok(false)) => {
                     warn!("another replica leads");
                     return;
@@ -76,7 +88,7 @@ impl Elector {
                 Ok(Err(error)) => warn!(error = %Brief(&error), "cannot renew the Lease {NAME}"),
                 Err(_) => warn!("no answer while renewing the Lease {NAME}"),
             }
-            if renewed.elapsed() >= DEADLINE {
+            if self.renewed.elapsed() >= DEADLINE {
                 warn!("gave up leading: the Lease {NAME} could not be renewed");
                 return;
             }
@@ -85,6 +97,12 @@ impl Elector {
 
     /// Lets the next one lead at once.
     pub async fn release(&self) {
+        if timeout(FAREWELL, self.hand_over()).await.is_err() {
+            warn!("no answer while releasing the Lease {NAME}; it will run out by itself");
+        }
+    }
+
+    async fn hand_over(&self) {
         let Ok(Some(mut lease)) = self.api.get_opt(NAME).await else { return };
         let Some(spec) = lease.spec.as_mut() else { return };
         if spec.holder_identity.as_deref() != Some(&self.holder) {

@@ -76,6 +76,34 @@ async fn leadership_is_taken_released_and_taken_by_the_next() {
     assert_eq!(spec["leaseTransitions"], 2);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_hears_nothing_gives_up_before_its_lease_ends() {
+    let api = FakeApi::default();
+    let mut leader = Elector::new(&api.client(), NAMESPACE, "a".to_owned());
+    let asked = tokio::time::Instant::now();
+    leader.acquire(|| {}).await;
+    api.fall_silent();
+    leader.keep().await;
+    let duration = api.held(LEASE).expect("there")["spec"]["leaseDurationSeconds"].clone();
+    let led = asked.elapsed();
+    assert!(led.as_secs() + 2 < duration.as_u64().expect("seconds"), "{led:?} of {duration}");
+    leader.release().await;
+    assert!(asked.elapsed() - led <= Duration::from_secs(2), "stopping does not wait for the API");
+}
+
+#[tokio::test]
+async fn a_withdrawal_that_fails_is_taken_back() {
+    let api = FakeApi::default();
+    let error = withdraw_with(api.client(), "i-1", Duration::from_millis(200)).await;
+    let text = error.expect_err("nobody withdraws").to_string();
+    assert!(text.contains("in service") && text.contains("--no-hooks"), "{text}");
+    let written = api.writes("clusteridentities/self");
+    let annotation =
+        |at: usize| written[at]["metadata"]["annotations"]["carrick.dev/withdraw"].clone();
+    assert_eq!(written.len(), 2, "{written:?}");
+    assert_eq!((annotation(0), annotation(1)), (json!("i-1"), serde_json::Value::Null));
+}
+
 #[tokio::test]
 async fn withdrawing_what_never_ran_is_done_at_once() {
     let api = FakeApi::default();
