@@ -105,9 +105,9 @@ impl Term {
                     continue;
                 }
             }
-            // The engine ends only with its watches, and those only with the process.
-            warn!("the engine ended; it begins again");
             delay = FIRST_RETRY;
+            self.board.set(Standing::Starting);
+            tokio::time::sleep(delay).await;
         }
     }
 
@@ -166,7 +166,7 @@ impl Term {
             on_synced,
         });
         self.board.set(Standing::Leading(events));
-        engine.run(queue).await;
+        until_one_ends(engine.run(queue), &mut tasks).await;
     }
 
     /// ClusterIdentity `self`, made if there is none.
@@ -279,5 +279,35 @@ impl Term {
         let api = Api::<EndpointSlice>::namespaced(self.client.clone(), &pod.pod_namespace);
         let params = PatchParams::apply(SLICE_MANAGER).force();
         api.patch(SLICE, &params, &Patch::Apply(slice)).await.map(drop)
+    }
+}
+
+/// Runs the engine and its tasks. None of them ends by itself while the others live, so the first end
+/// is a fault, and what is left would only look alive.
+async fn until_one_ends(engine: impl Future<Output = ()>, tasks: &mut JoinSet<()>) {
+    tokio::select! {
+        () = engine => error!("the engine ended; the term begins again"),
+        ended = tasks.join_next() => match ended {
+            Some(Err(error)) => error!(%error, "a task failed; the term begins again"),
+            Some(Ok(())) | None => error!("a task ended; the term begins again"),
+        },
+    }
+    tasks.shutdown().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_any_task_ends_the_term() {
+        for panics in [true, false] {
+            let mut tasks = JoinSet::new();
+            tasks.spawn(std::future::pending());
+            tasks.spawn(async move { assert!(!panics, "one that fails on purpose") });
+            let ended = until_one_ends(std::future::pending(), &mut tasks);
+            tokio::time::timeout(Duration::from_secs(1), ended).await.expect("noticed");
+            assert!(tasks.is_empty(), "the others end as well");
+        }
     }
 }
