@@ -11,10 +11,10 @@ mod snapshot;
 use std::collections::{BTreeMap, BTreeSet};
 
 use carrick_crds::peering::Peering;
-use carrick_exchange::filter::{Filtered, Policy, filter};
+use carrick_exchange::filter::{Filtered, Policy, RefusalReason, filter};
 use carrick_exchange::message::member::{AgentConfig, GatewayConfig};
 use carrick_exchange::message::snapshot::ClusterSnapshot;
-use carrick_model::{ClusterId, MemberName, MeshPrefix, Prefix};
+use carrick_model::{ClusterId, Family, MemberName, MeshPrefix, Prefix};
 
 use crate::cluster::claims::{self, Claims};
 use crate::cluster::endpoints::{self, GatewayEndpoint};
@@ -159,8 +159,8 @@ fn peerings(
         let mut planned = PeeringPlan::default();
         if let Some(peering) = one.accepted() {
             let snapshot = world.remotes.snapshot(&peering.cluster);
-            planned.filtered =
-                snapshot.map(|snapshot| filter(snapshot, &policy(base, peering, &others)));
+            planned.filtered = snapshot
+                .map(|snapshot| carried_only(filter(snapshot, &policy(base, peering, &others))));
             let held = planned.filtered.iter().flat_map(prefixes_of);
             others.extend(held.map(|prefix| (peering.cluster.clone(), prefix)));
             let consents = snapshot.is_some_and(|snapshot| snapshot.consents);
@@ -184,6 +184,19 @@ fn policy(base: &Base, peering: &Peering, others: &[(ClusterId, Prefix)]) -> Pol
         own_mesh: base.own.mesh,
         others: others.to_vec(),
     }
+}
+
+/// Whether nodes carry the family between clusters.
+pub fn is_carried(prefix: &Prefix) -> bool {
+    prefix.family() == Family::V4
+}
+
+/// Moves what nodes do not carry from the believed to the refused.
+fn carried_only(mut filtered: Filtered) -> Filtered {
+    let (carried, rest) = filtered.accepted.into_iter().partition(is_carried);
+    filtered.accepted = carried;
+    filtered.refused.extend(rest.into_iter().map(|prefix| (prefix, RefusalReason::NotCarried)));
+    filtered
 }
 
 /// All that is taken from a peer, its mesh prefix among it.

@@ -47,6 +47,8 @@ pub enum RefusalReason {
     OverlapsPeer(ClusterId),
     /// Beyond the number of prefixes that the peer may announce.
     TooMany,
+    /// IPv6, which nodes do not carry yet.
+    NotCarried,
 }
 
 impl RefusalReason {
@@ -59,6 +61,7 @@ impl RefusalReason {
             Self::OverlapsOwn(_) => "OverlapsOwn",
             Self::OverlapsPeer(_) => "OverlapsPeer",
             Self::TooMany => "TooMany",
+            Self::NotCarried => "NotCarried",
         }
     }
 }
@@ -72,6 +75,7 @@ impl std::fmt::Display for RefusalReason {
             Self::OverlapsOwn(range) => write!(f, "overlaps {range}, a range of this cluster"),
             Self::OverlapsPeer(peer) => write!(f, "overlaps what cluster {peer} holds"),
             Self::TooMany => f.write_str("more prefixes than spec.accept allows"),
+            Self::NotCarried => f.write_str("IPv6 is not carried between clusters yet"),
         }
     }
 }

@@ -93,6 +93,38 @@ fn what_the_peer_announces_beyond_the_peering_is_refused() {
 }
 
 #[test]
+fn what_nodes_do_not_carry_is_neither_offered_announced_nor_taken() {
+    let osaka = Peer::new("osaka", &["fd00:2::/56", "10.2.0.0/24"]);
+    let mut scene = Scene::new();
+    scene.world.settings = std::sync::Arc::new(crate::options::Settings {
+        pod_ranges: vec![prefix("10.1.0.0/16"), prefix("fd00:1::/56")],
+        ..crate::scene::settings()
+    });
+    scene.peer("osaka", osaka.spec(&["10.2.0.0/16", "fd00:2::/48"]));
+    scene.gateway_says(vec![osaka.connected()]);
+    let plan = scene.step();
+    assert_eq!(scene.routes("osaka").expect("routed").0[0], prefix("10.2.0.0/24"));
+    let refused = scene.statuses["osaka"].prefixes.clone().expect("prefixes").refused;
+    assert_eq!(
+        (refused[0].prefix.as_str(), refused[0].reason.as_str()),
+        ("fd00:2::/56", "NotCarried")
+    );
+    assert!(scene.unreachable_prefixes().contains(&prefix("fd00:2::/48")), "it must not leak");
+    let said = plan.snapshots.values().next().expect("one");
+    assert_eq!(said.pod_prefixes, [prefix("10.1.0.0/16").into()]);
+    let own = crate::identity::status::status(
+        &scene.world,
+        &plan,
+        &Default::default(),
+        None,
+        true,
+        scene.now,
+    );
+    let offer = own.cluster_peering.expect("offer").spec;
+    assert_eq!(offer.accept.pod_ranges, ["10.1.0.0/16"]);
+}
+
+#[test]
 fn the_older_peer_keeps_a_prefix_that_both_announce() {
     let (mut scene, osaka) = peered();
     let lima = Peer::new("lima", &["10.2.0.0/24"]);

@@ -349,7 +349,8 @@ pub struct AgentState {
     /// End-to-end probes, one entry a cluster that is routed.
     #[prost(message, repeated, tag = "4")]
     pub probes: Vec<ProbeState>,
-    /// What could not be applied, for a person.
+    /// What could not be applied, for a person. What concerns one remote cluster only begins with
+    /// `cluster NAME: `.
     #[prost(string, repeated, tag = "5")]
     pub errors: Vec<String>,
     /// After `withdraw`: nothing of ours is left on the node.

@@ -91,7 +91,7 @@ fn route_fault(
         let text = "its agent is not connected to the controller";
         return Some(Fault::new(node, Reason::NoAgents, text));
     };
-    if let Some(error) = state.errors.first() {
+    if let Some(error) = state.errors.iter().find(|error| concerns(error, cluster)) {
         return Some(Fault::new(node, Reason::AgentErrors, error.clone()));
     }
     let Some((since, told_at)) = evidence.outbox.routes_since(node, cluster) else {
@@ -107,6 +107,12 @@ fn route_fault(
     }
     let text = "its agent has not applied the newest routes yet";
     Some(Fault::new(node, Reason::AgentsPending, text))
+}
+
+/// Whether an agent's error is about `cluster` or about the node as a whole, by its form.
+fn concerns(error: &str, cluster: &str) -> bool {
+    let about = error.strip_prefix("cluster ").and_then(|rest| rest.split_once(": "));
+    about.is_none_or(|(name, _)| name == cluster)
 }
 
 fn probe_fault(

@@ -132,6 +132,19 @@ fn an_agent_that_cannot_apply_is_quoted() {
 }
 
 #[test]
+fn an_agents_trouble_with_another_cluster_is_not_this_ones() {
+    let (mut scene, _) = ready();
+    let say = |scene: &mut Scene, error: &'static str| {
+        scene.agents_say(move |_, state| state.errors = vec![error.to_owned()]);
+        scene.step();
+    };
+    say(&mut scene, "cluster lima: 10.3.0.0/16 overlaps our own pods");
+    is(&scene, RoutesReady, "True", "RoutesProgrammed");
+    say(&mut scene, "cluster osaka: 10.2.0.0/16 overlaps our own pods");
+    is(&scene, RoutesReady, "False", "AgentErrors");
+}
+
+#[test]
 fn a_small_change_does_not_shake_what_is_ready() {
     let (mut scene, _) = ready();
     let node = scene.world.facts.nodes.get_mut("n1").expect("node");
