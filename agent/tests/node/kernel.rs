@@ -247,13 +247,19 @@ fn nothing_leaves_in_clear() {
     let stage = Stage::new();
     stage.node.ip("route add default dev up0");
     let mut order = PARIS.order(1);
-    order.unreachable = prefixes(&["10.3.0.0/16"]);
+    // The first holds our own pods, which stay as they are.
+    order.unreachable = prefixes(&["10.0.0.0/8", "172.30.0.0/16"]);
     stage.apply(&order);
+    let pod = stage.receiver("10.1.0.9:5");
     let send = |to: [u8; 4]| {
         Stage::sender(&stage.node, "192.0.2.1:0").send_to(b"secret", (Ipv4Addr::from(to), 5))
     };
     let refused = |to| send(to).expect_err("refused").raw_os_error();
-    assert_eq!(refused([10, 3, 0, 1]), Some(libc::EHOSTUNREACH), "nobody carries it");
+    for to in [[172, 30, 0, 1], [10, 0, 0, 1], [10, 3, 0, 1], [10, 255, 0, 1]] {
+        assert_eq!(refused(to), Some(libc::EHOSTUNREACH), "nobody carries {to:?}");
+    }
+    send([10, 1, 0, 9]).expect("to our own pod");
+    assert_eq!(pod.recv(&mut [0; 16]).expect("arrives"), 6);
     stage.node.ip("link del carrick0");
     assert_eq!(refused([10, 2, 0, 9]), Some(libc::EHOSTUNREACH), "the device is gone");
     // Even without any route of ours the filters keep it in.
