@@ -72,7 +72,7 @@ pub struct Lane {
     by_key: BTreeMap<TunnelKey, usize>,
     peers: Vec<Vec<usize>>,
     incarnation: u32,
-    next_tick: Option<Instant>,
+    next_tick: Option<(Instant, Reason)>,
     limiter: Limiter,
     revision: u64,
     drops: Drops,
@@ -198,14 +198,12 @@ impl Lane {
 
     /// When [`Self::handle_timeout`] is to be called next, and why.
     pub fn poll_timeout(&self) -> Option<(Instant, Reason)> {
-        let waiting = self.slots.iter().flatten().any(Tunnel::is_waiting);
-        let reason = if waiting { Reason::Handshake } else { Reason::Timers };
-        self.next_tick.map(|at| (at, reason))
+        self.next_tick
     }
 
     /// Runs what is due. Earlier than due is fine and does nothing.
     pub fn handle_timeout(&mut self, now: Instant, sink: &mut impl Sink) {
-        if self.next_tick.is_some_and(|at| now < at) {
+        if self.next_tick.is_some_and(|(at, _)| now < at) {
             return;
         }
         for slot in 0..self.slots.len() {
@@ -214,10 +212,13 @@ impl Lane {
             }
         }
         let mut tunnels = self.slots.iter().flatten().peekable();
-        self.next_tick = tunnels
-            .peek()
-            .is_some()
-            .then(|| now + if tunnels.any(Tunnel::is_waiting) { HANDSHAKE_TICK } else { TICK });
+        self.next_tick = tunnels.peek().is_some().then(|| {
+            if tunnels.any(|tunnel| tunnel.is_waiting(now)) {
+                (now + HANDSHAKE_TICK, Reason::Handshake)
+            } else {
+                (now + TICK, Reason::Timers)
+            }
+        });
     }
 
     fn tick_tunnel(

@@ -20,6 +20,10 @@ const RETRIES: [Duration; 5] = [
     Duration::from_secs(2),
 ];
 const LAST_RETRY: Duration = Duration::from_secs(5);
+/// From this age on a session is replaced although nothing asks for it: boringtun does so only after
+/// data, and a session ends at 180 s. The side with the lower key begins, the other soon after it.
+const RENEWAL: Duration = Duration::from_secs(150);
+const LATER_RENEWAL: Duration = Duration::from_secs(160);
 /// Authentic messages newer than this make a tunnel count as up.
 const UP: Duration = Duration::from_secs(15);
 
@@ -75,6 +79,7 @@ pub(crate) struct Tunnel {
     sent: Option<Instant>,
     heard: Option<Instant>,
     established: Option<Instant>,
+    renewal: Duration,
     attempts: usize,
     retry: Option<Instant>,
     initiations: u64,
@@ -82,7 +87,9 @@ pub(crate) struct Tunnel {
 
 impl Tunnel {
     pub fn new(config: TunnelConfig, secret: &SecretKey, index: u32) -> Self {
+        let first = secret.public() < config.remote_key;
         Self {
+            renewal: if first { RENEWAL } else { LATER_RENEWAL },
             noise: NoiseTunnel::new(secret, &config.remote_key, config.psk, index),
             config,
             peer: None,
@@ -150,19 +157,25 @@ impl Tunnel {
     }
 
     /// Whether a handshake should be under way.
-    fn wants_session(&self) -> bool {
+    fn wants_session(&self, now: Instant) -> bool {
         let lost = !self.noise.is_ready() && (self.config.initiate || self.has_held());
-        lost || self.noise.wants_rekey()
+        lost || self.noise.wants_rekey() || self.is_old(now)
+    }
+
+    /// Whether a session that is to stand all the time would end soon.
+    fn is_old(&self, now: Instant) -> bool {
+        let age = self.established.map(|at| now.saturating_duration_since(at));
+        self.config.initiate && age.is_some_and(|age| age >= self.renewal)
     }
 
     /// Whether a handshake is due now.
     pub fn wants_initiation(&self, now: Instant) -> bool {
-        self.wants_session() && self.retry.is_none_or(|at| at <= now)
+        self.wants_session(now) && self.retry.is_none_or(|at| at <= now)
     }
 
     /// Whether it waits for a handshake.
-    pub fn is_waiting(&self) -> bool {
-        self.wants_session()
+    pub fn is_waiting(&self, now: Instant) -> bool {
+        self.wants_session(now)
     }
 
     /// Writes a handshake initiation; where it goes, and its length.

@@ -300,6 +300,29 @@ fn both_may_begin_at_once() {
 }
 
 #[test]
+fn an_idle_tunnel_stays_up_and_its_session_is_renewed_before_it_ends() {
+    let mut network = Network::new(Framing::Ethernet);
+    for city in [PARIS, OSAKA] {
+        network.reapply(city, |config| {
+            config.tunnels[0].initiate = true;
+            config.tunnels[0].keepalive = Some(5);
+        });
+    }
+    network.run();
+    let first = network.report(PARIS).sessions;
+    for step in 1..=320 * 20 {
+        network.pass(std::time::Duration::from_millis(50));
+        network.run();
+        let seconds = step / 20;
+        assert!(network.report(PARIS).up && network.report(OSAKA).up, "after {seconds} s");
+        let renewed = network.report(PARIS).sessions - first;
+        assert!(renewed <= seconds / 150, "{renewed} new sessions after {seconds} s");
+    }
+    assert_eq!(network.report(PARIS).sessions - first, 2, "one each 150 s");
+    assert_eq!(network.drops(PARIS).total() + network.drops(OSAKA).total(), 0);
+}
+
+#[test]
 fn a_lost_handshake_is_tried_again_soon() {
     let mut network = Network::new(Framing::Ethernet);
     network.reapply(PARIS, |config| config.tunnels[0].initiate = true);

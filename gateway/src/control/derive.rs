@@ -13,6 +13,10 @@ use super::config::{Config, Peering};
 use super::peer::{Peer, Tunnel};
 use super::plane::Setup;
 
+/// Each side sends at least this often, in seconds, whatever the peering says: a tunnel counts as up
+/// only while something came within the last 15 s, and an idle one is no broken one.
+const KEEPALIVE: u16 = 5;
+
 /// What follows from all that is known.
 #[derive(Debug)]
 pub struct Derived {
@@ -144,6 +148,7 @@ fn tunnels(
 }
 
 fn tunnel_config(peering: &Peering, lane: u32, tunnel: &Tunnel) -> TunnelConfig {
+    let keepalive = peering.keepalive.unwrap_or(KEEPALIVE).min(KEEPALIVE);
     TunnelConfig {
         id: tunnel.id,
         lane,
@@ -151,7 +156,7 @@ fn tunnel_config(peering: &Peering, lane: u32, tunnel: &Tunnel) -> TunnelConfig 
         psk: Some(tunnel.agreed.psk),
         endpoint: Some(tunnel.endpoint),
         roaming: false,
-        keepalive: peering.keepalive,
+        keepalive: Some(keepalive),
         initiate: true,
     }
 }

@@ -17,6 +17,7 @@ async fn two_gateways_agree_on_a_tunnel_and_forward_what_is_accepted() {
     let (ours, theirs) = (&here.forwarding.tunnels[0], &there.forwarding.tunnels[0]);
     assert_eq!(ours.psk, theirs.psk, "both ends have the same preshared key");
     assert!(ours.psk.is_some());
+    assert_eq!(ours.keepalive, Some(5), "seldom enough to be quiet, often enough to count as up");
     assert_ne!(ours.remote_key, theirs.remote_key);
     let peer = &here.forwarding.peers[0];
     assert_eq!(peer.cluster, osaka.id);

@@ -173,7 +173,8 @@ impl Cluster {
             accept: vec![peer.pods().into()],
             max_prefixes: 16,
             snapshot: Some(self.sign(&self.snapshot(peer, 1))),
-            keepalive_seconds: 0,
+            // What a ClusterPeering has when nobody chose.
+            keepalive_seconds: 25,
             post_quantum_required: false,
         }
     }
