@@ -139,9 +139,9 @@ impl Dataplane {
         let thread = std::thread::Builder::new()
             .name(format!("lane-{index}"))
             .spawn(move || {
-                if let Err(error) = worker.run() {
-                    tracing::error!(lane = index, %error, "lane stopped");
-                    failed.send_replace(Some(format!("lane {index} stopped: {error}")));
+                if let Some(why) = end_of(|| worker.run()) {
+                    tracing::error!(lane = index, why, "lane stopped");
+                    failed.send_replace(Some(format!("lane {index} stopped: {why}")));
                 }
             })
             .map_err(|source| StartError::Thread { lane: index, source })?;
@@ -212,9 +212,37 @@ impl LaneHandle {
     }
 }
 
+/// Why a lane's work ended by itself; `None` when it was told to stop. A panic is a reason as well:
+/// the process must not go on without the lane.
+fn end_of<E: std::fmt::Display>(work: impl FnOnce() -> Result<(), E>) -> Option<String> {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            Some(format!("it panicked: {}", text.unwrap_or("without a word")))
+        }
+    }
+}
+
 /// A fresh key from the system's randomness.
 pub fn random_secret() -> SecretKey {
     let mut bytes = [0; 32];
     rand::fill(&mut bytes);
     SecretKey::from_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_that_panics_says_so() {
+        let none: Option<u8> = None;
+        let panic = end_of(|| Err::<(), _>(none.expect("a bug").to_string()));
+        assert_eq!(panic.as_deref(), Some("it panicked: a bug"));
+        assert_eq!(end_of(|| Err("the socket broke")).as_deref(), Some("the socket broke"));
+        assert_eq!(end_of(|| Ok::<_, String>(())), None);
+    }
 }

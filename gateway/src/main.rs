@@ -85,7 +85,10 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let failed = tokio::select! {
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,
-        failed = failure.wait_for(Option::is_some) => failed.ok().and_then(|reason| reason.clone()),
+        failed = failure.wait_for(Option::is_some) => Some(match failed {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            Err(_) => "all lanes are gone".to_owned(),
+        }),
     };
     match failed {
         Some(reason) => anyhow::bail!("{reason}"),

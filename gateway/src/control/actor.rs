@@ -75,6 +75,13 @@ pub struct Outlets {
 #[error("the packet path stopped: {0}")]
 pub struct PlaneStopped(pub String);
 
+/// A set-up that the packet path refused. It may have been taken over in part.
+struct ApplyFailed {
+    setup: Setup,
+    error: String,
+    again: Instant,
+}
+
 type Dialled = (ClusterId, Endpoint, Result<Link, DialFailure>);
 
 /// The task's state.
@@ -91,7 +98,7 @@ pub struct Control<P> {
     ids: TunnelIds,
     knocks: BTreeMap<ClusterId, Instant>,
     applied: Option<Setup>,
-    apply_failed: Option<(String, Instant)>,
+    apply_failed: Option<ApplyFailed>,
     pace: Pace,
     counts: Counts,
     dials: JoinSet<Dialled>,
@@ -149,11 +156,10 @@ impl<P: Plane> Control<P> {
                 Some(Ok(dialled)) = self.dials.join_next() => self.on_dialled(dialled),
                 Some(_) = self.links.join_next() => {}
                 Ok(()) = changes.changed() => {}
-                Ok(()) = failure.changed() => {
-                    if let Some(why) = failure.borrow_and_update().clone() {
-                        return Err(PlaneStopped(why));
-                    }
-                }
+                failed = failure.wait_for(Option::is_some) => return Err(PlaneStopped(match failed {
+                    Ok(why) => why.clone().unwrap_or_default(),
+                    Err(_) => "all its lanes are gone".to_owned(),
+                })),
                 () = tokio::time::sleep_until(deadline.into()) => {}
                 () = stop.cancelled() => break,
             }
@@ -402,11 +408,12 @@ impl<P: Plane> Control<P> {
             self.apply_failed = None;
             return None;
         }
-        if let Some((error, at)) = &self.apply_failed
-            && now < *at
+        if let Some(failed) = &self.apply_failed
+            && failed.setup == derived.setup
+            && now < failed.again
         {
-            self.own.errors.push(error.clone());
-            return Some(*at);
+            self.own.errors.push(failed.error.clone());
+            return Some(failed.again);
         }
         self.counts.applies += 1;
         match self.parts.plane.apply(&derived.setup).await {
@@ -417,10 +424,12 @@ impl<P: Plane> Control<P> {
             }
             Err(error) => {
                 tracing::error!(%error, "the packet path refused the set-up");
-                let at = Instant::now() + APPLY_AGAIN;
-                self.own.errors.push(error.to_string());
-                self.apply_failed = Some((error.to_string(), at));
-                Some(at)
+                let (error, again) = (error.to_string(), Instant::now() + APPLY_AGAIN);
+                self.own.errors.push(error.clone());
+                // What stands now is neither the former set-up nor this one.
+                self.applied = None;
+                self.apply_failed = Some(ApplyFailed { setup: derived.setup, error, again });
+                Some(again)
             }
         }
     }
@@ -441,7 +450,7 @@ impl<P: Plane> Control<P> {
             Err(at) => at,
         };
         let not_ready = match (&self.config, &self.applied, &self.apply_failed) {
-            (_, _, Some((error, _))) => Some(error.clone()),
+            (_, _, Some(failed)) => Some(failed.error.clone()),
             (None, _, _) => Some("no configuration has come from the controller yet".to_owned()),
             (_, None, _) => Some("the configuration is not applied yet".to_owned()),
             (Some(_), Some(_), None) => None,

@@ -1,7 +1,7 @@
 //! Peers that one side does not want, or not so.
 
 use carrick_exchange::message::WireEndpoint;
-use carrick_exchange::message::member::PeeringConfig;
+use carrick_exchange::message::member::{GatewayConfig, PeeringConfig};
 use carrick_model::Prefix;
 
 use crate::site::{Cluster, PATIENCE, Site, peered};
@@ -153,6 +153,23 @@ async fn configuration_that_cannot_be_used_is_reported_and_the_last_one_stays() 
     a.configure(broken).await;
     a.reports("refused", |state| state.errors.iter().any(|e| e.contains("mesh_prefix"))).await;
     assert_eq!(a.plane.last(), before);
+}
+
+#[tokio::test]
+async fn former_set_up_is_applied_again_after_one_that_failed() {
+    let paris = Cluster::new("paris", 1);
+    let mut a = Site::start(&paris);
+    a.configure(paris.config(1, Vec::new())).await;
+    a.reports("applied", |state| state.applied == 1).await;
+    let before = a.plane.count();
+    *a.plane.refuse.lock().expect("plane") = Some("no route to the node".to_owned());
+    a.configure(GatewayConfig { mtu: 1400, ..paris.config(2, Vec::new()) }).await;
+    a.reports("refused", |state| state.errors.iter().any(|e| e.contains("no route"))).await;
+    *a.plane.refuse.lock().expect("plane") = None;
+    a.configure(paris.config(3, Vec::new())).await;
+    a.reports("back", |state| state.applied == 3 && state.errors.is_empty()).await;
+    assert_eq!(a.plane.count(), before + 1, "what stood after the failure is not known");
+    assert_eq!(a.plane.last().expect("a set-up").forwarding.mtu, 1420);
 }
 
 #[tokio::test]
