@@ -207,8 +207,13 @@ impl Member {
                 Ok(()) = self.state.changed() => {
                     let Some(state) = self.state.borrow_and_update().clone() else { continue };
                     let frame = FromMember { kind: Some(state) };
-                    if let Err(error) = sender.send(&frame).await {
-                        return ended(&error);
+                    match sender.send(&frame).await {
+                        Ok(()) => {}
+                        // Nothing of it has left: the controller had better hear less than nothing.
+                        Err(error @ FrameError::TooLarge { .. }) => {
+                            tracing::error!(%error, "a report is left out");
+                        }
+                        Err(error) => return ended(&error),
                     }
                 }
                 frame = receiver.receive() => match frame {

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant, SystemTime};
 use carrick_model::ClusterId;
 
 use super::tunnels::{self, Agreed, Held, Lane, Psk};
-use crate::message::peer::{Hello, PeerMessage, Report, peer_message::Kind};
+use crate::message::peer::{Hello, PeerMessage, Refusal, Report, peer_message::Kind};
 use crate::message::snapshot::SignedSnapshot;
 use crate::message::{OLDEST_VERSION, VERSION};
 use crate::snapshot::{SnapshotError, VerifiedSnapshot, Version, verify};
 use crate::transport::CloseReason;
 use crate::trust::Pin;
-use crate::wire::WireError;
+use crate::wire::{self, WireError};
 
 /// How many frames a peer may send in [`RATE_WINDOW`].
 const RATE: u32 = 200;
@@ -22,6 +22,12 @@ const RATE_WINDOW: Duration = Duration::from_secs(10);
 
 /// The most refusals in a report that we keep.
 const MAX_REFUSALS: usize = crate::snapshot::MAX_PREFIXES + 1;
+
+/// How much of a report's text we keep, in characters.
+const MAX_TEXT: usize = 512;
+
+/// The longest reason of a refusal that we keep, in letters.
+const MAX_REASON: usize = 40;
 
 /// One connection with a remote gateway.
 #[derive(Debug)]
@@ -199,10 +205,7 @@ impl Session {
             }
             Some(_) if !self.established => Err(SessionError::Order),
             Some(Kind::Snapshot(signed)) => Ok(Some(self.snapshot(signed, wall))),
-            Some(Kind::Report(mut report)) => {
-                report.refused.truncate(MAX_REFUSALS);
-                Ok(Some(Event::Report(report)))
-            }
+            Some(Kind::Report(report)) => Ok(Some(Event::Report(bounded(report)))),
         }
     }
 
@@ -245,4 +248,17 @@ impl Session {
             }
         }
     }
+}
+
+/// What of a report is fit to be kept and passed on to our controller.
+fn bounded(report: Report) -> Report {
+    let sound = |refusal: &Refusal| {
+        let prefix = refusal.prefix.as_ref();
+        prefix.is_some_and(|prefix| wire::prefix(prefix, "report.refused").is_ok())
+            && refusal.reason.len() <= MAX_REASON
+            && refusal.reason.bytes().all(|byte| byte.is_ascii_alphabetic())
+    };
+    let refused = report.refused.into_iter().filter(sound).take(MAX_REFUSALS).collect();
+    let error = report.error.chars().filter(|c| !c.is_control()).take(MAX_TEXT).collect();
+    Report { refused, error, ..report }
 }

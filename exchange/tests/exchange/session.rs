@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::support::Cluster;
-use carrick_exchange::message::peer::{Hello, PeerMessage, Report, peer_message::Kind};
+use carrick_exchange::message::WirePrefix;
+use carrick_exchange::message::peer::{Hello, PeerMessage, Refusal, Report, peer_message::Kind};
 use carrick_exchange::message::snapshot::ClusterSnapshot;
 use carrick_exchange::peer::{Agreed, Established, Event, Held, Lane, Psk, Session, SessionError};
 use carrick_exchange::snapshot::Version;
@@ -238,6 +239,29 @@ fn snapshots_cross_once_and_older_ones_do_not_count() {
     a.session.handle_own_report(&report);
     talk(&mut a, &mut b, 1);
     assert_eq!(b.events[1..], [Event::Report(report)]);
+}
+
+#[test]
+fn report_is_cut_to_what_may_be_passed_on() {
+    let mut side = side();
+    side.take(hello(|_| ()), 1).expect("hello");
+    let refusal =
+        |prefix: Option<WirePrefix>, reason: &str| Refusal { prefix, reason: reason.to_owned() };
+    let good: Prefix = "10.2.0.0/16".parse().expect("prefix");
+    let bad = WirePrefix { address: vec![7; 100_000], length: 9 };
+    let refused = vec![
+        refusal(Some(good.into()), "NotAccepted"),
+        refusal(Some(good.into()), &"A".repeat(41)),
+        refusal(Some(good.into()), "not a word"),
+        refusal(Some(bad), "NotAccepted"),
+        refusal(None, "NotAccepted"),
+    ];
+    let error = "no\n".repeat(100_000);
+    let report = Report { epoch: 1, generation: 2, refused, error };
+    side.take(PeerMessage { kind: Some(Kind::Report(report)) }, 1).expect("taken");
+    let Event::Report(kept) = &side.events[1] else { panic!("a report: {:?}", side.events) };
+    assert_eq!(kept.refused, [refusal(Some(good.into()), "NotAccepted")]);
+    assert_eq!(kept.error, "no".repeat(256));
 }
 
 #[test]

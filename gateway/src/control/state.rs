@@ -7,6 +7,7 @@ use carrick_exchange::message::member::{
     ConnectionState, DropCount, GatewayState, PeerState, TunnelState,
 };
 use carrick_model::ClusterId;
+use prost::Message as _;
 
 use super::peer::{Gateway, Known, Peer};
 use crate::dataplane::DataplaneStats;
@@ -16,6 +17,10 @@ pub const COALESCE: Duration = Duration::from_millis(100);
 
 /// A report is sent after this time although nothing changed, for its counters.
 pub const REPEAT: Duration = Duration::from_secs(10);
+
+/// The largest report in bytes: below the largest frame, with room for what is said of what had to be
+/// left out.
+const MOST: usize = 3 << 20;
 
 /// What is reported apart from peers and counters.
 #[derive(Debug, Clone, Default)]
@@ -37,7 +42,7 @@ pub fn report(
     stats: &DataplaneStats,
 ) -> GatewayState {
     let drops = stats.drops.iter().filter(|(_, packets)| *packets > 0);
-    GatewayState {
+    let mut state = GatewayState {
         release: env!("CARGO_PKG_VERSION").to_owned(),
         applied: own.applied,
         base_port: own.base_port.into(),
@@ -50,6 +55,33 @@ pub fn report(
             .collect(),
         errors: own.errors.clone(),
         draining: own.draining,
+    };
+    fit(&mut state, MOST);
+    state
+}
+
+/// Leaves out what the loquacious peers say, the largest first, until the report has at most `most`
+/// bytes: no peer may come between us and our controller.
+fn fit(state: &mut GatewayState, most: usize) {
+    let said = |peer: &PeerState| {
+        peer.snapshot.as_ref().map_or(0, prost::Message::encoded_len)
+            + peer.report.as_ref().map_or(0, prost::Message::encoded_len)
+    };
+    let mut excess = state.encoded_len().saturating_sub(most);
+    while excess > 0 {
+        let Some(largest) = state.peers.iter_mut().max_by_key(|peer| said(peer)) else { return };
+        let bytes = said(largest);
+        if bytes == 0 {
+            return;
+        }
+        (largest.snapshot, largest.report) = (None, None);
+        state.errors.push(format!(
+            "cluster {}: its snapshot and report ({bytes} bytes) are left out of what the \
+             controller is told, as all peers' together are too large; peer with fewer clusters, or \
+             have them announce fewer prefixes and nodes",
+            largest.cluster
+        ));
+        excess = excess.saturating_sub(bytes);
     }
 }
 
@@ -75,13 +107,13 @@ fn connection(
     known: &Known,
     stats: &DataplaneStats,
 ) -> ConnectionState {
-    let rtt = state.link.as_ref().map(|held| held.link.rtt()).unwrap_or_default();
+    let rtt = state.link.as_ref().map_or(0, |held| held.link.rtt().as_micros().max(1));
     ConnectionState {
         gateway,
         remote: known.remote.to_string(),
         release: known.established.release.clone(),
         version: known.established.version,
-        rtt_micros: u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX),
+        rtt_micros: u64::try_from(rtt).unwrap_or(u64::MAX),
         tunnels: state
             .tunnels
             .iter()
@@ -131,7 +163,8 @@ fn essence(state: &GatewayState) -> GatewayState {
     for peer in &mut essence.peers {
         peer.failures.iter_mut().for_each(|failure| failure.at = 0);
         for connection in &mut peer.connections {
-            connection.rtt_micros = 0;
+            // 0 says that there is no link, and that is news.
+            connection.rtt_micros = connection.rtt_micros.min(1);
             for tunnel in &mut connection.tunnels {
                 (tunnel.last_handshake, tunnel.tx_bytes, tunnel.rx_bytes) = (0, 0, 0);
             }
@@ -142,7 +175,28 @@ fn essence(state: &GatewayState) -> GatewayState {
 
 #[cfg(test)]
 mod tests {
+    use carrick_exchange::message::snapshot::SignedSnapshot;
+
     use super::*;
+
+    #[test]
+    fn peers_that_say_too_much_are_left_out_of_the_report_and_named() {
+        let peer = |name: &str, bytes| PeerState {
+            cluster: name.to_owned(),
+            snapshot: Some(SignedSnapshot { payload: vec![0; bytes], ..Default::default() }),
+            ..Default::default()
+        };
+        let peers = vec![peer("large", 900), peer("small", 100), peer("larger", 1000)];
+        let mut state = GatewayState { peers, ..Default::default() };
+        fit(&mut state, 2500);
+        assert_eq!(state.errors, [] as [String; 0]);
+        fit(&mut state, 1500);
+        assert!(state.peers[0].snapshot.is_some() && state.peers[1].snapshot.is_some());
+        assert_eq!(state.peers[2].snapshot, None);
+        assert!(state.errors[0].contains("cluster larger: "), "{:?}", state.errors);
+        fit(&mut state, 10);
+        assert!(state.peers.iter().all(|peer| peer.snapshot.is_none()), "and it ends");
+    }
 
     #[test]
     fn reports_go_out_on_change_coalesced_and_now_and_then() {
@@ -155,5 +209,22 @@ mod tests {
         assert_eq!(pace.due(&state, now), Err(now + COALESCE));
         assert_eq!(pace.due(&state, now + COALESCE), Ok(()));
         assert_eq!(pace.due(&state, now + COALESCE + REPEAT), Ok(()));
+    }
+
+    #[test]
+    fn link_that_comes_or_goes_is_news_and_another_round_trip_time_is_none() {
+        let (mut pace, now) = (Pace::default(), Instant::now());
+        let state = |rtt_micros| GatewayState {
+            peers: vec![PeerState {
+                connections: vec![ConnectionState { rtt_micros, ..Default::default() }],
+                ..Default::default()
+            }],
+            ..Default::default()
+        };
+        assert_eq!(pace.due(&state(0), now), Ok(()));
+        let (linked, later) = (now + COALESCE, now + 2 * COALESCE);
+        assert_eq!(pace.due(&state(800), linked), Ok(()), "the link is back");
+        assert_eq!(pace.due(&state(900), later), Err(linked + REPEAT));
+        assert_eq!(pace.due(&state(0), later), Ok(()), "the link is gone");
     }
 }
