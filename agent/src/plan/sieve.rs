@@ -23,26 +23,29 @@ pub(super) fn sift(config: &NodeConfig) -> Sifted {
     let own = own(config);
     let mut sifted = Sifted::default();
     for cluster in &config.clusters {
+        let id = &cluster.id;
         for prefix in &cluster.prefixes {
-            if let Some(inside) = sifted.take(prefix, &own) {
-                sifted.errors.push(format!(
-                    "{prefix} of cluster {} overlaps our own {inside}; it is not routed, and what \
-                     is not our own of it is unreachable",
-                    cluster.id
-                ));
+            // The form `cluster NAME: ` tells the controller that other clusters are not concerned.
+            match sifted.take(prefix, &own) {
+                Taken::Whole => {}
+                Taken::Without(inside) => sifted.errors.push(format!(
+                    "cluster {id}: {prefix} overlaps our own {inside}; it is not routed, and what is \
+                     not our own of it is unreachable"
+                )),
+                Taken::Nothing => sifted.errors.push(format!("cluster {id}: {}", no_range(prefix))),
             }
         }
         if cluster.prefixes.iter().any(|prefix| prefix.family() == Family::V6) {
-            let id = &cluster.id;
-            sifted
-                .notes
-                .push(format!("IPv6 prefixes of cluster {id} are unreachable: not carried"));
+            sifted.notes.push(format!("cluster {id}: IPv6 is not carried; it is unreachable"));
         }
     }
     for prefix in &config.unreachable {
-        if let Some(inside) = sifted.take(prefix, &own) {
-            let note = format!("{prefix} is unreachable but for our own {inside}");
-            sifted.notes.push(note);
+        match sifted.take(prefix, &own) {
+            Taken::Whole => {}
+            Taken::Without(inside) => {
+                sifted.notes.push(format!("{prefix} is unreachable but for our own {inside}"));
+            }
+            Taken::Nothing => sifted.errors.push(no_range(prefix)),
         }
     }
     sifted.captured.sort_unstable();
@@ -50,16 +53,27 @@ pub(super) fn sift(config: &NodeConfig) -> Sifted {
     sifted
 }
 
+/// How much of a prefix was captured.
+enum Taken {
+    Whole,
+    /// All but what is our own, of which this is the first.
+    Without(Prefix),
+    Nothing,
+}
+
 impl Sifted {
-    /// Captures what of `prefix` is not our own; the result is the first part that is.
-    fn take(&mut self, prefix: &Prefix, own: &[Prefix]) -> Option<Prefix> {
+    fn take(&mut self, prefix: &Prefix, own: &[Prefix]) -> Taken {
         if prefix.is_default_route() || prefix.is_special_use() {
-            self.errors.push(format!("{prefix} is no range of pods; it is not routed"));
-            return None;
+            return Taken::Nothing;
         }
         self.captured.extend(prefix.without(own));
-        own.iter().find(|own| own.overlaps(prefix)).copied()
+        let inside = own.iter().find(|own| own.overlaps(prefix));
+        inside.map_or(Taken::Whole, |inside| Taken::Without(*inside))
     }
+}
+
+fn no_range(prefix: &Prefix) -> String {
+    format!("{prefix} is no range of pods; it is not routed")
 }
 
 /// What must stay as the main table has it: pods of this cluster, and the addresses by which the mesh
@@ -104,6 +118,8 @@ mod tests {
                 };
                 assert!(told.iter().any(|text| text.contains(wide)), "{told:?}");
                 assert_eq!(silent, &[] as &[String], "{wide}");
+                let of_cluster = |text: &String| text.starts_with("cluster osaka: ");
+                assert_eq!(told.iter().any(of_cluster), routed, "{told:?}");
             }
         }
     }
@@ -113,9 +129,12 @@ mod tests {
         for bad in ["0.0.0.0/0", "::/0", "127.0.0.0/8", "fe80::/64"] {
             let mut config = config();
             config.unreachable = vec![prefix(bad)];
-            let sifted = sift(&config);
-            assert!(!sifted.captured.contains(&prefix(bad)), "{bad}");
-            assert!(sifted.errors.iter().any(|text| text.contains(bad)), "{:?}", sifted.errors);
+            config.clusters[0].prefixes.push(prefix(bad));
+            let Sifted { captured, errors, .. } = sift(&config);
+            assert!(!captured.contains(&prefix(bad)), "{bad}");
+            let [routed, unreachable] = &errors[..] else { panic!("{bad}: {errors:?}") };
+            assert!(routed.starts_with(&format!("cluster osaka: {bad} ")), "{routed}");
+            assert!(unreachable.starts_with(bad), "of no cluster: {unreachable}");
         }
     }
 
