@@ -164,7 +164,7 @@ impl Cluster {
     /// When the API server refuses.
     pub fn restart_carrick(&self, tag: &str) -> Result<usize> {
         let kinds = "deployments,statefulsets,daemonsets";
-        let selector = "--selector=app.kubernetes.io/part-of=carrick";
+        let selector = "--selector=app.kubernetes.io/name=carrick";
         let list = self.kubectl_json(&["get", kinds, "--all-namespaces", selector])?;
         let items = list["items"].as_array().cloned().unwrap_or_default();
         for item in &items {

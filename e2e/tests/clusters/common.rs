@@ -35,18 +35,23 @@ pub fn clusters(lab: &Lab) -> Result<(Cluster, Cluster), String> {
 
 /// Both clusters with Carrick installed and its pods Ready.
 pub fn installed(lab: &Lab) -> Result<(Cluster, Cluster), String> {
-    let tag = text(lab.image_tag())?;
     let (paris, osaka) = clusters(lab)?;
     for cluster in [&paris, &osaka] {
-        let status = ["status", "carrick", "--namespace", carrick::NAMESPACE];
-        if cluster.helm(&status).is_err() {
-            text(carrick::install(cluster, &tag, &[]))?;
-        }
+        install(lab, cluster)?;
     }
     for cluster in [&paris, &osaka] {
         rolled_out(cluster)?;
     }
     Ok((paris, osaka))
+}
+
+/// Installs Carrick unless it is there, and does not wait for its pods.
+pub fn install(lab: &Lab, cluster: &Cluster) -> Outcome {
+    let status = ["status", "carrick", "--namespace", carrick::NAMESPACE];
+    if cluster.helm(&status).is_ok() {
+        return Ok(());
+    }
+    text(carrick::install(cluster, &text(lab.image_tag())?, &[]))
 }
 
 /// Waits until all of Carrick's pods are Ready.

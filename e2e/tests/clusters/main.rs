@@ -12,6 +12,7 @@ mod lab;
 mod peering;
 mod quiet;
 mod refusals;
+mod third;
 mod trust;
 mod uninstall;
 mod watch;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         quiet::CASES,
         kill::CASES,
         uninstall::CASES,
+        third::CASES,
     ];
     let trials = all
         .into_iter()
