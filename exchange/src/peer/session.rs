@@ -38,6 +38,7 @@ pub struct Session {
     held: Vec<Held>,
     established: bool,
     newest: Option<Version>,
+    refused: Option<SignedSnapshot>,
     sent: Option<SignedSnapshot>,
     reported: Option<Report>,
     out: VecDeque<PeerMessage>,
@@ -143,6 +144,7 @@ impl Session {
             held,
             established: false,
             newest,
+            refused: None,
             sent: None,
             reported: None,
             out,
@@ -174,6 +176,17 @@ impl Session {
     /// A newer snapshot of theirs came by another connection.
     pub fn handle_newest(&mut self, version: Version) {
         self.newest = self.newest.max(Some(version));
+    }
+
+    /// Who they must be may change while the link stands: their identity is rotated. Returns what
+    /// comes of the snapshot that was refused last, if one was.
+    pub fn handle_pin(&mut self, pin: &Pin, wall: SystemTime) -> Option<Event> {
+        if self.pin == *pin {
+            return None;
+        }
+        self.pin = pin.clone();
+        let refused = self.refused.take()?;
+        Some(self.snapshot(refused, wall))
     }
 
     /// Queues a frame in place of an unsent one of its kind, so that the queue never holds more than
@@ -237,11 +250,13 @@ impl Session {
         match verify(&signed, &self.pin, &self.own, wall, self.newest) {
             Ok(snapshot) => {
                 self.newest = Some(snapshot.version);
+                self.refused = None;
                 Event::Snapshot(Box::new(snapshot), signed)
             }
             // Two gateways of one cluster hear of a change one after the other: nothing to report.
             Err(error @ SnapshotError::Older { .. }) => Event::SnapshotRefused(error),
             Err(error) => {
+                self.refused = Some(signed);
                 let text = error.to_string();
                 self.handle_own_report(&Report { error: text, ..Report::default() });
                 Event::SnapshotRefused(error)

@@ -242,6 +242,23 @@ fn snapshots_cross_once_and_older_ones_do_not_count() {
 }
 
 #[test]
+fn pin_that_comes_later_takes_the_snapshot_that_was_refused() {
+    let (paris, osaka, rotated) =
+        (Cluster::new("paris"), Cluster::new("osaka"), Cluster::new("osaka"));
+    let mut a = Side::new(&paris, &osaka, &[lane(0, 1)], &[]);
+    let mut b = Side::new(&osaka, &paris, &[lane(0, 2)], &[]);
+    b.session.handle_own_snapshot(&rotated.sign(&snapshot(1)));
+    talk(&mut a, &mut b, 1);
+    assert!(matches!(a.events[1], Event::SnapshotRefused(_)), "{:?}", a.events);
+    let mut pin = osaka.pin(Role::Gateway);
+    assert_eq!(a.session.handle_pin(&pin, SystemTime::now()), None, "nothing is new");
+    pin.identities.extend(rotated.pin(Role::Gateway).identities);
+    let event = a.session.handle_pin(&pin, SystemTime::now());
+    assert!(matches!(event, Some(Event::Snapshot(..))), "{event:?}");
+    assert_eq!(a.session.handle_pin(&pin, SystemTime::now()), None);
+}
+
+#[test]
 fn report_is_cut_to_what_may_be_passed_on() {
     let mut side = side();
     side.take(hello(|_| ()), 1).expect("hello");

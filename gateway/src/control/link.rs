@@ -6,7 +6,7 @@ use carrick_exchange::message::peer::{PeerMessage, Report};
 use carrick_exchange::message::snapshot::SignedSnapshot;
 use carrick_exchange::peer::{Event, Session};
 use carrick_exchange::snapshot::Version;
-use carrick_exchange::{CloseReason, FrameError, Link};
+use carrick_exchange::{CloseReason, FrameError, Link, Pin};
 use carrick_model::{ClusterId, MemberName};
 use tokio::sync::{mpsc, watch};
 
@@ -14,8 +14,10 @@ use tokio::sync::{mpsc, watch};
 const OPENING: Duration = Duration::from_secs(10);
 
 /// What the other side is to know; the newest counts.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Outbound {
+    /// Who they must be, as the controller says now.
+    pub pin: Pin,
     /// What our cluster says.
     pub snapshot: Option<SignedSnapshot>,
     /// What we do not take of theirs.
@@ -88,7 +90,12 @@ where
         Err(_) => return CloseReason::Violation("no stream was opened".to_owned()),
     };
     loop {
-        hand_over(&mut session, &outbound.borrow_and_update());
+        let event = hand_over(&mut session, &outbound.borrow_and_update());
+        if let Some(event) = event
+            && tell(LinkEventKind::Session(event)).await.is_err()
+        {
+            return CloseReason::Draining;
+        }
         while let Some(message) = session.poll_message() {
             if let Err(error) = sender.send(&message).await {
                 return broken(link, &error);
@@ -124,7 +131,8 @@ where
     }
 }
 
-fn hand_over(session: &mut Session, outbound: &Outbound) {
+/// Returns what a new pin makes of what they said before.
+fn hand_over(session: &mut Session, outbound: &Outbound) -> Option<Event> {
     if let Some(version) = outbound.newest {
         session.handle_newest(version);
     }
@@ -134,6 +142,7 @@ fn hand_over(session: &mut Session, outbound: &Outbound) {
     if let Some(report) = &outbound.report {
         session.handle_own_report(report);
     }
+    session.handle_pin(&outbound.pin, SystemTime::now())
 }
 
 /// What to close with after a failed frame.
