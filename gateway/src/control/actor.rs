@@ -275,7 +275,7 @@ impl<P: Plane> Control<P> {
         match result {
             Ok(link) => {
                 if let Some(peer) = self.peers.get_mut(&cluster) {
-                    peer.dialling.connected(&endpoint, &link.peer().name);
+                    peer.dialling.connected(&endpoint, &link.peer().name, Instant::now());
                 }
                 self.on_link_up(link);
             }
@@ -283,7 +283,12 @@ impl<P: Plane> Control<P> {
                 self.counts.failed(&failure.reason);
                 let Some(peer) = self.peers.get_mut(&cluster) else { return };
                 peer.dialling.failed(&endpoint, failure.how, rand::random(), now);
-                if failure.reason != CloseReason::Duplicate.reason() {
+                if let Some(remote) = failure.disowned {
+                    peer.disowned(&endpoint, remote);
+                }
+                // An attempt that was under way when its endpoint was corrected says nothing any more.
+                let meant = peer.endpoints().contains_key(&endpoint);
+                if meant && failure.reason != CloseReason::Duplicate.reason() {
                     tracing::debug!(%cluster, reason = failure.reason, "{}", failure.message);
                     let (name, text) = (endpoint.to_string(), &failure.message);
                     peer.failures.note(&name, &failure.reason, text, SystemTime::now());
@@ -315,6 +320,7 @@ impl<P: Plane> Control<P> {
             now,
         );
         let (outbound, theirs) = watch::channel(Outbound {
+            pin: peer.peering.pin.clone(),
             snapshot: peer.peering.snapshot.clone(),
             report: None,
             newest: peer.version(),
@@ -353,7 +359,7 @@ impl<P: Plane> Control<P> {
             LinkEventKind::Ended(reason) => {
                 tracing::info!(%cluster, %gateway, %reason, "link ended");
                 peer.link_ended(&gateway, link, &reason);
-                peer.dialling.lost(&gateway, Instant::now());
+                peer.dialling.lost(&gateway, rand::random(), Instant::now());
                 note_end(peer, &gateway.to_string(), &reason);
             }
         }
@@ -391,6 +397,7 @@ impl<P: Plane> Control<P> {
         let derived = derive(config, &self.peers, &self.own_keys);
         for (cluster, peer) in &self.peers {
             let outbound = Outbound {
+                pin: peer.peering.pin.clone(),
                 snapshot: peer.peering.snapshot.clone(),
                 report: derived.reports.get(cluster).cloned(),
                 newest: peer.version(),

@@ -24,7 +24,12 @@ pub struct DialFailure {
     pub message: String,
     /// For the next attempt.
     pub how: Failed,
+    /// The address of a gateway that is the peer's and says that its cluster does not hold us.
+    pub disowned: Option<SocketAddr>,
 }
+
+/// The words by which a gateway says that its cluster does not hold ours in its configuration.
+const DISOWNED: [&str; 3] = ["UnknownIdentity", "WrongIdentity", "Withdrawn"];
 
 /// Dials a peer's endpoint.
 pub async fn dial(
@@ -66,6 +71,7 @@ fn unresolved(endpoint: &Endpoint, why: &str) -> DialFailure {
              ClusterPeering, or the DNS that this gateway's pod uses"
         ),
         how: Failed::Silent,
+        disowned: None,
     }
 }
 
@@ -85,5 +91,11 @@ fn failure(endpoint: &Endpoint, error: &ConnectError) -> DialFailure {
         Endpoint::Address(_) => error.to_string(),
         Endpoint::Name(..) => format!("{endpoint}: {error}"),
     };
-    DialFailure { reason: error.reason().to_owned(), message, how }
+    // It could refuse us only after it had passed our own judgement.
+    let disowned = match &error.kind {
+        ConnectErrorKind::Refused { reason, .. } => DISOWNED.contains(&reason.as_str()),
+        _ => false,
+    };
+    let disowned = disowned.then_some(error.remote);
+    DialFailure { reason: error.reason().to_owned(), message, how, disowned }
 }

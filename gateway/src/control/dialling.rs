@@ -25,8 +25,10 @@ pub struct Dialling {
 
 #[derive(Debug)]
 struct Target {
-    /// Who answers there, as far as known.
-    gateway: Option<MemberName>,
+    /// Who is said to answer there.
+    announced: Option<MemberName>,
+    /// Who answered last.
+    answered: Option<MemberName>,
     next: Instant,
     pause: Duration,
     dialling: bool,
@@ -52,6 +54,16 @@ impl Dialling {
         self.role
     }
 
+    /// Another role, for what is dialled from now on.
+    pub fn set_role(&mut self, role: DialRole) {
+        self.role = role;
+    }
+
+    /// Whether `gateway` is said to answer at `endpoint`, or did so last.
+    pub fn is_of(&self, endpoint: &Endpoint, gateway: &MemberName) -> bool {
+        self.targets.get(endpoint).is_some_and(|target| target.is_of(gateway))
+    }
+
     /// Replaces the set of endpoints; those that stay keep their state. New ones are dialled after
     /// the delay of our role, or at once when the peer is known to `wait` for us.
     pub fn retarget(
@@ -64,14 +76,13 @@ impl Dialling {
         let delay = if peer_waits { Duration::ZERO } else { self.role.delay() };
         for (endpoint, gateway) in wanted {
             let target = self.targets.entry(endpoint.clone()).or_insert_with(|| Target {
-                gateway: None,
+                announced: None,
+                answered: None,
                 next: now + delay,
                 pause: FIRST_PAUSE,
                 dialling: false,
             });
-            if gateway.is_some() {
-                target.gateway.clone_from(gateway);
-            }
+            target.announced.clone_from(gateway);
         }
     }
 
@@ -94,13 +105,19 @@ impl Dialling {
         waiting.map(|target| target.next).min()
     }
 
-    /// `gateway` answered at `endpoint`.
-    pub fn connected(&mut self, endpoint: &Endpoint, gateway: &MemberName) {
-        if let Some(target) = self.targets.get_mut(endpoint) {
-            target.dialling = false;
-            target.gateway = Some(gateway.clone());
-            target.pause = FIRST_PAUSE;
-        }
+    /// `gateway` answered at `endpoint`. Where that is another one than the announced one, the latter
+    /// is sought there ever more seldom.
+    pub fn connected(&mut self, endpoint: &Endpoint, gateway: &MemberName, now: Instant) {
+        let Some(target) = self.targets.get_mut(endpoint) else { return };
+        target.dialling = false;
+        target.answered = Some(gateway.clone());
+        target.next = now + target.pause;
+        target.pause = match &target.announced {
+            Some(announced) if announced != gateway => {
+                target.pause.saturating_mul(2).min(SILENT_PAUSE)
+            }
+            _ => FIRST_PAUSE,
+        };
     }
 
     /// An attempt failed. `jitter` is a random number from 0 to 1.
@@ -116,11 +133,13 @@ impl Dialling {
         target.pause = pause.saturating_mul(2).min(longest);
     }
 
-    /// The link with `gateway` ended: its endpoints are dialled anew.
-    pub fn lost(&mut self, gateway: &MemberName, now: Instant) {
-        let delay = self.role.delay().max(FIRST_PAUSE);
-        for target in self.targets.values_mut() {
-            if target.gateway.as_ref() == Some(gateway) && !target.dialling {
+    /// The link with `gateway` ended: its endpoints are dialled anew. `jitter` is a random number from
+    /// 0 to 1.
+    pub fn lost(&mut self, gateway: &MemberName, jitter: f64, now: Instant) {
+        let delay = self.role.delay().max(FIRST_PAUSE).mul_f64(0.75 + 0.5 * jitter);
+        for target in self.targets.values_mut().filter(|target| !target.dialling) {
+            let elsewhere = target.announced.as_ref().is_some_and(|name| name != gateway);
+            if target.is_of(gateway) && !elsewhere {
                 target.next = now + delay;
                 target.pause = FIRST_PAUSE;
             }
@@ -130,7 +149,12 @@ impl Dialling {
 
 impl Target {
     fn wants(&self, linked: &BTreeSet<MemberName>) -> bool {
-        !self.dialling && self.gateway.as_ref().is_none_or(|gateway| !linked.contains(gateway))
+        let sought = self.announced.as_ref().or(self.answered.as_ref());
+        !self.dialling && sought.is_none_or(|gateway| !linked.contains(gateway))
+    }
+
+    fn is_of(&self, gateway: &MemberName) -> bool {
+        [&self.announced, &self.answered].into_iter().flatten().any(|name| name == gateway)
     }
 }
 
@@ -178,7 +202,7 @@ mod tests {
         let mut dialling = Dialling::new(DialRole::AtOnce);
         dialling.retarget(&wanted(Some("g")), false, now);
         assert_eq!((dialling.due(&linked, now), dialling.deadline(&linked)), (vec![], None));
-        dialling.lost(&name("g"), now);
+        dialling.lost(&name("g"), 0.5, now);
         let again = dialling.deadline(&BTreeSet::new()).expect("deadline");
         assert!(again <= now + Duration::from_millis(250));
     }
@@ -189,10 +213,31 @@ mod tests {
         let mut dialling = Dialling::new(DialRole::AtOnce);
         dialling.retarget(&wanted(None), false, now);
         assert_eq!(dialling.due(&linked, now).len(), 1, "it may be another gateway");
-        dialling.connected(&endpoint(1), &name("g"));
+        dialling.connected(&endpoint(1), &name("g"), now);
         assert_eq!(dialling.deadline(&linked), None);
         dialling.retarget(&wanted(None), false, now);
         assert_eq!(dialling.deadline(&linked), None, "what was learned stays");
+    }
+
+    #[test]
+    fn announced_gateway_is_sought_ever_more_seldom_where_another_one_answers() {
+        let (mut now, linked) = (Instant::now(), BTreeSet::from([name("other")]));
+        let mut dialling = Dialling::new(DialRole::AtOnce);
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            dialling.retarget(&wanted(Some("announced")), false, now);
+            assert_eq!(dialling.due(&linked, now).len(), 1);
+            dialling.connected(&endpoint(1), &name("other"), now);
+            assert_eq!(dialling.due(&linked, now), [], "not again without a pause");
+            // The link before was replaced by the new one.
+            dialling.lost(&name("other"), 0.5, now);
+            let next = dialling.deadline(&linked).expect("deadline");
+            pauses.push((next - now).as_millis());
+            now = next;
+        }
+        assert_eq!(pauses, [250, 500, 1000, 2000, 4000, 5000, 5000, 5000]);
+        dialling.retarget(&wanted(Some("other")), false, now);
+        assert_eq!(dialling.deadline(&linked), None, "it is the right one after all");
     }
 
     #[test]

@@ -48,6 +48,7 @@ pub struct Peer {
     pub report: Option<Report>,
     /// Why its newest snapshot was refused as a whole.
     pub refused: Option<String>,
+    own: IdentityKey,
 }
 
 /// A gateway of the peer.
@@ -110,11 +111,10 @@ impl TunnelIds {
 impl Peer {
     /// A peer that nothing is known of yet.
     pub fn new(peering: Peering, own: &IdentityKey) -> Self {
-        let role = peering.pin.identities.first().map(|theirs| dial_role(own, theirs));
-        let role = role.unwrap_or(DialRole::AtOnce);
         Self {
+            dialling: Dialling::new(role(own, &peering)),
             peering,
-            dialling: Dialling::new(role),
+            own: *own,
             snapshot: None,
             gateways: BTreeMap::new(),
             failures: Failures::default(),
@@ -131,6 +131,7 @@ impl Peer {
             self.failures.clear();
         }
         self.peering = peering;
+        self.dialling.set_role(role(&self.own, &self.peering));
         let vouched = |signed: &SignedSnapshot| {
             pinned.iter().any(|key| signed.key.as_slice() == key.as_bytes())
         };
@@ -206,6 +207,11 @@ impl Peer {
     pub fn take_snapshot(&mut self, snapshot: VerifiedSnapshot, signed: SignedSnapshot) -> bool {
         let stale = self.version().is_some_and(|held| snapshot.version < held);
         let same = self.snapshot.as_ref().is_some_and(|(_, held)| *held == signed);
+        // It was verified with the pin of then.
+        let pinned = &self.peering.pin.identities;
+        if !pinned.iter().any(|key| signed.key.as_slice() == key.as_bytes()) {
+            return false;
+        }
         self.refused = None;
         if stale || same {
             return false;
@@ -226,6 +232,18 @@ impl Peer {
         }
     }
 
+    /// The gateway at `endpoint`, at `remote`, says that its cluster does not hold us: what its
+    /// withdrawal would have done, had it arrived, is done now.
+    pub fn disowned(&mut self, endpoint: &Endpoint, remote: SocketAddr) {
+        for (name, gateway) in &mut self.gateways {
+            let seen = gateway.known.as_ref().is_some_and(|known| known.remote == remote);
+            if gateway.link.is_none() && (seen || self.dialling.is_of(endpoint, name)) {
+                gateway.tunnels.clear();
+                gateway.known = None;
+            }
+        }
+    }
+
     /// Brings tunnels in line with what is known. Returns when it has to be looked at again.
     pub fn settle(&mut self, ids: &mut TunnelIds, now: Instant) -> Option<Instant> {
         let mut again = None;
@@ -239,6 +257,7 @@ impl Peer {
                     let deadline = gateway.link.as_ref().map(|held| held.since + UNNAMED);
                     if deadline.is_some_and(|at| at <= now) {
                         gateway.withdraw();
+                        self.dialling.lost(name, rand::random(), now);
                     } else {
                         again = earlier(again, deadline);
                     }
@@ -275,6 +294,12 @@ impl Gateway {
             held.link.close(&CloseReason::Withdrawn);
         }
     }
+}
+
+/// Our part in dialling a peer. Its newest identity comes first.
+fn role(own: &IdentityKey, peering: &Peering) -> DialRole {
+    let theirs = peering.pin.identities.first();
+    theirs.map_or(DialRole::AtOnce, |theirs| dial_role(own, theirs))
 }
 
 /// Where the remote lane listens: beside the exchange's address that we dialled; else beside the
@@ -355,6 +380,12 @@ mod tests {
         assert_eq!(peer.failures.list().len(), 1, "nothing was corrected");
         peer.reconfigure(peering(31_820));
         assert_eq!(peer.failures.list(), []);
+
+        assert_ne!(peer.dialling.role(), DialRole::AtOnce, "their key is the lower one");
+        let mut rotated = peering(31_820);
+        rotated.pin.identities.insert(0, IdentityKey::from_bytes([5; 32]));
+        peer.reconfigure(rotated);
+        assert_eq!(peer.dialling.role(), DialRole::AtOnce, "their new key is the higher one");
     }
 
     #[test]

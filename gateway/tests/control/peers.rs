@@ -166,6 +166,26 @@ async fn link_that_breaks_and_comes_back_leaves_the_tunnel_alone() {
 }
 
 #[tokio::test]
+async fn withdrawal_that_is_lost_on_the_way_is_learned_from_the_next_refusal() {
+    let (paris, osaka) = (Cluster::new("paris", 1), Cluster::new("osaka", 2));
+    let (mut a, mut b) = (Site::start(&paris), Site::start(&osaka));
+    let relay = Relay::to(b.address).await;
+    a.configure(paris.config(1, vec![paris.peering(&osaka, &[relay.address])])).await;
+    b.configure(osaka.config(1, vec![osaka.peering(&paris, &[])])).await;
+    a.connected(&osaka).await;
+    b.connected(&paris).await;
+
+    relay.open.send_replace(false);
+    b.configure(osaka.config(2, Vec::new())).await;
+    let gone = a.view.wait_for(|view| view.links.values().all(|links| *links == 0));
+    tokio::time::timeout(PATIENCE, gone).await.expect("in time").expect("control runs");
+    assert_eq!(a.plane.last().expect("set up").forwarding.tunnels.len(), 1, "it knows no better");
+    relay.open.send_replace(true);
+    a.disconnected(&osaka).await;
+    assert_eq!(a.plane.last().expect("set up").forwarding.tunnels, []);
+}
+
+#[tokio::test]
 async fn restarted_gateway_goes_on_from_its_last_configuration_with_new_keys() {
     let (paris, osaka) = (Cluster::new("paris", 1), Cluster::new("osaka", 2));
     let folder = tempfile::tempdir().expect("folder");
