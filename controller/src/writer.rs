@@ -233,8 +233,11 @@ impl Writer {
                 debug!(?target, "gone before it was written");
                 return;
             }
-            // The UID is another object's by now.
-            Ok(Err(kube::Error::Api(status))) if status.is_conflict() => {
+            // The UID is another object's by now. ClusterIdentity has none demanded of it, so there a
+            // conflict is another writer's, and passes.
+            Ok(Err(kube::Error::Api(status)))
+                if status.is_conflict() && target != Target::Identity =>
+            {
                 debug!(?target, "replaced before it was written");
                 return;
             }

@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use carrick_controller::event::Event;
 use carrick_controller::identity::{secret, trust};
 use carrick_controller::leader::Elector;
+use carrick_controller::metrics::Metrics;
 use carrick_controller::withdraw::withdraw_with;
+use carrick_controller::writer::{Desk, Target, Write, Writer};
 use serde_json::json;
 
 use crate::api::FakeApi;
@@ -89,6 +92,25 @@ async fn a_leader_that_hears_nothing_gives_up_before_its_lease_ends() {
     assert!(led.as_secs() + 2 < duration.as_u64().expect("seconds"), "{led:?} of {duration}");
     leader.release().await;
     assert!(asked.elapsed() - led <= Duration::from_secs(2), "stopping does not wait for the API");
+}
+
+#[tokio::test]
+async fn a_conflict_does_not_lose_what_is_to_be_remembered() {
+    let api = FakeApi::default();
+    let (events, mut queue) = tokio::sync::mpsc::channel(4);
+    let desk = Desk::default();
+    let client = api.client();
+    let writer = Writer::new(client, NAMESPACE, "c-0", desk.clone(), events, Metrics::default());
+    let write = Write::Identity { status: Default::default(), record: Default::default() };
+    desk.leave(Target::Identity, write, std::time::Instant::now());
+    api.conflict(1);
+    tokio::select! {
+        () = writer.run() => panic!("it never ends by itself"),
+        written = tokio::time::timeout(PATIENCE, queue.recv()) => {
+            assert!(matches!(written, Ok(Some(Event::Recorded(_)))), "it is tried again");
+        }
+    }
+    assert_eq!(api.writes("/clusteridentities/self/status").len(), 1);
 }
 
 #[tokio::test]
