@@ -1,8 +1,10 @@
 //! Which node has which pods: what an agent says of its node counts only for its own node.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
-use carrick_model::Prefix;
+use carrick_model::{Family, Prefix};
 
 use super::Facts;
 
@@ -26,6 +28,12 @@ pub enum ClaimError {
     /// Not where pods live.
     #[error("lies outside of the cluster's pod ranges")]
     OutsideRanges,
+    /// Wider than any node needs.
+    #[error("is wider than /{0}")]
+    TooWide(u8),
+    /// The pods in it run elsewhere.
+    #[error("holds addresses of pods on other nodes, and of none on this one")]
+    StrangePods,
     /// Another node has it.
     #[error("belongs to node {0}")]
     Taken(String),
@@ -40,10 +48,32 @@ pub struct Claims {
     pub refused: Vec<RefusedClaim>,
 }
 
+/// The widest claims that are taken (bits, IPv4 and IPv6): a node has no more pods than this holds.
+const WIDEST: (u8, u8) = (20, 56);
+
+/// A claim of a node without podCIDRs, with what speaks for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Claim<'a> {
+    /// A single address; those come after all blocks.
+    host: bool,
+    /// It was not granted before.
+    new: bool,
+    /// How many pods of other nodes have an address in it.
+    foreign: usize,
+    /// A tie goes to who has more pods in it, and then to the wider one.
+    own: Reverse<usize>,
+    length: u8,
+    node: &'a str,
+    prefix: Prefix,
+    /// How many of the foreign pods are not claimed one by one by their own nodes, as borrowed ones are.
+    strange: usize,
+}
+
 /// Decides which node has which pods. A node with podCIDRs has just those. Else its agent's claims
-/// count as far as they lie in `ranges` and collide with nobody's: of two nodes that claim the same,
-/// the one that `before` grants it to keeps it, and an address inside another's block is granted when
-/// a pod with that address runs on the node.
+/// count as far as they lie in `ranges` and the pods that run do not speak against them. Blocks of two
+/// nodes never overlap: what `before` grants stays, then the one with the fewest strange pods wins.
+/// An address inside of another's block (borrowed, as some IPAM does) is granted when a pod with that
+/// address runs on the node, and leaves the block with its holder.
 pub fn decide(
     facts: &Facts,
     ranges: &[Prefix],
@@ -51,11 +81,13 @@ pub fn decide(
     before: &BTreeMap<String, Vec<Prefix>>,
 ) -> Claims {
     let mut claims = Claims::default();
-    let mut free: Vec<(&String, Prefix)> = Vec::new();
+    let mut free: BTreeSet<Claim<'_>> = BTreeSet::new();
+    let pods = pods_by_address(facts, claimed);
     for (name, node) in &facts.nodes {
         let said = claimed.get(name).map(Vec::as_slice).unwrap_or_default();
         if node.pod_prefixes.is_empty() {
-            free.extend(said.iter().map(|prefix| (name, *prefix)));
+            let held = before.get(name).map(Vec::as_slice).unwrap_or_default();
+            free.extend(said.iter().map(|prefix| Claim::new(name, *prefix, held, &pods)));
             claims.granted.insert(name.clone(), Vec::new());
             continue;
         }
@@ -67,43 +99,82 @@ pub fn decide(
             why: ClaimError::OutsideNode,
         }));
     }
-    let held = |(node, prefix): &(&String, Prefix)| {
-        before.get(*node).is_some_and(|prefixes| prefixes.contains(prefix))
-    };
-    let (old, new): (Vec<_>, Vec<_>) = free.into_iter().partition(held);
-    for (node, prefix) in old.into_iter().chain(new) {
-        match check(facts, ranges, &claims.granted, node, prefix) {
-            Ok(()) => claims.granted.entry(node.clone()).or_default().push(prefix),
-            Err(why) => claims.refused.push(RefusedClaim { node: node.clone(), prefix, why }),
+    for claim in free {
+        let (node, prefix) = (claim.node.to_owned(), claim.prefix);
+        match check(ranges, &claims.granted, &claim) {
+            Ok(()) => claims.granted.entry(node).or_default().push(prefix),
+            Err(why) => claims.refused.push(RefusedClaim { node, prefix, why }),
         }
     }
+    claims.granted.values_mut().for_each(|prefixes| prefixes.sort_unstable());
+    claims.refused.sort_unstable();
     claims
 }
 
-fn check(
-    facts: &Facts,
-    ranges: &[Prefix],
-    granted: &BTreeMap<String, Vec<Prefix>>,
-    node: &str,
-    prefix: Prefix,
-) -> Result<(), ClaimError> {
-    if !ranges.iter().any(|range| range.covers(&prefix)) {
-        return Err(ClaimError::OutsideRanges);
-    }
-    let mut others = granted.iter().filter(|(name, _)| *name != node);
-    let holder = others.find(|(_, held)| held.iter().any(|h| h.overlaps(&prefix)));
-    match holder {
-        Some((_, held)) if !held.contains(&prefix) && has_pod(facts, node, prefix) => Ok(()),
-        Some((name, _)) => Err(ClaimError::Taken(name.clone())),
-        None => Ok(()),
+impl<'a> Claim<'a> {
+    fn new(node: &'a str, prefix: Prefix, held: &[Prefix], pods: &Pods<'_>) -> Self {
+        let inside = pods.range(prefix.address()..).take_while(|(at, _)| prefix.contains(**at));
+        let (own, foreign): (Vec<_>, Vec<_>) =
+            inside.map(|(_, pod)| pod).partition(|pod| pod.node == node);
+        Self {
+            host: prefix == Prefix::host(prefix.address()),
+            new: !held.contains(&prefix),
+            foreign: foreign.len(),
+            own: Reverse(own.len()),
+            length: prefix.length(),
+            node,
+            prefix,
+            strange: foreign.iter().filter(|pod| !pod.claimed_alone).count(),
+        }
     }
 }
 
-/// Whether `prefix` is the address of a pod on `node`.
-fn has_pod(facts: &Facts, node: &str, prefix: Prefix) -> bool {
-    facts.pods.values().any(|pod| {
-        pod.node == node && !pod.host_network && pod.address.map(Prefix::host) == Some(prefix)
-    })
+/// Where a pod runs, and whether its node claims just its address.
+struct Located<'a> {
+    node: &'a str,
+    claimed_alone: bool,
+}
+
+/// Pods by address.
+type Pods<'a> = BTreeMap<IpAddr, Located<'a>>;
+
+fn pods_by_address<'a>(facts: &'a Facts, claimed: &BTreeMap<String, Vec<Prefix>>) -> Pods<'a> {
+    let all = claimed.iter().flat_map(|(n, said)| said.iter().map(|p| (n.as_str(), *p)));
+    let claimed: BTreeSet<(&str, Prefix)> = all.collect();
+    let pods = facts.pods.values().filter(|pod| !pod.host_network && !pod.node.is_empty());
+    let located = pods.filter_map(|pod| {
+        let (address, node) = (pod.address?, pod.node.as_str());
+        let claimed_alone = claimed.contains(&(node, Prefix::host(address)));
+        Some((address, Located { node, claimed_alone }))
+    });
+    located.collect()
+}
+
+fn check(
+    ranges: &[Prefix],
+    granted: &BTreeMap<String, Vec<Prefix>>,
+    claim: &Claim<'_>,
+) -> Result<(), ClaimError> {
+    if !ranges.iter().any(|range| range.covers(&claim.prefix)) {
+        return Err(ClaimError::OutsideRanges);
+    }
+    let widest = if claim.prefix.family() == Family::V4 { WIDEST.0 } else { WIDEST.1 };
+    if claim.length < widest {
+        return Err(ClaimError::TooWide(widest));
+    }
+    let Reverse(own) = claim.own;
+    if claim.strange > 0 && own == 0 {
+        return Err(ClaimError::StrangePods);
+    }
+    let collides = |held: &Prefix| match claim.host {
+        true => *held == claim.prefix || held.covers(&claim.prefix) && own == 0,
+        false => held.overlaps(&claim.prefix),
+    };
+    let mut others = granted.iter().filter(|(name, _)| name.as_str() != claim.node);
+    match others.find(|(_, held)| held.iter().any(collides)) {
+        Some((name, _)) => Err(ClaimError::Taken(name.clone())),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -128,6 +199,7 @@ mod tests {
             let facts = NodeFacts {
                 name: name.clone(),
                 readiness,
+                linux: true,
                 internal: none.clone(),
                 external: none,
                 pod_prefixes,
@@ -185,5 +257,41 @@ mod tests {
         let claims = decide(&facts, &[prefix("10.1.0.0/16")], &said, &BTreeMap::new());
         assert_eq!(claims.granted["b"], [prefix("10.1.5.9/32")]);
         assert!(claims.granted["c"].is_empty());
+    }
+
+    #[test]
+    fn a_lender_keeps_its_block_whatever_the_nodes_are_called() {
+        for (lender, borrower) in [("a", "b"), ("b", "a")] {
+            let facts = facts(&[("a", &[]), ("b", &[])], &[(borrower, "10.1.5.9")]);
+            let block: (&str, &[&str]) = (lender, &["10.1.5.0/26"]);
+            let said = map(&[block, (borrower, &["10.1.5.9/32"])]);
+            let mut before = BTreeMap::new();
+            for round in 0..2 {
+                let claims = decide(&facts, &[prefix("10.1.0.0/16")], &said, &before);
+                assert_eq!(claims.granted, said, "round {round}");
+                before = claims.granted;
+            }
+        }
+    }
+
+    #[test]
+    fn an_agent_cannot_claim_pods_that_run_elsewhere() {
+        let pods = [("a", "10.1.5.9"), ("a", "10.1.5.10"), ("e", "10.1.6.1")];
+        let facts = facts(&[("a", &[]), ("e", &[])], &pods);
+        let ranges = [prefix("10.1.0.0/16")];
+        let refused = |said: &[&str]| {
+            let said = map(&[("a", &["10.1.5.0/26"]), ("e", said)]);
+            let claims = decide(&facts, &ranges, &said, &BTreeMap::new());
+            assert_eq!(claims.granted["a"], [prefix("10.1.5.0/26")]);
+            assert!(claims.granted["e"].is_empty(), "{:?}", claims.granted);
+            claims.refused.into_iter().map(|claim| claim.why).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            refused(&["10.1.5.9/32", "10.1.5.8/30"]),
+            [ClaimError::StrangePods, ClaimError::StrangePods]
+        );
+        assert_eq!(refused(&["10.1.0.0/16"]), [ClaimError::TooWide(20)]);
+        let taken = ClaimError::Taken("a".to_owned());
+        assert_eq!(refused(&["10.1.0.0/20", "10.1.5.32/27"]), [taken.clone(), taken]);
     }
 }
