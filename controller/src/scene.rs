@@ -79,6 +79,7 @@ fn node(index: u8) -> NodeFacts {
     NodeFacts {
         name: format!("n{index}"),
         readiness: Readiness::Ready,
+        linux: true,
         internal: vec![format!("172.20.0.1{index}").parse().expect("address")],
         external: Vec::new(),
         pod_prefixes: vec![prefix(&format!("10.1.{index}.0/24"))],

@@ -30,8 +30,10 @@ imagePullSecrets: {{- toYaml . | nindent 2 }}
 {{- with $part.priorityClassName }}
 priorityClassName: {{ . }}
 {{- end }}
-{{- with $part.nodeSelector }}
-nodeSelector: {{- toYaml . | nindent 2 }}
+nodeSelector:
+  kubernetes.io/os: linux
+{{- with omit $part.nodeSelector "kubernetes.io/os" }}
+  {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with $part.tolerations }}
 tolerations: {{- toYaml . | nindent 2 }}

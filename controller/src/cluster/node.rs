@@ -12,6 +12,8 @@ pub struct NodeFacts {
     pub name: String,
     /// What its condition `Ready` says.
     pub readiness: Readiness,
+    /// It runs Linux, or does not say what: only there an agent can run.
+    pub linux: bool,
     /// Addresses on the cluster's network, IPv4 first.
     pub internal: Vec<IpAddr>,
     /// Addresses that others may reach from outside, IPv4 first.
@@ -67,9 +69,12 @@ impl From<&Node> for NodeFacts {
         let spec = node.spec.as_ref();
         let listed = spec.and_then(|s| s.pod_cidrs.clone()).unwrap_or_default();
         let single = spec.and_then(|s| s.pod_cidr.clone()).filter(|_| listed.is_empty());
+        let labels = node.metadata.labels.as_ref();
+        let os = labels.and_then(|labels| labels.get("kubernetes.io/os"));
         Self {
             name: node.metadata.name.clone().unwrap_or_default(),
             readiness,
+            linux: os.is_none_or(|os| os == "linux"),
             internal: addresses("InternalIP"),
             external: addresses("ExternalIP"),
             pod_prefixes: listed.iter().chain(&single).filter_map(|p| p.parse().ok()).collect(),
@@ -88,7 +93,7 @@ mod tests {
     #[test]
     fn addresses_and_readiness_are_read() {
         let facts = node(serde_json::json!({
-            "metadata": {"name": "n1"},
+            "metadata": {"name": "n1", "labels": {"kubernetes.io/os": "windows"}},
             "spec": {"podCIDR": "10.1.0.0/24", "podCIDRs": ["10.1.0.0/24", "nonsense"]},
             "status": {
                 "addresses": [
@@ -100,7 +105,7 @@ mod tests {
                 "conditions": [{"type": "Ready", "status": "Unknown"}],
             },
         }));
-        assert_eq!(facts.readiness, Readiness::Unreachable);
+        assert_eq!((facts.readiness, facts.linux), (Readiness::Unreachable, false));
         assert_eq!(facts.address(), "172.20.0.1".parse().ok());
         assert_eq!(facts.reachable_address(), "192.0.2.1".parse().ok());
         assert_eq!(facts.pod_prefixes, ["10.1.0.0/24".parse().expect("prefix")]);
@@ -109,6 +114,6 @@ mod tests {
     #[test]
     fn a_bare_node_is_not_ready_and_has_nothing() {
         let facts = node(serde_json::json!({"metadata": {"name": "n1"}}));
-        assert!(!facts.is_ready() && facts.address().is_none());
+        assert!(facts.linux && !facts.is_ready() && facts.address().is_none());
     }
 }

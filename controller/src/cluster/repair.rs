@@ -72,6 +72,7 @@ mod tests {
             let facts = NodeFacts {
                 name: (*name).to_owned(),
                 readiness: *readiness,
+                linux: true,
                 internal: Vec::new(),
                 external: Vec::new(),
                 pod_prefixes: Vec::new(),

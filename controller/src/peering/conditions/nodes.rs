@@ -72,9 +72,9 @@ pub(super) fn judge(
     (routes, data_path, degraded)
 }
 
-/// Ready nodes. A node that is down is Kubernetes' to report, and nothing runs there.
+/// Ready nodes that can have an agent. A node that is down is Kubernetes' to report, and nothing runs there.
 fn live_nodes(evidence: Evidence<'_>) -> Vec<MemberName> {
-    let ready = evidence.world.facts.nodes.values().filter(|node| node.is_ready());
+    let ready = evidence.world.facts.nodes.values().filter(|n| n.linux && n.is_ready());
     ready.filter_map(|node| node.name.parse().ok()).collect()
 }
 

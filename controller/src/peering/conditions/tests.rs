@@ -94,6 +94,17 @@ fn a_failing_probe_shows_at_once_and_names_node_and_cause() {
 }
 
 #[test]
+fn a_node_that_cannot_have_an_agent_is_not_waited_for() {
+    let (mut scene, _) = ready();
+    scene.world.agents.remove(&name("n1"));
+    scene.step();
+    is(&scene, Ready, "False", "AgentsPending");
+    scene.world.facts.nodes.get_mut("n1").expect("node").linux = false;
+    scene.step();
+    is(&scene, Ready, "True", "Ready");
+}
+
+#[test]
 fn different_causes_are_not_blamed_on_one() {
     let (mut scene, _) = ready();
     fail_probe(&mut scene, "n0", "NoAnswer");
