@@ -83,9 +83,12 @@ chain prerouting {{
   udp dport {vxlan} jump vxlan
   iifname != {{ \"{DEVICE}\", \"lo\" }} ip daddr {mesh} counter name foreign_mesh drop
 }}
-# A source that would be answered by another device than it came by is not whose it says.
+# A source that would be answered by another device than it came by is not whose it says. What a pod
+# sends to a gateway on another node is stopped here, before a masquerade makes it look like ours.
 chain vxlan {{
   fib saddr . iif oif missing counter name foreign_vxlan drop
+  ip saddr @pods4 ip saddr != @gateways4 counter name foreign_vxlan drop
+  ip6 saddr @pods6 ip6 saddr != @gateways6 counter name foreign_vxlan drop
   fib daddr type != local return
   ip saddr @gateways4 return
   ip6 saddr @gateways6 return
