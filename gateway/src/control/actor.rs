@@ -341,8 +341,7 @@ impl<P: Plane> Control<P> {
                 let (remote, dialled) = (held.link.remote_address(), held.link.dialled());
                 let identity = *held.link.identity();
                 current.known = Some(Known { established, remote, dialled, identity });
-                // Attempts that still fail will fail again and say so.
-                peer.failures.clear();
+                current.fresh = true;
             }
             LinkEventKind::Session(Event::Snapshot(snapshot, signed)) => {
                 if peer.take_snapshot(*snapshot, signed) {
@@ -355,7 +354,7 @@ impl<P: Plane> Control<P> {
                     peer.refused = Some(error.to_string());
                 }
             }
-            LinkEventKind::Session(Event::Report(report)) => peer.report = Some(report),
+            LinkEventKind::Session(Event::Report(report)) => current.said = Some(report),
             LinkEventKind::Ended(reason) => {
                 tracing::info!(%cluster, %gateway, %reason, "link ended");
                 peer.link_ended(&gateway, link, &reason);

@@ -60,6 +60,10 @@ pub struct Gateway {
     pub known: Option<Known>,
     /// Its tunnels, by lane.
     pub tunnels: BTreeMap<u32, Tunnel>,
+    /// What it said of our snapshot, until its own cluster's snapshot names it: then it counts.
+    pub said: Option<Report>,
+    /// It has linked, which makes up for failures as soon as it counts.
+    pub fresh: bool,
 }
 
 /// A live link.
@@ -251,7 +255,16 @@ impl Peer {
         for (name, gateway) in &mut self.gateways {
             let Some(snapshot) = snapshot else { continue };
             match snapshot.gateways.iter().find(|entry| entry.name == *name) {
-                Some(entry) => gateway.install(entry, ids),
+                Some(entry) => {
+                    gateway.install(entry, ids);
+                    if let Some(report) = gateway.said.take() {
+                        self.report = Some(report);
+                    }
+                    // Attempts that still fail will fail again and say so.
+                    if std::mem::take(&mut gateway.fresh) {
+                        self.failures.clear();
+                    }
+                }
                 None => {
                     gateway.tunnels.clear();
                     let deadline = gateway.link.as_ref().map(|held| held.since + UNNAMED);
@@ -340,7 +353,7 @@ pub fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
 mod tests {
     use carrick_exchange::Pin;
     use carrick_exchange::peer::Lane;
-    use carrick_model::{Role, TunnelKey};
+    use carrick_model::{MeshPrefix, Prefix, Role, TunnelKey};
 
     use super::*;
 
@@ -360,9 +373,8 @@ mod tests {
         lane_endpoint(&entry, &known, &agreed).to_string()
     }
 
-    #[test]
-    fn what_was_corrected_counts_as_failed_no_longer() {
-        let peering = |port| Peering {
+    fn peering(port: u16) -> Peering {
+        Peering {
             pin: Pin::new(
                 "osaka".parse().expect("cluster ID"),
                 vec![IdentityKey::from_bytes([3; 32])],
@@ -373,7 +385,11 @@ mod tests {
             max_prefixes: 1,
             snapshot: None,
             keepalive: None,
-        };
+        }
+    }
+
+    #[test]
+    fn what_was_corrected_counts_as_failed_no_longer() {
         let mut peer = Peer::new(peering(9), &IdentityKey::from_bytes([4; 32]));
         peer.failures.note("192.0.2.1:9", "Timeout", "no answer", std::time::SystemTime::now());
         peer.reconfigure(peering(9));
@@ -386,6 +402,41 @@ mod tests {
         rotated.pin.identities.insert(0, IdentityKey::from_bytes([5; 32]));
         peer.reconfigure(rotated);
         assert_eq!(peer.dialling.role(), DialRole::AtOnce, "their new key is the higher one");
+    }
+
+    #[test]
+    fn gateway_counts_only_once_its_cluster_names_it() {
+        let key = IdentityKey::from_bytes([3; 32]);
+        let mut peer = Peer::new(peering(9), &IdentityKey::from_bytes([4; 32]));
+        peer.failures.note("192.0.2.1:9", "Timeout", "no answer", std::time::SystemTime::now());
+        let report = Report { epoch: 7, ..Report::default() };
+        let mesh: Prefix = "240.2.16.0/20".parse().expect("prefix");
+        for named in [false, true] {
+            let entry = RemoteGateway { name: "g".parse().expect("name"), endpoints: Vec::new() };
+            let snapshot = VerifiedSnapshot {
+                cluster: "osaka".parse().expect("cluster ID"),
+                version: Version { epoch: 1, generation: u64::from(named) },
+                gateways: if named { vec![entry] } else { Vec::new() },
+                pod_prefixes: Vec::new(),
+                mesh: MeshPrefix::try_from(mesh).expect("a /20"),
+                nodes: Vec::new(),
+                consents: true,
+                issued_at: std::time::SystemTime::now(),
+                expires_at: std::time::SystemTime::now(),
+            };
+            let signed =
+                SignedSnapshot { key: key.as_bytes().to_vec(), ..SignedSnapshot::default() };
+            let changed = peer.take_snapshot(
+                snapshot,
+                SignedSnapshot { payload: vec![u8::from(named)], ..signed },
+            );
+            assert!(changed);
+            let gateway = Gateway { said: Some(report.clone()), fresh: true, ..Gateway::default() };
+            peer.gateways.insert("g".parse().expect("name"), gateway);
+            peer.settle(&mut TunnelIds::default(), Instant::now());
+            assert_eq!(peer.report, named.then(|| report.clone()));
+            assert_eq!(peer.failures.list().is_empty(), named);
+        }
     }
 
     #[test]
