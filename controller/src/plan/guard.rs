@@ -55,13 +55,20 @@ pub(super) fn unreachable(
     record: &Record,
     routed: &[Prefix],
 ) -> Vec<Prefix> {
-    let ranges = resolved.iter().flat_map(|one| one.ranges()).chain(record.tombstones.keys());
+    let mut ours = base.own.ranges.clone();
+    ours.push(base.own.mesh.prefix());
+    // A range that was never accepted, because it swallows something of ours, must not cut this
+    // cluster off from what else is near it. One that was accepted has its tombstone by now.
+    let harmless = &|range: &Prefix| !ours.iter().any(|own| own.overlaps(range));
+    let wanted = resolved.iter().flat_map(|one| {
+        let accepted = one.accepted().is_some();
+        one.ranges().iter().filter(move |range| accepted || harmless(range))
+    });
+    let ranges = wanted.chain(record.tombstones.keys());
     let mut guarded: Vec<Prefix> =
         ranges.filter(|range| !routed.iter().any(|route| route.covers(range))).copied().collect();
     guarded.sort_unstable();
     guarded.dedup();
-    let mut ours = base.own.ranges.clone();
-    ours.push(base.own.mesh.prefix());
     cut(&guarded, &ours)
 }
 

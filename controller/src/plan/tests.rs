@@ -229,6 +229,15 @@ fn a_node_that_appears_inside_an_accepted_range_opens_no_more_than_itself() {
 }
 
 #[test]
+fn a_range_that_was_never_accepted_because_it_holds_ours_cuts_nothing_off() {
+    let mut scene = Scene::new();
+    scene.peer("osaka", Peer::new("osaka", &[]).spec(&["172.16.0.0/12"]));
+    scene.step();
+    assert_eq!(scene.says("osaka", Accepted).1, "OverlapsOwnRanges");
+    assert!(scene.unreachable().is_empty(), "{:?}", scene.unreachable());
+}
+
+#[test]
 fn a_forged_or_foreign_snapshot_is_not_believed() {
     let osaka = Peer::new("osaka", &["10.2.0.0/24"]);
     let thief = Peer::new("osaka", &["10.2.9.0/24"]);
