@@ -208,6 +208,9 @@ fn controllers_restart(lab: &Lab) -> Outcome {
 fn equal_upgrade(lab: &Lab) -> Outcome {
     let (paris, _) = peered(lab)?;
     let tag = text(lab.image_tag())?;
+    // A lab that was kept may have been given other images since.
+    text(carrick::upgrade(&paris, &tag, &[]))?;
+    rolled_out(&paris)?;
     undisturbed(lab, "helm upgrade with equal values", &|| {
         text(carrick::upgrade(&paris, &tag, &[]))?;
         rolled_out(&paris)?;

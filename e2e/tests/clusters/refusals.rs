@@ -115,7 +115,12 @@ fn bad_ones(paris: &Cluster, osaka: &Cluster) -> Result<Vec<Bad>, String> {
             &["NameNotResolved"],
             "gateway.invalid".into(),
         ),
-        (dial(&node, 31820), "Connected", &["WrongIdentity"], format!("{node}:31820")),
+        (
+            dial(&node, 31820),
+            "Connected",
+            &["WrongIdentity", "UnknownIdentity"],
+            format!("{node}:31820"),
+        ),
     ])
 }
 
