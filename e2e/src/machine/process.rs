@@ -86,13 +86,15 @@ fn started(pid: i32) -> Option<u64> {
     parse_stat(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// The start time of a line of /proc/PID/stat; none for a zombie. The name in
-/// parentheses may itself hold spaces and parentheses.
+/// The start time of a line of /proc/PID/stat; none for a zombie whose threads
+/// have all ended (until then they keep its ports). The name in parentheses may
+/// itself hold spaces and parentheses.
 fn parse_stat(stat: &str) -> Option<u64> {
     let (_, fields) = stat.rsplit_once(") ")?;
     let fields: Vec<&str> = fields.split(' ').collect();
+    let threads: u64 = fields.get(17)?.parse().ok()?;
     match *fields.first()? {
-        "Z" | "X" => None,
+        "Z" | "X" if threads <= 1 => None,
         _ => fields.get(19)?.parse().ok(),
     }
 }
@@ -106,6 +108,8 @@ mod tests {
         let rest = "0 ".repeat(18);
         assert_eq!(parse_stat(&format!("7 (a) b) S {rest}4711 9")), Some(4711));
         assert_eq!(parse_stat(&format!("7 (a) Z {rest}4711 9")), None);
+        let dying = format!("7 (a) Z {}5 0 4711 9", "0 ".repeat(16));
+        assert_eq!(parse_stat(&dying), Some(4711));
         assert_eq!(parse_stat("nonsense"), None);
     }
 

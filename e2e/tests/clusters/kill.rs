@@ -148,9 +148,19 @@ fn node_process(lab: &Lab, name: &str) -> Outcome {
     nothing_lost(&records)
 }
 
+/// Waits for the API server; starts what has ended of it again, as a supervisor would.
 fn api_answers(cluster: &Cluster) -> Outcome {
-    text(wait_until(SOON, "the API server", || text(cluster.kubectl(&["get", "--raw", "/readyz"]))))
-        .map(drop)
+    let parts = ["etcd", "kube-apiserver"].map(|name| cluster.control_plane_process(name));
+    let answer = || {
+        for part in &parts {
+            if !text(part.running())? {
+                figure(&format!("{} ended: {}", part.name(), part.log_tail(3)));
+                text(part.start())?;
+            }
+        }
+        text(cluster.kubectl(&["get", "--raw", "/readyz"]))
+    };
+    text(wait_until(2 * SOON, "the API server", answer)).map(drop)
 }
 
 fn control_plane(lab: &Lab, name: &str) -> Outcome {
