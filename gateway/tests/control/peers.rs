@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use carrick_exchange::message::member::PeerState;
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
 
@@ -37,7 +38,7 @@ async fn equal_configuration_touches_nothing() {
     let (paris, osaka) = (Cluster::new("paris", 1), Cluster::new("osaka", 2));
     let (mut a, b) = peered(&paris, &osaka).await;
     // Reports of each other's snapshots may still be on their way.
-    a.reports("settled", |state| state.peers[0].report.is_some()).await;
+    a.peer_reports(&osaka, "settled", |peer| peer.report.is_some()).await;
     let (applies, links) = (a.plane.count(), a.view.borrow().counts.links);
     let peering = paris.peering(&osaka, &[b.address]);
     let config = paris.config(7, vec![peering.clone()]);
@@ -147,7 +148,7 @@ async fn link_that_breaks_and_comes_back_leaves_the_tunnel_alone() {
     b.configure(osaka.config(1, vec![osaka.peering(&paris, &[])])).await;
     a.connected(&osaka).await;
     b.connected(&paris).await;
-    a.reports("settled", |state| state.peers[0].report.is_some()).await;
+    a.peer_reports(&osaka, "settled", |peer| peer.report.is_some()).await;
     let (before, applies) = (a.plane.last().expect("set up"), a.plane.count());
 
     relay.open.send_replace(false);
@@ -160,7 +161,8 @@ async fn link_that_breaks_and_comes_back_leaves_the_tunnel_alone() {
     relay.open.send_replace(true);
     let back = a.view.wait_for(|view| view.links.values().any(|links| *links == 1));
     tokio::time::timeout(PATIENCE, back).await.expect("in time").expect("control runs");
-    a.reports("reported again", |state| state.peers[0].connections[0].rtt_micros > 0).await;
+    let measured = |peer: &PeerState| peer.connections.iter().any(|c| c.rtt_micros > 0);
+    a.peer_reports(&osaka, "reported again", measured).await;
     assert_eq!(a.plane.last(), Some(before), "the tunnel is the very same");
     assert_eq!(a.plane.count(), applies, "and was never touched");
 }

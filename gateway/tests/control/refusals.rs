@@ -112,7 +112,7 @@ async fn snapshot_that_the_cluster_did_not_sign_is_refused_and_reported() {
         reports.any(|report| report.error.contains("not signed"))
     })
     .await;
-    b.reports("linked", |state| !state.peers[0].connections.is_empty()).await;
+    b.peer_reports(&paris, "linked", |peer| !peer.connections.is_empty()).await;
     let forwarding = b.plane.last().expect("set up").forwarding;
     assert!(forwarding.peers.is_empty() && forwarding.tunnels.is_empty());
 }

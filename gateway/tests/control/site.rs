@@ -269,6 +269,19 @@ impl Site {
         }
     }
 
+    /// Waits until what is reported of `peer` fulfils `condition`. (A report made before the
+    /// configuration came names no peer.)
+    pub async fn peer_reports(
+        &mut self,
+        peer: &Cluster,
+        what: &str,
+        condition: impl Fn(&PeerState) -> bool,
+    ) {
+        let id = peer.id.as_str();
+        self.reports(what, |state| state.peers.iter().any(|p| p.cluster == id && condition(p)))
+            .await;
+    }
+
     /// Waits until there is a tunnel with `peer` that is up.
     pub async fn connected(&mut self, peer: &Cluster) {
         let id = peer.id.to_string();
