@@ -3,6 +3,7 @@
 //! Configuration goes in whole by [`Dataplane::apply`], figures come out by [`Dataplane::stats`]; both
 //! are snapshots that are swapped, so that nothing ever waits for a packet thread nor it for anyone.
 
+mod cut;
 mod device;
 mod options;
 mod socket;
@@ -22,7 +23,7 @@ pub use carrick_gateway_core::{
     ConfigError, DropReason, NodeForwarding, PeerForwarding, Routers, TunnelConfig, TunnelId,
 };
 pub use device::DeviceError;
-pub use options::{DataplaneOptions, DeviceOptions, LaneOptions};
+pub use options::{DataplaneOptions, DeviceOptions, LaneOptions, Offloads};
 pub use socket::SocketError;
 pub use stats::{DataplaneStats, TunnelStats};
 
@@ -97,7 +98,8 @@ impl Dataplane {
         if options.lanes.is_empty() {
             return Err(StartError::NoLanes);
         }
-        let queues = device::open(&options.device, options.lanes.len())?;
+        let offloads = options.offloads.on_kernel(&kernel_release());
+        let queues = device::open(&options.device, options.lanes.len(), offloads)?;
         let device = queues[0].name().to_owned();
         let config = Arc::new(ArcSwap::from_pointee(ForwardingConfig::default()));
         let (changed, changes) = watch::channel(0);
@@ -118,7 +120,8 @@ impl Dataplane {
         changed: watch::Sender<u64>,
         failed: watch::Sender<Option<String>>,
     ) -> Result<(), StartError> {
-        let socket = socket::open(options.port)?;
+        let offloads = queue.offloads();
+        let socket = socket::open(options.port, offloads)?;
         let port = socket.port();
         let secret = options.secret.unwrap_or_else(random_secret);
         let event = |source: nix::Error| StartError::Event { lane: index, source: source.into() };
@@ -135,7 +138,7 @@ impl Dataplane {
         };
         let public_key = secret.public();
         let lane = Lane::new(index, secret, queue.framing());
-        let worker = Worker::new(lane, queue, socket, shared);
+        let worker = Worker::new(lane, queue, socket, offloads, shared);
         let thread = std::thread::Builder::new()
             .name(format!("lane-{index}"))
             .spawn(move || {
@@ -224,6 +227,12 @@ fn end_of<E: std::fmt::Display>(work: impl FnOnce() -> Result<(), E>) -> Option<
             Some(format!("it panicked: {}", text.unwrap_or("without a word")))
         }
     }
+}
+
+/// The kernel's release as it names it, or nothing.
+fn kernel_release() -> String {
+    let names = nix::sys::utsname::uname();
+    names.map(|names| names.release().to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// A fresh key from the system's randomness.

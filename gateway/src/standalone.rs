@@ -29,6 +29,7 @@ impl Standalone {
         let dataplane = Dataplane::start(DataplaneOptions {
             lanes: vec![LaneOptions { port: config.listen_port, secret }],
             device: DeviceOptions::Tun { name: config.interface.name.clone() },
+            offloads: config.offloads.into(),
         })?;
         dataplane.apply(forwarding).context("peers")?;
         set_up(&config)?;

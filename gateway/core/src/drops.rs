@@ -52,6 +52,8 @@ pub enum DropReason {
     SourceNotOfPeer,
     /// A decrypted packet to an address that is on none of our nodes.
     NoNode,
+    /// Congestion was signalled on the way to ends that do not know the signal (RFC 6040).
+    Congested,
     /// The device took no more.
     DeviceFull,
     /// The device refused the packet.
@@ -64,7 +66,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// All of them, in order.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::NotIp,
         Self::NotUnicast,
         Self::MalformedPacket,
@@ -89,6 +91,7 @@ impl DropReason {
         Self::MessageLimit,
         Self::SourceNotOfPeer,
         Self::NoNode,
+        Self::Congested,
         Self::DeviceFull,
         Self::DeviceError,
         Self::SocketFull,
@@ -122,6 +125,7 @@ impl DropReason {
             Self::MessageLimit => "message_limit",
             Self::SourceNotOfPeer => "source_not_of_peer",
             Self::NoNode => "no_node",
+            Self::Congested => "congested",
             Self::DeviceFull => "device_full",
             Self::DeviceError => "device_error",
             Self::SocketFull => "socket_full",
@@ -143,7 +147,12 @@ impl Default for Drops {
 impl Drops {
     /// Counts one packet.
     pub fn count(&mut self, reason: DropReason) {
-        self.0[reason as usize] += 1;
+        self.count_many(reason, 1);
+    }
+
+    /// Counts so many packets.
+    pub fn count_many(&mut self, reason: DropReason, packets: u64) {
+        self.0[reason as usize] += packets;
     }
 
     /// How many went for this reason.

@@ -50,15 +50,16 @@ impl Limiter {
     }
 }
 
-/// Writes the answer to `packet` into `out` and says its length. `None` where none may be sent: to an
+/// Writes the answer to `packet` into `out` ([`LONGEST`] bytes or more) and says its length. `None` where none may be sent: to an
 /// ICMP error, to a later fragment, to IPv4 that may be fragmented, or without an address of our own.
 pub fn answer(
     answer: Answer,
     packet: &[u8],
     header: &Header,
     routers: Routers,
-    out: &mut [u8; LONGEST],
+    out: &mut [u8],
 ) -> Option<usize> {
+    let out = out.first_chunk_mut::<LONGEST>()?;
     if header.later_fragment || is_icmp_error(packet, header) {
         return None;
     }

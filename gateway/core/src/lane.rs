@@ -1,9 +1,12 @@
 //! A lane: all that one thread does between its device and its socket.
 //!
-//! `handle_*` takes frames, datagrams and the time, and writes what comes of them at once into a
-//! [`Sink`]: nothing is kept in between, so there is no queue to bound. Time must not go backwards.
+//! `handle_*` takes frames, datagrams and the time, and writes what comes of them into a [`Sink`]. What
+//! can leave together with what follows waits for [`Lane::flush`], which the caller does before it waits
+//! for anything: at most one send's worth and one super-packet. Time must not go backwards.
 
+mod batch;
 mod inward;
+mod merge;
 mod outward;
 mod wire;
 
@@ -13,14 +16,18 @@ use std::time::{Duration, Instant};
 
 use carrick_model::TunnelKey;
 
+use crate::coalesce::Merging;
 use crate::config::{ForwardingConfig, MAX_TUNNELS_PER_LANE, TunnelConfig, TunnelId};
 use crate::drops::{DropReason, Drops};
 use crate::forward::Forwarding;
 use crate::icmp::{self, Limiter};
 use crate::noise::{Gate, LONGEST_HANDSHAKE, OVERHEAD, SecretKey, Tick};
+use crate::offload::Offload;
 use crate::tunnel::{Tunnel, TunnelReport};
 
-use wire::{initiate, send};
+use batch::Batch;
+use merge::Merge;
+use wire::{initiate, send, send_alone};
 
 /// Length of an Ethernet header.
 pub const ETHERNET: usize = 14;
@@ -43,12 +50,47 @@ pub enum Framing {
     Ip,
 }
 
-/// Where a lane writes to. An error says why the packet was not taken; it is counted, nothing else.
+/// Where a lane writes to. An error says what was not taken and why; it is counted, nothing else.
 pub trait Sink {
-    /// Sends a datagram.
-    fn datagram(&mut self, to: SocketAddr, bytes: &[u8]) -> Result<(), DropReason>;
-    /// Writes a frame (or an IP packet) to the device.
-    fn frame(&mut self, bytes: &[u8]) -> Result<(), DropReason>;
+    /// Sends datagrams.
+    fn datagrams(&mut self, datagrams: &Datagrams<'_>) -> Result<(), Lost>;
+    /// Writes a frame (or an IP packet) to the device. It may be changed, to finish or to cut it.
+    fn frame(&mut self, bytes: &mut [u8], offload: Offload) -> Result<(), DropReason>;
+}
+
+/// Datagrams that leave together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Datagrams<'a> {
+    /// Where to.
+    pub to: SocketAddr,
+    /// The ECN mark of their IP headers, 0–3.
+    pub ecn: u8,
+    /// How many bytes each has; the last may have fewer.
+    pub segment: usize,
+    /// All of them, one after the other.
+    pub bytes: &'a [u8],
+}
+
+impl Datagrams<'_> {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.bytes.len().div_ceil(self.segment.max(1))
+    }
+}
+
+/// Packets that a sink did not take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lost {
+    /// Why.
+    pub reason: DropReason,
+    /// How many.
+    pub packets: u64,
+}
+
+impl From<DropReason> for Lost {
+    fn from(reason: DropReason) -> Self {
+        Self { reason, packets: 1 }
+    }
 }
 
 /// Why [`Lane::poll_timeout`] wants to be called.
@@ -76,8 +118,12 @@ pub struct Lane {
     limiter: Limiter,
     revision: u64,
     drops: Drops,
+    batch: Batch,
+    merge: Merge,
+    /// For messages of handshakes.
     buffer: Box<[u8]>,
-    answer: Box<[u8; icmp::LONGEST]>,
+    /// For ICMP answers, behind room for an Ethernet header.
+    answer: Box<[u8; ETHERNET + icmp::LONGEST]>,
 }
 
 impl Lane {
@@ -98,14 +144,38 @@ impl Lane {
             limiter: Limiter::default(),
             revision: 0,
             drops: Drops::default(),
-            buffer: vec![0; ETHERNET + LONGEST_DATAGRAM].into(),
-            answer: Box::new([0; icmp::LONGEST]),
+            batch: Batch::default(),
+            merge: Merge::default(),
+            buffer: vec![0; LONGEST_DATAGRAM].into(),
+            answer: Box::new([0; ETHERNET + icmp::LONGEST]),
         }
     }
 
     /// The lane's public key.
     pub fn public_key(&self) -> TunnelKey {
         self.secret.public()
+    }
+
+    /// Which packets are merged on their way to the device; all that can be, unless the device turns out
+    /// not to take them.
+    pub fn set_merging(&mut self, merging: Merging) {
+        self.merge.merging = merging;
+    }
+
+    /// Writes what waits for more.
+    pub fn flush(&mut self, sink: &mut impl Sink) {
+        let sent = self.batch.flush(sink);
+        self.note(sent);
+        let written = self.merge.flush(self.framing, sink);
+        self.note(written);
+    }
+
+    /// Counts what was lost.
+    fn note(&mut self, done: Result<(), impl Into<Lost>>) {
+        if let Err(lost) = done {
+            let lost = lost.into();
+            self.drops.count_many(lost.reason, lost.packets);
+        }
     }
 
     /// What was dropped since start.
@@ -207,9 +277,8 @@ impl Lane {
             return;
         }
         for slot in 0..self.slots.len() {
-            if let Err(reason) = self.tick_tunnel(slot, now, sink) {
-                self.drops.count(reason);
-            }
+            let done = self.tick_tunnel(slot, now, sink);
+            self.note(done);
         }
         let mut tunnels = self.slots.iter().flatten().peekable();
         self.next_tick = tunnels.peek().is_some().then(|| {
@@ -221,12 +290,7 @@ impl Lane {
         });
     }
 
-    fn tick_tunnel(
-        &mut self,
-        slot: usize,
-        now: Instant,
-        sink: &mut impl Sink,
-    ) -> Result<(), DropReason> {
+    fn tick_tunnel(&mut self, slot: usize, now: Instant, sink: &mut impl Sink) -> Result<(), Lost> {
         let Some(tunnel) = &mut self.slots[slot] else { return Ok(()) };
         match tunnel.noise.tick(&mut self.buffer) {
             Tick::Nothing => {}
@@ -235,7 +299,7 @@ impl Lane {
                 let target =
                     if initiation { tunnel.note_own_initiation(now) } else { tunnel.target() };
                 tunnel.note_sent(now);
-                sink.datagram(target.ok_or(DropReason::NoEndpoint)?, &self.buffer[..length])?;
+                send_alone(target.ok_or(DropReason::NoEndpoint)?, &self.buffer[..length], sink)?;
             }
             Tick::Expired => {
                 for _ in 0..tunnel.expire() {
@@ -247,7 +311,7 @@ impl Lane {
             initiate(tunnel, now, &mut self.buffer, sink)?;
         }
         if tunnel.wants_keepalive(now) {
-            send(tunnel, &[], now, &mut self.buffer, sink)?;
+            send(tunnel, &[], now, &mut self.batch, sink)?;
         }
         Ok(())
     }

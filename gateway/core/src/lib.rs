@@ -4,23 +4,29 @@
 //! through a [`lane::Sink`]. [`noise`] is the only file that names boringtun.
 
 pub mod checksum;
+pub mod coalesce;
 pub mod config;
 pub mod drops;
+pub mod ecn;
 pub mod forward;
 pub mod icmp;
 pub mod lane;
 pub mod mss;
 pub mod noise;
+pub mod offload;
 pub mod packet;
+pub mod segment;
 pub mod table;
 mod tunnel;
 
+pub use coalesce::Merging;
 pub use config::{
     ConfigError, ForwardingConfig, NodeForwarding, PeerForwarding, Routers, TunnelConfig, TunnelId,
 };
 pub use drops::{DropReason, Drops};
-pub use lane::{Framing, Lane, Sink};
+pub use lane::{Datagrams, Framing, Lane, Lost, Sink};
 pub use noise::SecretKey;
+pub use offload::{Cut, CutKind, Offload};
 pub use tunnel::TunnelReport;
 
 #[cfg(test)]

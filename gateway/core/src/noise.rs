@@ -118,6 +118,15 @@ impl Gate {
     }
 }
 
+/// The 24-bit index of the tunnel that `datagram` is for, if it has the form of a data message: such
+/// need no gate, since only the holder of a session's key makes one.
+pub fn data_index(datagram: &[u8]) -> Option<u32> {
+    let (kind, rest) = datagram.split_first_chunk::<4>()?;
+    let (receiver, rest) = rest.split_first_chunk::<4>()?;
+    let is_data = *kind == [DATA, 0, 0, 0] && rest.len() >= OVERHEAD - 8;
+    is_data.then(|| u32::from_le_bytes(*receiver) >> 8)
+}
+
 /// What came of a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Received {

@@ -79,6 +79,8 @@ pub(crate) struct Tunnel {
     sent: Option<Instant>,
     heard: Option<Instant>,
     established: Option<Instant>,
+    /// How many sessions were noted.
+    sessions: u64,
     renewal: Duration,
     attempts: usize,
     retry: Option<Instant>,
@@ -102,6 +104,7 @@ impl Tunnel {
             sent: None,
             heard: None,
             established: None,
+            sessions: 0,
             attempts: 0,
             retry: None,
             initiations: 0,
@@ -222,11 +225,16 @@ impl Tunnel {
         self.prefers_learned = self.config.endpoint.is_some_and(|announced| announced != from);
     }
 
-    /// Notes a new session.
-    pub fn note_established(&mut self, now: Instant) {
-        self.established = Some(now);
-        self.attempts = 0;
-        self.retry = None;
+    /// Notes a new session, if there is one.
+    pub fn note_sessions(&mut self, now: Instant) -> bool {
+        let new = self.noise.sessions() != self.sessions;
+        if new {
+            self.sessions = self.noise.sessions();
+            self.established = Some(now);
+            self.attempts = 0;
+            self.retry = None;
+        }
+        new
     }
 
     /// Whether the configured keepalive is due.

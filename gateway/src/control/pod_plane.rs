@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::plane::{Plane, PlaneError, Setup};
 use crate::dataplane::{
-    Dataplane, DataplaneOptions, DataplaneStats, DeviceOptions, LaneOptions, StartError,
+    Dataplane, DataplaneOptions, DataplaneStats, DeviceOptions, LaneOptions, Offloads, StartError,
 };
 use crate::pod::{PodConfig, PodError, PodNetwork, TAP};
 
@@ -38,7 +38,8 @@ impl PodPlane {
         let ports = first_port..first_port.saturating_add(lanes);
         let lanes = ports.map(|port| LaneOptions { port, secret: None }).collect();
         let device = DeviceOptions::Tap { name: TAP.to_owned() };
-        let dataplane = Dataplane::start(DataplaneOptions { lanes, device })?;
+        let dataplane =
+            Dataplane::start(DataplaneOptions { lanes, device, offloads: Offloads::default() })?;
         Ok(Self { dataplane, network, address })
     }
 

@@ -1,12 +1,20 @@
-//! A lane's UDP socket: one for both families, never fragmenting.
-#![expect(unsafe_code, reason = "IP_MTU_DISCOVER is a socket option that no crate here wraps")]
+//! A lane's UDP socket: one for both families, never fragmenting, with trains of datagrams both ways.
+#![expect(unsafe_code, reason = "socket options, sendmsg and recvmmsg that no crate here wraps")]
+
+mod receive;
+mod send;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
+use carrick_gateway_core::{Datagrams, DropReason, Lost};
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
+
+pub(super) use receive::Ring;
+
+use super::options::Offloads;
 
 /// Room for bursts in the kernel, each way, in bytes.
 const BUFFER: usize = 8 << 20;
@@ -35,10 +43,12 @@ pub(super) struct LaneSocket {
     socket: UdpSocket,
     port: u16,
     v6: bool,
+    offloads: Offloads,
 }
 
-/// Listens on `port` on all addresses of both families, or of IPv4 where the kernel has no IPv6.
-pub(super) fn open(port: u16) -> Result<LaneSocket, SocketError> {
+/// Listens on `port` on all addresses of both families, or of IPv4 where the kernel has no IPv6. The
+/// socket says which of `offloads` the kernel has.
+pub(super) fn open(port: u16, offloads: Offloads) -> Result<LaneSocket, SocketError> {
     let error = |step| move |source| SocketError::System { step, port, source };
     let (socket, v6) = match Socket::new(Domain::IPV6, Type::DGRAM, Some(Protocol::UDP)) {
         Ok(socket) => (socket, true),
@@ -53,6 +63,8 @@ pub(super) fn open(port: u16) -> Result<LaneSocket, SocketError> {
     socket.set_nonblocking(true).map_err(error("make non-blocking"))?;
     forbid_fragments(&socket, v6).map_err(error("forbid fragments on"))?;
     enlarge(&socket);
+    report_marks(&socket, v6).map_err(error("ask for ECN marks on"))?;
+    let offloads = probe(&socket, offloads);
     let all =
         if v6 { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
     socket.bind(&SocketAddr::new(all, port).into()).map_err(|source| match source.kind() {
@@ -61,7 +73,7 @@ pub(super) fn open(port: u16) -> Result<LaneSocket, SocketError> {
     })?;
     let socket = UdpSocket::from(socket);
     let port = socket.local_addr().map_err(error("read the address of"))?.port();
-    Ok(LaneSocket { socket, port, v6 })
+    Ok(LaneSocket { socket, port, v6, offloads })
 }
 
 /// Sets DF and ignores what ICMP says of the path: our MTU is verified by full-size probes, and
@@ -101,19 +113,76 @@ impl LaneSocket {
         self.port
     }
 
-    /// Takes one datagram; IPv4 senders are named as such.
-    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        let (length, from) = self.socket.recv_from(buffer)?;
-        Ok((length, SocketAddr::new(from.ip().to_canonical(), from.port())))
+    /// Which offloads are in use.
+    pub fn offloads(&self) -> Offloads {
+        self.offloads
     }
 
-    /// Sends one datagram.
-    pub fn send(&self, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {
-        let to = match to.ip() {
-            IpAddr::V4(v4) if self.v6 => SocketAddr::new(v4.to_ipv6_mapped().into(), to.port()),
-            _ => to,
-        };
-        self.socket.send_to(datagram, to).map(drop)
+    /// Takes what is there into `ring`, without waiting; how many messages.
+    pub fn receive(&self, ring: &mut Ring) -> io::Result<usize> {
+        ring.receive(self.socket.as_fd())
+    }
+
+    /// Sends all of `datagrams`. Where the kernel does not cut them, they go one by one, and from then
+    /// on always do, unless it was for their size.
+    pub fn send(&mut self, datagrams: &Datagrams<'_>) -> Result<(), Lost> {
+        let train = datagrams.count() > 1;
+        if train && !self.offloads.socket_send {
+            return self.send_singly(datagrams);
+        }
+        let Err(error) = send::send(self.socket.as_fd(), self.v6, datagrams) else { return Ok(()) };
+        match error.raw_os_error() {
+            Some(libc::EMSGSIZE) if train => self.send_singly(datagrams),
+            // EIO: the device below has no checksums (old kernels); the others: no such option.
+            Some(libc::EIO | libc::EINVAL | libc::EOPNOTSUPP | libc::ENOPROTOOPT) if train => {
+                let sent = self.send_singly(datagrams);
+                if sent.is_ok() {
+                    tracing::warn!(%error, "the kernel does not segment UDP: sending singly");
+                    self.offloads.socket_send = false;
+                }
+                sent
+            }
+            _ => Err(Lost { reason: drop_of(&error), packets: datagrams.count() as u64 }),
+        }
+    }
+
+    fn send_singly(&self, datagrams: &Datagrams<'_>) -> Result<(), Lost> {
+        let mut lost: Option<Lost> = None;
+        for bytes in datagrams.bytes.chunks(datagrams.segment.max(1)) {
+            let single = Datagrams { bytes, segment: bytes.len(), ..*datagrams };
+            if let Err(error) = send::send(self.socket.as_fd(), self.v6, &single) {
+                let reason = drop_of(&error);
+                lost = Some(Lost { reason, packets: lost.map_or(1, |lost| lost.packets + 1) });
+            }
+        }
+        lost.map_or(Ok(()), Err)
+    }
+}
+
+fn drop_of(error: &io::Error) -> DropReason {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => DropReason::SocketFull,
+        _ => DropReason::SocketError,
+    }
+}
+
+/// Asks for the ECN mark of each datagram.
+fn report_marks(socket: &Socket, v6: bool) -> io::Result<()> {
+    set_option(socket, libc::IPPROTO_IP, libc::IP_RECVTOS, 1)?;
+    if v6 {
+        set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVTCLASS, 1)?;
+    }
+    Ok(())
+}
+
+/// Which offloads the kernel has, of those wanted (UDP_SEGMENT: Linux 4.18; UDP_GRO: 5.0).
+fn probe(socket: &Socket, wanted: Offloads) -> Offloads {
+    let has = |option| set_option(socket, libc::SOL_UDP, option, 0).is_ok();
+    let merges = || set_option(socket, libc::SOL_UDP, libc::UDP_GRO, 1).is_ok();
+    Offloads {
+        socket_send: wanted.socket_send && has(libc::UDP_SEGMENT),
+        socket_receive: wanted.socket_receive && merges(),
+        ..wanted
     }
 }
 
@@ -127,30 +196,62 @@ impl AsFd for LaneSocket {
 mod tests {
     use super::*;
 
+    fn wait(lane: &LaneSocket) {
+        let mut fds = [nix::poll::PollFd::new(lane.as_fd(), nix::poll::PollFlags::POLLIN)];
+        nix::poll::poll(&mut fds, 2000u16).expect("polled");
+    }
+
     #[test]
     fn one_socket_talks_to_both_families() {
-        let lane = open(0).expect("a socket");
+        let mut lane = open(0, Offloads::default()).expect("a socket");
+        let mut ring = Ring::default();
         for address in ["127.0.0.1:0", "[::1]:0"] {
             let Ok(peer) = UdpSocket::bind(address) else { continue };
             let to = peer.local_addr().expect("an address");
-            lane.send(to, b"hello").expect("sent");
+            let hello = Datagrams { to, ecn: 0, segment: 5, bytes: b"hello" };
+            lane.send(&hello).expect("sent");
             let mut buffer = [0; 16];
             let (length, from) = peer.recv_from(&mut buffer).expect("received");
             assert_eq!(&buffer[..length], b"hello");
             peer.send_to(b"back", from).expect("sent");
-            nix::poll::poll(
-                &mut [nix::poll::PollFd::new(lane.as_fd(), nix::poll::PollFlags::POLLIN)],
-                2000u16,
-            )
-            .expect("polled");
-            assert_eq!(lane.receive(&mut buffer).expect("received"), (4, to));
+            wait(&lane);
+            assert_eq!(lane.receive(&mut ring).expect("received"), 1);
+            let train = ring.train(0).expect("a message");
+            assert_eq!((train.from, train.ecn, train.bytes), (to, 0, &b"back"[..]));
+        }
+    }
+
+    #[test]
+    fn a_train_arrives_whole_and_in_order_with_its_mark_with_and_without_offloads() {
+        for offloads in [Offloads::default(), Offloads::OFF] {
+            for address in [IpAddr::from([127, 0, 0, 1]), Ipv6Addr::LOCALHOST.into()] {
+                let (mut a, b) = (open(0, offloads).expect("a"), open(0, offloads).expect("b"));
+                let bytes: Vec<u8> = (0..10 * 1000 + 10).map(|i| (i / 1000) as u8).collect();
+                let to = SocketAddr::new(address, b.port());
+                a.send(&Datagrams { to, ecn: 2, segment: 1000, bytes: &bytes }).expect("sent");
+                assert_eq!(a.offloads(), offloads);
+                let (mut ring, mut got, mut sizes) = (Ring::default(), Vec::new(), Vec::new());
+                while got.len() < bytes.len() {
+                    wait(&b);
+                    for index in 0..b.receive(&mut ring).expect("received") {
+                        let train = ring.train(index).expect("a message");
+                        assert_eq!(
+                            (train.ecn, train.from),
+                            (2, SocketAddr::new(address, a.port()))
+                        );
+                        sizes.extend(train.bytes.chunks(train.segment).map(<[u8]>::len));
+                        got.extend_from_slice(train.bytes);
+                    }
+                }
+                assert_eq!((got, sizes), (bytes, [vec![1000; 10], vec![10]].concat()));
+            }
         }
     }
 
     #[test]
     fn a_port_in_use_is_named() {
-        let first = open(0).expect("a socket");
-        let error = open(first.port()).expect_err("in use");
+        let first = open(0, Offloads::default()).expect("a socket");
+        let error = open(first.port(), Offloads::default()).expect_err("in use");
         assert!(error.to_string().contains(&first.port().to_string()), "{error}");
     }
 }

@@ -6,11 +6,15 @@ use std::time::{Instant, SystemTime};
 
 use carrick_gateway_core::{DropReason, Drops, Lane, TunnelId, TunnelReport};
 
+use super::options::Offloads;
+
 /// What one lane publishes.
 #[derive(Debug, Default)]
 pub(super) struct LaneStats {
     pub tunnels: Vec<TunnelStats>,
     pub drops: Drops,
+    /// Which offloads are in use; `None` before the lane runs.
+    pub offloads: Option<Offloads>,
 }
 
 /// The whole data plane's figures.
@@ -20,6 +24,8 @@ pub struct DataplaneStats {
     pub tunnels: Vec<TunnelStats>,
     /// Packets dropped since start, every reason, zeros included.
     pub drops: Vec<(DropReason, u64)>,
+    /// Which offloads are in use on all lanes: a lane falls back where the kernel fails it.
+    pub offloads: Option<Offloads>,
 }
 
 /// One tunnel's figures. Counters begin at zero with the tunnel.
@@ -71,12 +77,13 @@ impl TunnelStats {
 }
 
 impl LaneStats {
-    pub fn of(lane: &Lane, now: Instant) -> Self {
+    pub fn of(lane: &Lane, offloads: Offloads, now: Instant) -> Self {
         let clock = SystemTime::now();
         let tunnels = lane.tunnels(now);
         Self {
             tunnels: tunnels.into_iter().map(|t| TunnelStats::new(t, now, clock)).collect(),
             drops: *lane.drops(),
+            offloads: Some(offloads),
         }
     }
 
@@ -91,11 +98,16 @@ impl LaneStats {
 impl DataplaneStats {
     pub(super) fn of(lanes: impl Iterator<Item = Arc<LaneStats>>) -> Self {
         let (mut tunnels, mut drops) = (Vec::new(), Drops::default());
+        let mut offloads: Option<Offloads> = None;
         for lane in lanes {
+            offloads = match (offloads, lane.offloads) {
+                (Some(all), Some(one)) => Some(all.common(one)),
+                (all, one) => all.or(one),
+            };
             tunnels.extend(lane.tunnels.iter().cloned());
             drops.add(&lane.drops);
         }
-        Self { tunnels, drops: drops.iter().collect() }
+        Self { tunnels, drops: drops.iter().collect(), offloads }
     }
 
     /// The tunnel of this name.

@@ -1,27 +1,31 @@
 //! A lane's thread: waits for device, socket, configuration or a timer, and lets the core decide.
 
 use std::io;
-use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use carrick_gateway_core::{DropReason, ForwardingConfig, Lane, Sink};
+use carrick_gateway_core::{
+    CutKind, Datagrams, DropReason, ForwardingConfig, Lane, Lost, Merging, Offload, Sink,
+};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::eventfd::EventFd;
 use tokio::sync::watch;
 
+use super::cut::write_cut;
 use super::device::Device;
-use super::socket::LaneSocket;
+use super::options::Offloads;
+use super::socket::{LaneSocket, Ring};
 use super::stats::LaneStats;
 
-/// Packets taken from one side before the other gets its turn.
-const BATCH: usize = 64;
-/// The largest frame or datagram there is.
-const LARGEST: usize = 1 << 16;
+/// Bytes taken from the device before the socket gets its turn, and packets.
+const TURN_BYTES: usize = 4 << 16;
+const TURN_PACKETS: usize = 64;
+/// The largest frame there is.
+const LARGEST: usize = (1 << 16) + 14;
 /// Figures are at most so old.
 const PUBLISH: Duration = Duration::from_millis(250);
 
@@ -50,6 +54,7 @@ pub(super) struct Worker<D> {
     ends: Ends<D>,
     shared: Shared,
     buffer: Box<[u8]>,
+    ring: Ring,
     published: Option<Instant>,
     revision: u64,
     /// Figures have changed since they were published.
@@ -60,21 +65,37 @@ pub(super) struct Worker<D> {
 struct Ends<D> {
     device: D,
     socket: LaneSocket,
+    /// What the device has turned out to take merged.
+    merging: Merging,
 }
 
 impl<D: Device> Sink for Ends<D> {
-    fn datagram(&mut self, to: SocketAddr, bytes: &[u8]) -> Result<(), DropReason> {
-        self.socket.send(to, bytes).map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock => DropReason::SocketFull,
-            _ => DropReason::SocketError,
-        })
+    fn datagrams(&mut self, datagrams: &Datagrams<'_>) -> Result<(), Lost> {
+        self.socket.send(datagrams)
     }
 
-    fn frame(&mut self, bytes: &[u8]) -> Result<(), DropReason> {
-        self.device.write(bytes).map_err(|error| match error.kind() {
-            io::ErrorKind::WouldBlock => DropReason::DeviceFull,
-            _ => DropReason::DeviceError,
-        })
+    fn frame(&mut self, bytes: &mut [u8], offload: Offload) -> Result<(), DropReason> {
+        let Err(error) = self.device.write([bytes, &[]], offload) else { return Ok(()) };
+        match (error.raw_os_error(), offload) {
+            // Some kernels (of the time of 6.6.44) refuse what they offered to take.
+            (Some(libc::EINVAL), Offload::Cut(cut)) => {
+                write_cut(&self.device, bytes, cut)?;
+                tracing::warn!(kind = ?cut.kind, "the device takes no merged packets: writing singly");
+                match cut.kind {
+                    CutKind::Tcp4 | CutKind::Tcp6 => self.merging.tcp = false,
+                    CutKind::Udp => self.merging.udp = false,
+                }
+                Ok(())
+            }
+            _ => Err(drop_of(&error)),
+        }
+    }
+}
+
+pub(super) fn drop_of(error: &io::Error) -> DropReason {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => DropReason::DeviceFull,
+        _ => DropReason::DeviceError,
     }
 }
 
@@ -86,10 +107,26 @@ struct Ready {
 }
 
 impl<D: Device> Worker<D> {
-    pub fn new(lane: Lane, device: D, socket: LaneSocket, shared: Shared) -> Self {
-        let buffer = vec![0; LARGEST].into();
-        let ends = Ends { device, socket };
-        Self { lane, ends, shared, buffer, published: None, revision: 0, stale: true }
+    pub fn new(
+        mut lane: Lane,
+        device: D,
+        socket: LaneSocket,
+        offloads: Offloads,
+        shared: Shared,
+    ) -> Self {
+        let merging = Merging { tcp: offloads.device_tcp, udp: offloads.device_udp };
+        lane.set_merging(merging);
+        let ends = Ends { device, socket, merging };
+        Self {
+            lane,
+            ends,
+            shared,
+            buffer: vec![0; LARGEST].into(),
+            ring: Ring::default(),
+            published: None,
+            revision: 0,
+            stale: true,
+        }
     }
 
     /// Works until it is told to stop.
@@ -108,6 +145,7 @@ impl<D: Device> Worker<D> {
                 self.drain_device(now)?;
             }
             self.lane.handle_timeout(now, &mut self.ends);
+            self.lane.flush(&mut self.ends);
             self.publish(now);
         }
         Ok(())
@@ -147,33 +185,48 @@ impl<D: Device> Worker<D> {
     }
 
     fn drain_socket(&mut self, now: Instant) -> Result<(), WorkerError> {
-        for _ in 0..BATCH {
-            match self.ends.socket.receive(&mut self.buffer) {
-                Ok((length, from)) => {
-                    let datagram = &self.buffer[..length];
-                    self.lane.handle_datagram(now, from, datagram, &mut self.ends);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if is_passing(&error) => {}
-                Err(error) => return Err(WorkerError::Socket(error)),
+        let count = match self.ends.socket.receive(&mut self.ring) {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock || is_passing(&error) => 0,
+            Err(error) => return Err(WorkerError::Socket(error)),
+        };
+        for train in (0..count).filter_map(|index| self.ring.train(index)) {
+            for datagram in train.bytes.chunks(train.segment) {
+                self.lane.handle_datagram(now, train.from, datagram, train.ecn, &mut self.ends);
             }
+        }
+        if count > 0 {
+            self.lane.flush(&mut self.ends);
+            self.lane.set_merging(self.ends.merging);
         }
         Ok(())
     }
 
     fn drain_device(&mut self, now: Instant) -> Result<(), WorkerError> {
-        for _ in 0..BATCH {
+        let mut bytes = 0;
+        for _ in 0..TURN_PACKETS {
             match self.ends.device.read(&mut self.buffer) {
-                Ok(length) => {
+                Ok((length, offload)) => {
                     let frame = &mut self.buffer[..length];
-                    self.lane.handle_device(now, frame, &mut self.ends);
+                    self.lane.handle_device(now, frame, offload, &mut self.ends);
+                    bytes += length;
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(WorkerError::Device(error)),
             }
+            if bytes >= TURN_BYTES {
+                break;
+            }
         }
+        self.lane.flush(&mut self.ends);
         Ok(())
+    }
+
+    /// Which offloads are in use now.
+    fn offloads(&self) -> Offloads {
+        let Merging { tcp, udp } = self.ends.merging;
+        Offloads { device_tcp: tcp, device_udp: udp, ..self.ends.socket.offloads() }
     }
 
     /// Publishes figures when they are old, or at once when a session began.
@@ -185,7 +238,7 @@ impl<D: Device> Worker<D> {
         self.published = Some(now);
         self.stale = false;
         self.revision = self.lane.revision();
-        let stats = LaneStats::of(&self.lane, now);
+        let stats = LaneStats::of(&self.lane, self.offloads(), now);
         let differs = stats.differs(&self.shared.stats.load());
         self.shared.stats.store(Arc::new(stats));
         if differs {

@@ -16,6 +16,8 @@ use ipnet::IpNet;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer};
 
+use crate::dataplane::Offloads;
+
 /// Why a configuration file is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
@@ -65,6 +67,36 @@ pub struct Config {
     /// Whom we talk to.
     #[serde(default)]
     pub peers: Vec<Peer>,
+    /// What may be left to the kernel; all that it has, by default.
+    #[serde(default)]
+    pub offloads: OffloadSwitches,
+}
+
+/// Switches of [`Offloads`], each on unless said otherwise.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OffloadSwitches {
+    /// TCP streams cross the device uncut.
+    pub device_tcp: bool,
+    /// UDP trains cross the device uncut.
+    pub device_udp: bool,
+    /// The kernel cuts what we send.
+    pub socket_send: bool,
+    /// The kernel merges what we receive.
+    pub socket_receive: bool,
+}
+
+impl Default for OffloadSwitches {
+    fn default() -> Self {
+        Self { device_tcp: true, device_udp: true, socket_send: true, socket_receive: true }
+    }
+}
+
+impl From<OffloadSwitches> for Offloads {
+    fn from(switches: OffloadSwitches) -> Self {
+        let OffloadSwitches { device_tcp, device_udp, socket_send, socket_receive } = switches;
+        Self { device_tcp, device_udp, socket_send, socket_receive }
+    }
 }
 
 /// The TUN device.

@@ -86,7 +86,7 @@ impl Plane for FakePlane {
             tx_bytes: 0,
         };
         let tunnels = tunnels.into_iter().map(|tunnel| up(tunnel.id)).collect();
-        DataplaneStats { tunnels, drops: Vec::new() }
+        DataplaneStats { tunnels, ..Default::default() }
     }
 
     fn changes(&self) -> watch::Receiver<u64> {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use crate::support::{Namespace, echo, eventually, transfer};
 use carrick_gateway::dataplane::{
-    Dataplane, DataplaneOptions, DeviceOptions, DropReason, LaneOptions, NodeForwarding,
+    Dataplane, DataplaneOptions, DeviceOptions, DropReason, LaneOptions, NodeForwarding, Offloads,
     PeerForwarding, Routers, TunnelConfig, TunnelId, TunnelStats,
 };
 use carrick_gateway::pod::{PodConfig, PodNetwork, TAP};
@@ -48,7 +48,9 @@ impl Cluster {
         let (network, dataplane) = pod.inside(|| {
             let lanes = vec![LaneOptions { port: 31_821, secret: None }];
             let device = DeviceOptions::Tap { name: TAP.to_owned() };
-            let dataplane = Dataplane::start(DataplaneOptions { lanes, device }).expect("starts");
+            let dataplane =
+                Dataplane::start(DataplaneOptions { lanes, device, offloads: Offloads::default() })
+                    .expect("starts");
             (PodNetwork::open().expect("the kernel answers"), dataplane)
         });
         let mut cluster = Self { number, node, pod, network, dataplane };

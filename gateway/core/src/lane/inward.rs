@@ -3,105 +3,167 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::wire::{close_frame, drop_of, pass_on, send, send_or_hold};
-use super::{ETHERNET, Framing, LONGEST_DATAGRAM, Lane, Sink};
+use super::wire::{close_frame, drop_of, pass_on, send, send_alone, send_or_hold};
+use super::{ETHERNET, Framing, LONGEST_DATAGRAM, Lane, Lost, Sink};
 use crate::config::MAX_TUNNELS_PER_LANE;
 use crate::drops::DropReason;
+use crate::ecn;
 use crate::icmp;
 use crate::mss;
-use crate::noise::{Addressee, Received, Refusal};
+use crate::noise::{Addressee, Received, Refusal, data_index};
 use crate::packet;
 
 impl Lane {
-    /// Takes a datagram from the socket.
+    /// Takes a datagram from the socket; `ecn` is the mark of its IP header.
     pub fn handle_datagram(
         &mut self,
         now: Instant,
         from: SocketAddr,
         datagram: &[u8],
+        ecn: u8,
         sink: &mut impl Sink,
     ) {
-        if let Err(reason) = self.route_in(now, from, datagram, sink) {
-            self.drops.count(reason);
+        let done = match data_index(datagram) {
+            _ if datagram.len() > LONGEST_DATAGRAM => Err(DropReason::OversizedDatagram.into()),
+            Some(index) => self.take_data(now, from, index, datagram, ecn, sink),
+            None => self.take_handshake(now, from, datagram, sink),
+        };
+        self.note(done);
+    }
+
+    /// The tunnel with this 24-bit index.
+    fn slot_with(&self, index: u32) -> Result<usize, DropReason> {
+        let slot = index as usize % MAX_TUNNELS_PER_LANE;
+        match self.slots.get(slot).and_then(Option::as_ref) {
+            Some(tunnel) if tunnel.index == index => Ok(slot),
+            _ => Err(DropReason::UnknownTunnel),
         }
     }
 
-    fn route_in(
+    fn take_handshake(
         &mut self,
         now: Instant,
         from: SocketAddr,
         datagram: &[u8],
         sink: &mut impl Sink,
-    ) -> Result<(), DropReason> {
-        if datagram.len() > LONGEST_DATAGRAM {
-            return Err(DropReason::OversizedDatagram);
-        }
+    ) -> Result<(), Lost> {
         let addressee = match self.gate.admit(from.ip(), datagram, &mut self.buffer) {
             Ok(addressee) => addressee,
-            Err(Refusal::Drop(reason)) => return Err(reason),
+            Err(Refusal::Drop(reason)) => return Err(reason.into()),
             Err(Refusal::Cookie(length)) => {
-                sink.datagram(from, &self.buffer[..length])?;
-                return Err(DropReason::UnderLoad);
+                send_alone(from, &self.buffer[..length], sink)?;
+                return Err(DropReason::UnderLoad.into());
             }
         };
-        let slot = self.slot_of(addressee)?;
-        let Some(tunnel) = &mut self.slots[slot] else { return Err(DropReason::UnknownTunnel) };
-        let sessions = tunnel.noise.sessions();
-        let received = tunnel.noise.receive(from.ip(), datagram, &mut self.buffer[ETHERNET..])?;
+        let slot = match addressee {
+            Addressee::Key(key) => self.by_key.get(&key).copied().ok_or(DropReason::UnknownPeer)?,
+            Addressee::Index(index) => self.slot_with(index)?,
+        };
+        let Some(tunnel) = &mut self.slots[slot] else {
+            return Err(DropReason::UnknownTunnel.into());
+        };
+        let received = tunnel.noise.receive(from.ip(), datagram, &mut self.buffer)?;
         if received == Received::Cookie {
             return Ok(());
         }
-        tunnel.note_heard(now, from);
-        if tunnel.noise.sessions() != sessions {
-            tunnel.note_established(now);
-            self.revision += 1;
-        }
-        match received {
-            Received::Nothing | Received::Cookie => {}
-            Received::Reply(length) => {
-                if matches!(addressee, Addressee::Index(_)) {
-                    tunnel.note_answered(from);
-                }
-                tunnel.note_sent(now);
-                sink.datagram(from, &self.buffer[ETHERNET..ETHERNET + length])?;
+        self.note_authentic(slot, now, from);
+        if let (Received::Reply(length), Some(tunnel)) = (received, &mut self.slots[slot]) {
+            if matches!(addressee, Addressee::Index(_)) {
+                tunnel.note_answered(from);
             }
-            Received::Packet(length) => self.route_packet_in(slot, length, now, sink)?,
+            tunnel.note_sent(now);
+            send_alone(from, &self.buffer[..length], sink)?;
         }
         self.flush_held(slot, now, sink)
     }
 
-    fn slot_of(&self, addressee: Addressee) -> Result<usize, DropReason> {
-        match addressee {
-            Addressee::Key(key) => self.by_key.get(&key).copied().ok_or(DropReason::UnknownPeer),
-            Addressee::Index(index) => {
-                let slot = index as usize % MAX_TUNNELS_PER_LANE;
-                let tunnel = self.slots.get(slot).and_then(Option::as_ref);
-                match tunnel {
-                    Some(tunnel) if tunnel.index == index => Ok(slot),
-                    _ => Err(DropReason::UnknownTunnel),
-                }
+    fn take_data(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        index: u32,
+        datagram: &[u8],
+        ecn: u8,
+        sink: &mut impl Sink,
+    ) -> Result<(), Lost> {
+        let slot = self.slot_with(index)?;
+        if !self.merge.is_open(slot) {
+            let written = self.merge.flush(self.framing, sink);
+            self.note(written);
+        }
+        let Some(tunnel) = &mut self.slots[slot] else {
+            return Err(DropReason::UnknownTunnel.into());
+        };
+        let received = tunnel.noise.receive(from.ip(), datagram, self.merge.landing(slot));
+        if received.is_err() {
+            self.merge.discard();
+        }
+        let received = received?;
+        self.note_authentic(slot, now, from);
+        let routed = match received {
+            Received::Packet(length) => self.take_packet(slot, length, ecn, now, sink),
+            Received::Nothing | Received::Cookie | Received::Reply(_) => {
+                self.merge.discard();
+                Ok(())
             }
+        };
+        self.note(routed);
+        self.flush_held(slot, now, sink)
+    }
+
+    /// Notes that an authentic message came, and perhaps a new session with it.
+    fn note_authentic(&mut self, slot: usize, now: Instant, from: SocketAddr) {
+        let Some(tunnel) = &mut self.slots[slot] else { return };
+        tunnel.note_heard(now, from);
+        if tunnel.note_sessions(now) {
+            self.revision += 1;
         }
     }
 
-    /// Passes on the decrypted packet that is in the buffer behind the room for an Ethernet header.
-    fn route_packet_in(
+    /// Takes the decrypted packet that landed.
+    fn take_packet(
+        &mut self,
+        slot: usize,
+        length: usize,
+        ecn: u8,
+        now: Instant,
+        sink: &mut impl Sink,
+    ) -> Result<(), Lost> {
+        if ecn != 0 && ecn::combine(self.merge.landed(length), ecn).is_err() {
+            self.merge.discard();
+            return Err(DropReason::Congested.into());
+        }
+        if self.merge.joins(length) {
+            if let Some(tunnel) = &mut self.slots[slot] {
+                tunnel.rx.count(length);
+            }
+            return Ok(());
+        }
+        let written = self.merge.make_way(length, self.framing, sink);
+        self.note(written);
+        self.route_in(slot, length, now, sink)
+    }
+
+    /// Passes on the first packet of what may become a run.
+    fn route_in(
         &mut self,
         slot: usize,
         length: usize,
         now: Instant,
         sink: &mut impl Sink,
-    ) -> Result<(), DropReason> {
-        let Some(tunnel) = &mut self.slots[slot] else { return Err(DropReason::UnknownTunnel) };
-        let packet = &mut self.buffer[ETHERNET..ETHERNET + length];
+    ) -> Result<(), Lost> {
+        let Some(tunnel) = &mut self.slots[slot] else {
+            return Err(DropReason::UnknownTunnel.into());
+        };
+        let packet = &mut self.merge.bytes()[ETHERNET..ETHERNET + length];
         let header = packet::parse(packet).map_err(|_| DropReason::MalformedPacket)?;
         if !header.is_unicast() {
-            return Err(DropReason::NotUnicast);
+            return Err(DropReason::NotUnicast.into());
         }
         let theirs =
             tunnel.peer.is_some_and(|peer| self.tables.is_source_of_peer(peer, header.source));
         if !theirs {
-            return Err(DropReason::SourceNotOfPeer);
+            return Err(DropReason::SourceNotOfPeer.into());
         }
         tunnel.rx.count(header.length);
         let node = match self.framing {
@@ -110,33 +172,35 @@ impl Lane {
                 Some(self.tables.node_of(header.destination).ok_or(DropReason::NoNode)?)
             }
         };
-        if let Err(refused) = pass_on(packet, &header, self.tables.mtu, self.framing) {
+        // Packets are compared as they came, before a hop is taken from them.
+        let run = self.merge.run(header.length, &header);
+        let packet = &mut self.merge.bytes()[ETHERNET..ETHERNET + header.length];
+        let mtu = self.tables.mtu;
+        if let Err(refused) = pass_on(packet, &header, header.length, mtu, self.framing) {
             let routers = self.tables.routers;
-            let answer = icmp::answer(refused, packet, &header, routers, &mut self.answer);
+            let out = &mut self.answer[ETHERNET..];
+            let answer = icmp::answer(refused, packet, &header, routers, out);
             if let Some(length) = answer.filter(|_| self.limiter.take(now)) {
-                send_or_hold(tunnel, &self.answer[..length], now, &mut self.buffer, sink)?;
+                let answer = &self.answer[ETHERNET..ETHERNET + length];
+                send_or_hold(tunnel, answer, now, &mut self.batch, sink)?;
             }
-            return Err(drop_of(refused));
+            return Err(drop_of(refused).into());
         }
-        mss::clamp(packet, &header, self.tables.mtu);
-        match node {
-            Some(mac) => close_frame(&mut self.buffer, mac, header.length, sink),
-            None => sink.frame(&packet[..header.length]),
+        mss::clamp(packet, &header, mtu);
+        if let Some(mac) = node {
+            close_frame(self.merge.bytes(), mac);
         }
+        self.merge.hold(slot, header.length, run);
+        Ok(())
     }
 
     /// Sends what waited, once there is a session.
-    fn flush_held(
-        &mut self,
-        slot: usize,
-        now: Instant,
-        sink: &mut impl Sink,
-    ) -> Result<(), DropReason> {
+    fn flush_held(&mut self, slot: usize, now: Instant, sink: &mut impl Sink) -> Result<(), Lost> {
         let Some(tunnel) = &mut self.slots[slot] else { return Ok(()) };
         while tunnel.noise.is_ready()
             && let Some(packet) = tunnel.next_held()
         {
-            send(tunnel, &packet, now, &mut self.buffer, sink)?;
+            send(tunnel, &packet, now, &mut self.batch, sink)?;
         }
         Ok(())
     }

@@ -10,13 +10,25 @@ use crate::drops::DropReason;
 use crate::forward::PeerIndex;
 use crate::icmp::{self, Answer};
 use crate::mss;
-use crate::packet::{self, Header};
+use crate::offload::{Cut, Offload};
+use crate::packet::{self, Header, UDP};
+use crate::segment::{Segments, finish_checksum};
 
 impl Lane {
     /// Takes a frame (or an IP packet) from the device. Its bytes are changed on the way.
-    pub fn handle_device(&mut self, now: Instant, frame: &mut [u8], sink: &mut impl Sink) {
-        if let Err(reason) = self.route_out(now, frame, sink) {
-            self.drops.count(reason);
+    pub fn handle_device(
+        &mut self,
+        now: Instant,
+        frame: &mut [u8],
+        offload: Offload,
+        sink: &mut impl Sink,
+    ) {
+        let packets = match offload {
+            Offload::Cut(cut) => frame.len().saturating_sub(cut.payload).div_ceil(cut.size.max(1)),
+            _ => 1,
+        };
+        if let Err(reason) = self.route_out(now, frame, offload, sink) {
+            self.drops.count_many(reason, packets.max(1) as u64);
         }
     }
 
@@ -24,6 +36,7 @@ impl Lane {
         &mut self,
         now: Instant,
         frame: &mut [u8],
+        offload: Offload,
         sink: &mut impl Sink,
     ) -> Result<(), DropReason> {
         let (source, packet) = match self.framing {
@@ -45,21 +58,53 @@ impl Lane {
         }
         let peer = self.tables.peer_of(header.destination).ok_or(DropReason::NoRoute)?;
         let packet = &mut packet[..header.length];
-        if let Err(refused) = pass_on(packet, &header, self.tables.mtu, self.framing) {
-            if let Some(length) = self.answer(now, refused, packet, &header) {
-                self.deliver(length, source, sink)?;
-            }
+        let link = if source.is_some() { ETHERNET } else { 0 };
+        let longest = finish(packet, &header, offload, link)?;
+        let mtu = self.tables.mtu;
+        if let Err(refused) = pass_on(packet, &header, longest, mtu, self.framing) {
+            self.refuse(now, refused, packet, &header, offload, source, sink)?;
             return Err(drop_of(refused));
         }
-        mss::clamp(packet, &header, self.tables.mtu);
         let slot = self.choose_tunnel(peer, header.flow(packet), now)?;
+        match offload {
+            Offload::Cut(cut) => self.send_cut(slot, now, packet, &header, cut, sink),
+            Offload::Whole | Offload::Checked | Offload::Checksum { .. } => {
+                mss::clamp(packet, &header, mtu);
+                let Some(tunnel) = &mut self.slots[slot] else { return Err(DropReason::NoTunnel) };
+                let sent = send_or_hold(tunnel, packet, now, &mut self.batch, sink);
+                self.note(sent);
+                Ok(())
+            }
+        }
+    }
+
+    /// Cuts a super-packet and sends its packets.
+    fn send_cut(
+        &mut self,
+        slot: usize,
+        now: Instant,
+        packet: &mut [u8],
+        header: &Header,
+        cut: Cut,
+        sink: &mut impl Sink,
+    ) -> Result<(), DropReason> {
+        let mut segments = Segments::new(packet, header, cut.kind, cut.size)
+            .map_err(|_| DropReason::MalformedPacket)?;
         let Some(tunnel) = &mut self.slots[slot] else { return Err(DropReason::NoTunnel) };
-        send_or_hold(tunnel, packet, now, &mut self.buffer, sink)
+        while let Some(packet) = segments.next_packet() {
+            if let Err(lost) = send_or_hold(tunnel, packet, now, &mut self.batch, sink) {
+                self.drops.count_many(lost.reason, lost.packets);
+            }
+        }
+        Ok(())
     }
 
     /// Flows are spread over the peer's tunnels that are up; without one, over all of them.
     fn choose_tunnel(&self, peer: PeerIndex, flow: u64, now: Instant) -> Result<usize, DropReason> {
         let slots = &self.peers[peer as usize];
+        if let [only] = slots[..] {
+            return Ok(only);
+        }
         let up = |slot: &&usize| self.slots[**slot].as_ref().is_some_and(|t| t.is_up(now));
         let pick = |count: usize| (flow % count as u64) as usize;
         match (slots.iter().filter(up).count(), slots.len()) {
@@ -71,28 +116,65 @@ impl Lane {
         }
     }
 
-    /// Writes the ICMP answer, if one is owed, into the answer buffer.
-    fn answer(
+    /// Writes the ICMP answer, if one is owed, to the device. Of a super-packet its first packet is what
+    /// is answered, since that is what the sender would have seen on a wire.
+    #[expect(clippy::too_many_arguments, reason = "all that is known of the packet")]
+    fn refuse(
         &mut self,
         now: Instant,
         answer: Answer,
-        packet: &[u8],
+        packet: &mut [u8],
         header: &Header,
-    ) -> Option<usize> {
-        let length = icmp::answer(answer, packet, header, self.tables.routers, &mut self.answer)?;
-        self.limiter.take(now).then_some(length)
-    }
-
-    /// Gives the answer buffer's packet back to the device.
-    fn deliver(
-        &mut self,
-        length: usize,
+        offload: Offload,
         to: Option<Mac>,
         sink: &mut impl Sink,
     ) -> Result<(), DropReason> {
-        let packet = &self.answer[..length];
-        let Some(mac) = to else { return sink.frame(packet) };
-        self.buffer[ETHERNET..ETHERNET + length].copy_from_slice(packet);
-        close_frame(&mut self.buffer, mac, length, sink)
+        let mut header = *header;
+        let mut quoted = packet;
+        let mut segments;
+        if let Offload::Cut(cut) = offload {
+            let malformed = DropReason::MalformedPacket;
+            segments = Segments::new(quoted, &header, cut.kind, cut.size).map_err(|_| malformed)?;
+            quoted = segments.next_packet().ok_or(malformed)?;
+            header = packet::parse(quoted).map_err(|_| malformed)?;
+        }
+        let routers = self.tables.routers;
+        let out = &mut self.answer[ETHERNET..];
+        let Some(length) = icmp::answer(answer, quoted, &header, routers, out) else {
+            return Ok(());
+        };
+        if !self.limiter.take(now) {
+            return Ok(());
+        }
+        let start = match to {
+            Some(mac) => {
+                close_frame(&mut self.answer[..], mac);
+                0
+            }
+            None => ETHERNET,
+        };
+        sink.frame(&mut self.answer[start..ETHERNET + length], Offload::Whole)
+    }
+}
+
+/// Finishes what the device left to do, but for cutting; how long the longest packet on the wire is.
+/// `link` is the length of the header before the packet, from which the device counts.
+fn finish(
+    packet: &mut [u8],
+    header: &Header,
+    offload: Offload,
+    link: usize,
+) -> Result<usize, DropReason> {
+    match offload {
+        Offload::Whole | Offload::Checked => Ok(header.length),
+        Offload::Checksum { start, offset } => {
+            let start = start.checked_sub(link).ok_or(DropReason::MalformedPacket)?;
+            let udp = header.protocol == UDP && !header.later_fragment;
+            let done = finish_checksum(packet, start, offset, udp);
+            if done { Ok(header.length) } else { Err(DropReason::MalformedPacket) }
+        }
+        Offload::Cut(cut) => Segments::new(packet, header, cut.kind, cut.size)
+            .map(|segments| segments.longest())
+            .map_err(|_| DropReason::MalformedPacket),
     }
 }

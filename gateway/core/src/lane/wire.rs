@@ -4,9 +4,12 @@ use std::time::Instant;
 
 use carrick_model::Mac;
 
-use super::{ETHERNET, Framing, Sink};
+use super::batch::Batch;
+use super::{Datagrams, ETHERNET, Framing, Lost, Sink};
 use crate::drops::DropReason;
+use crate::ecn;
 use crate::icmp::Answer;
+use crate::noise::OVERHEAD;
 use crate::packet::{self, Header};
 use crate::tunnel::Tunnel;
 
@@ -27,28 +30,24 @@ pub(super) fn open_frame(frame: &mut [u8]) -> Result<(Mac, &mut [u8]), DropReaso
     }
 }
 
-/// Writes an Ethernet header before the packet that begins at [`ETHERNET`], and hands both on.
-pub(super) fn close_frame(
-    buffer: &mut [u8],
-    to: Mac,
-    length: usize,
-    sink: &mut impl Sink,
-) -> Result<(), DropReason> {
+/// Writes an Ethernet header before the packet that begins at [`ETHERNET`].
+pub(super) fn close_frame(buffer: &mut [u8], to: Mac) {
     let kind = if buffer[ETHERNET] >> 4 == 4 { ETHERTYPE_V4 } else { ETHERTYPE_V6 };
     buffer[..6].copy_from_slice(&to.0);
     buffer[6..12].copy_from_slice(&Mac::GATEWAY.0);
     buffer[12..ETHERNET].copy_from_slice(&kind);
-    sink.frame(&buffer[..ETHERNET + length])
 }
 
-/// What a router does: the packet must fit, and (where the kernel is not the router) loses a hop.
+/// What a router does: packets of up to `length` bytes must fit, and (where the kernel is not the
+/// router) lose a hop.
 pub(super) fn pass_on(
     packet: &mut [u8],
     header: &Header,
+    length: usize,
     mtu: usize,
     framing: Framing,
 ) -> Result<(), Answer> {
-    if header.length > mtu {
+    if length > mtu {
         return Err(Answer::TooBig(mtu));
     }
     if framing == Framing::Ethernet && !packet::decrement_hop_limit(packet, header) {
@@ -64,54 +63,67 @@ pub(super) fn drop_of(answer: Answer) -> DropReason {
     }
 }
 
+/// Sends one datagram at once: a handshake message, which waits for nobody.
+pub(super) fn send_alone(
+    to: std::net::SocketAddr,
+    bytes: &[u8],
+    sink: &mut impl Sink,
+) -> Result<(), Lost> {
+    sink.datagrams(&Datagrams { to, ecn: 0, segment: bytes.len(), bytes })
+}
+
 pub(super) fn initiate(
     tunnel: &mut Tunnel,
     now: Instant,
     buffer: &mut [u8],
     sink: &mut impl Sink,
-) -> Result<(), DropReason> {
+) -> Result<(), Lost> {
     match tunnel.initiate(now, buffer) {
-        Some((target, length)) => sink.datagram(target, &buffer[..length]),
+        Some((target, length)) => send_alone(target, &buffer[..length], sink),
         // A peer that only dials: it is no packet that is lost.
         None => Ok(()),
     }
 }
 
+/// Encrypts `packet` (empty: a keepalive) into the batch.
 pub(super) fn send(
     tunnel: &mut Tunnel,
     packet: &[u8],
     now: Instant,
-    buffer: &mut [u8],
+    batch: &mut Batch,
     sink: &mut impl Sink,
-) -> Result<(), DropReason> {
+) -> Result<(), Lost> {
     let target = tunnel.target().ok_or(DropReason::NoEndpoint)?;
-    let length = tunnel.noise.encrypt(packet, buffer)?;
+    // What was sent and lost before is not this packet's matter; the caller counts it all the same.
+    let before = batch.prepare(target, ecn::mark(packet), packet.len() + OVERHEAD, sink);
+    let length = tunnel.noise.encrypt(packet, batch.room())?;
+    batch.push(length);
     tunnel.note_sent(now);
-    sink.datagram(target, &buffer[..length])?;
     if !packet.is_empty() {
         tunnel.tx.count(packet.len());
     }
-    Ok(())
+    before
 }
 
 pub(super) fn send_or_hold(
     tunnel: &mut Tunnel,
     packet: &[u8],
     now: Instant,
-    buffer: &mut [u8],
+    batch: &mut Batch,
     sink: &mut impl Sink,
-) -> Result<(), DropReason> {
+) -> Result<(), Lost> {
     if tunnel.noise.is_ready() {
-        return send(tunnel, packet, now, buffer, sink);
+        return send(tunnel, packet, now, batch, sink);
     }
     if tunnel.target().is_none() {
-        return Err(DropReason::NoEndpoint);
+        return Err(DropReason::NoEndpoint.into());
     }
     if !tunnel.hold(packet) {
-        return Err(DropReason::HandshakeQueueFull);
+        return Err(DropReason::HandshakeQueueFull.into());
     }
     if tunnel.wants_initiation(now) {
-        initiate(tunnel, now, buffer, sink)?;
+        // The room is free while nothing is being encrypted into it.
+        initiate(tunnel, now, batch.room(), sink)?;
     }
     Ok(())
 }

@@ -1,9 +1,7 @@
-//! Two lanes, or a lane and an attacker, joined in memory, with real handshakes.
+//! Handshakes, sessions, routes and refusals.
 
-mod common;
-
+use crate::network::{Network, OSAKA, PARIS, THIRD, frame, ip_packet, udp};
 use carrick_gateway_core::{DropReason, Framing, TunnelId};
-use common::{Network, OSAKA, PARIS, THIRD, frame, ip_packet, udp};
 use proptest::prelude::*;
 
 const PARIS_POD: &str = "10.1.0.5";
@@ -22,7 +20,7 @@ fn the_first_packet_waits_for_the_handshake_and_arrives_a_hop_older() {
     let frames = cross(&mut network);
     assert_eq!(frames.len(), 1);
     let frame = &frames[0];
-    assert_eq!(frame[..6], common::node_mac(OSAKA).0);
+    assert_eq!(frame[..6], crate::network::node_mac(OSAKA).0);
     assert_eq!(frame[6..12], carrick_model::Mac::GATEWAY.0);
     let packet = &frame[14..];
     let header = carrick_gateway_core::packet::parse(packet).expect("packet");
@@ -172,7 +170,7 @@ fn the_last_hop_and_the_too_big_are_answered_by_the_router() {
     let answers = network.delivered(PARIS);
     let kinds: Vec<_> = answers.iter().map(|frame| (frame[34], frame[35])).collect();
     assert_eq!(kinds, [(11, 0), (3, 4)]);
-    assert_eq!(answers[0][..6], common::node_mac(PARIS).0);
+    assert_eq!(answers[0][..6], crate::network::node_mac(PARIS).0);
     assert_eq!(network.drops(PARIS).of(DropReason::TtlExceeded), 1);
     assert_eq!(network.drops(PARIS).of(DropReason::TooBig), 1);
 }

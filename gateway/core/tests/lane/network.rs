@@ -1,12 +1,14 @@
 //! Two clusters' lanes joined in memory, one node each.
 
+pub mod reference;
+
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use carrick_gateway_core::{
-    DropReason, Drops, ForwardingConfig, Framing, Lane, NodeForwarding, PeerForwarding, Routers,
-    SecretKey, Sink, TunnelConfig, TunnelId, TunnelReport, checksum,
+    Datagrams, DropReason, Drops, ForwardingConfig, Framing, Lane, Lost, NodeForwarding, Offload,
+    PeerForwarding, Routers, SecretKey, Sink, TunnelConfig, TunnelId, TunnelReport, checksum,
 };
 use carrick_model::{Mac, Prefix};
 
@@ -15,13 +17,18 @@ pub const OSAKA: usize = 1;
 pub const THIRD: &str = "lagos";
 const NAMES: [&str; 2] = ["paris", "osaka"];
 
-/// Datagrams under way, with sender's place.
-type Wire = VecDeque<(usize, SocketAddr, Vec<u8>)>;
+/// Datagrams under way, with sender's place and ECN mark.
+type Wire = VecDeque<(usize, SocketAddr, u8, Vec<u8>)>;
+
+/// A frame as a device got it.
+pub type Written = (Vec<u8>, Offload);
 
 pub struct Network {
     lanes: [Lane; 2],
     configs: [ForwardingConfig; 2],
-    devices: [Vec<Vec<u8>>; 2],
+    devices: [Vec<Written>; 2],
+    /// How many sends there were.
+    sends: usize,
     wire: Wire,
     now: Instant,
 }
@@ -29,17 +36,21 @@ pub struct Network {
 struct Ends<'a> {
     from: usize,
     wire: &'a mut Wire,
-    device: &'a mut Vec<Vec<u8>>,
+    device: &'a mut Vec<Written>,
+    sends: &'a mut usize,
 }
 
 impl Sink for Ends<'_> {
-    fn datagram(&mut self, to: SocketAddr, bytes: &[u8]) -> Result<(), DropReason> {
-        self.wire.push_back((self.from, to, bytes.to_vec()));
+    fn datagrams(&mut self, datagrams: &Datagrams<'_>) -> Result<(), Lost> {
+        *self.sends += 1;
+        for bytes in datagrams.bytes.chunks(datagrams.segment) {
+            self.wire.push_back((self.from, datagrams.to, datagrams.ecn, bytes.to_vec()));
+        }
         Ok(())
     }
 
-    fn frame(&mut self, bytes: &[u8]) -> Result<(), DropReason> {
-        self.device.push(bytes.to_vec());
+    fn frame(&mut self, bytes: &mut [u8], offload: Offload) -> Result<(), DropReason> {
+        self.device.push((bytes.to_vec(), offload));
         Ok(())
     }
 }
@@ -107,6 +118,7 @@ impl Network {
             lanes: [PARIS, OSAKA].map(|city| Lane::new(0, secret(city), framing)),
             configs: [PARIS, OSAKA].map(config),
             devices: [Vec::new(), Vec::new()],
+            sends: 0,
             wire: VecDeque::new(),
             now,
         };
@@ -116,7 +128,12 @@ impl Network {
     }
 
     fn with(&mut self, city: usize, step: impl FnOnce(&mut Lane, Instant, &mut Ends<'_>)) {
-        let mut ends = Ends { from: city, wire: &mut self.wire, device: &mut self.devices[city] };
+        let mut ends = Ends {
+            from: city,
+            wire: &mut self.wire,
+            device: &mut self.devices[city],
+            sends: &mut self.sends,
+        };
         step(&mut self.lanes[city], self.now, &mut ends);
     }
 
@@ -125,29 +142,59 @@ impl Network {
         change(&mut self.configs[city]);
         let config = self.configs[city].clone();
         config.check(&[secret(city).public()]).expect("a good configuration");
-        self.with(city, |lane, now, ends| lane.apply(now, config, ends));
+        self.with(city, |lane, now, ends| {
+            lane.apply(now, config, ends);
+            lane.flush(ends);
+        });
     }
 
     pub fn enters(&mut self, city: usize, frame: &[u8]) {
-        let mut frame = frame.to_vec();
-        self.with(city, |lane, now, ends| lane.handle_device(now, &mut frame, ends));
+        self.enter_all(city, &[(frame.to_vec(), Offload::Whole)]);
+    }
+
+    /// Frames that the device has ready at once.
+    pub fn enter_all(&mut self, city: usize, frames: &[Written]) {
+        self.with(city, |lane, now, ends| {
+            for (frame, offload) in frames {
+                lane.handle_device(now, &mut frame.clone(), *offload, ends);
+            }
+            lane.flush(ends);
+        });
     }
 
     /// A datagram arrives at `city` as if from the other.
     pub fn inject(&mut self, city: usize, datagram: &[u8]) {
         let from = address(1 - city);
-        self.with(city, |lane, now, ends| lane.handle_datagram(now, from, datagram, ends));
+        self.with(city, |lane, now, ends| {
+            lane.handle_datagram(now, from, datagram, 0, ends);
+            lane.flush(ends);
+        });
     }
 
-    /// Carries datagrams until none is left.
+    /// Carries datagrams until none is left, all that are under way to a city at once.
     pub fn run(&mut self) {
-        while let Some((from, to, bytes)) = self.wire.pop_front() {
-            let at = [PARIS, OSAKA].into_iter().find(|city| address(*city) == to);
-            let at = at.expect("a datagram to one of the two");
-            self.with(at, |lane, now, ends| {
-                lane.handle_datagram(now, address(from), &bytes, ends);
-            });
+        while !self.wire.is_empty() {
+            let under_way = std::mem::take(&mut self.wire);
+            for city in [PARIS, OSAKA] {
+                let here = under_way.iter().filter(|(_, to, ..)| *to == address(city));
+                self.with(city, |lane, now, ends| {
+                    for (from, _, ecn, bytes) in here {
+                        lane.handle_datagram(now, address(*from), bytes, *ecn, ends);
+                    }
+                    lane.flush(ends);
+                });
+            }
         }
+    }
+
+    /// Changes what is under way.
+    pub fn on_wire(&mut self, change: impl FnOnce(&mut Wire)) {
+        change(&mut self.wire);
+    }
+
+    /// How many sends there were.
+    pub fn sends(&self) -> usize {
+        self.sends
     }
 
     /// Lets time pass; both lanes run what is due.
@@ -158,7 +205,10 @@ impl Network {
             let Some(due) = due.filter(|at| *at <= end) else { break };
             self.now = self.now.max(due);
             for city in [PARIS, OSAKA] {
-                self.with(city, |lane, now, ends| lane.handle_timeout(now, ends));
+                self.with(city, |lane, now, ends| {
+                    lane.handle_timeout(now, ends);
+                    lane.flush(ends);
+                });
             }
         }
         self.now = end;
@@ -166,7 +216,7 @@ impl Network {
 
     /// The newest datagram under way.
     pub fn peek(&self) -> Vec<u8> {
-        self.wire.back().expect("a datagram").2.clone()
+        self.wire.back().expect("a datagram").3.clone()
     }
 
     pub fn on_the_wire(&self) -> usize {
@@ -177,8 +227,13 @@ impl Network {
         self.wire.clear();
     }
 
-    /// What a city's device got since the last call.
+    /// What a city's device got since the last call, without how.
     pub fn delivered(&mut self, city: usize) -> Vec<Vec<u8>> {
+        self.written(city).into_iter().map(|(frame, _)| frame).collect()
+    }
+
+    /// What a city's device got since the last call.
+    pub fn written(&mut self, city: usize) -> Vec<Written> {
         std::mem::take(&mut self.devices[city])
     }
 

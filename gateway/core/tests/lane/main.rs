@@ -1,0 +1,5 @@
+//! Two lanes, or a lane and an attacker, joined in memory, with real handshakes.
+
+mod network;
+mod offload;
+mod sessions;
