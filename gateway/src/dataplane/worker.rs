@@ -191,7 +191,7 @@ impl<D: Device> Worker<D> {
             Err(error) => return Err(WorkerError::Socket(error)),
         };
         for train in (0..count).filter_map(|index| self.ring.train(index)) {
-            for datagram in train.bytes.chunks(train.segment) {
+            for datagram in train.datagrams() {
                 self.lane.handle_datagram(now, train.from, datagram, train.ecn, &mut self.ends);
             }
         }

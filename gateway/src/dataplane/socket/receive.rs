@@ -29,6 +29,14 @@ pub(crate) struct Train<'a> {
     pub bytes: &'a [u8],
 }
 
+impl<'a> Train<'a> {
+    /// One by one; an empty datagram is one, too.
+    pub fn datagrams(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let empty: Option<&[u8]> = self.bytes.is_empty().then_some(&[]);
+        empty.into_iter().chain(self.bytes.chunks(self.segment))
+    }
+}
+
 /// Where datagrams are received to. The memory is touched only as far as trains are long.
 pub(crate) struct Ring {
     bytes: Box<[u8]>,
