@@ -11,6 +11,16 @@ pub fn add(sum: u32, bytes: &[u8]) -> u32 {
     // The sum is the same in either byte order, once its bytes are swapped (RFC 1071, section 2 B);
     // so whole machine words are added, and carries are folded in at the end.
     let (rounds, rest) = bytes.as_chunks::<ROUND>();
+    let mut native = if rounds.is_empty() { 0 } else { add_rounds(rounds) };
+    let (words, rest) = rest.as_chunks::<4>();
+    native += words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum::<u64>();
+    let mut tail = [0; 4];
+    tail[..rest.len()].copy_from_slice(rest);
+    native += u64::from(u32::from_ne_bytes(tail));
+    sum_of(sum, u16::from_be(fold_long(native)))
+}
+
+fn add_rounds(rounds: &[[u8; ROUND]]) -> u64 {
     let mut lanes = [0u64; ROUND / 4];
     for round in rounds {
         let (words, _) = round.as_chunks::<4>();
@@ -18,13 +28,7 @@ pub fn add(sum: u32, bytes: &[u8]) -> u32 {
             *lane += u64::from(u32::from_ne_bytes(*word));
         }
     }
-    let mut native: u64 = lanes.iter().sum();
-    let (words, rest) = rest.as_chunks::<4>();
-    native += words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum::<u64>();
-    let mut tail = [0; 4];
-    tail[..rest.len()].copy_from_slice(rest);
-    native += u64::from(u32::from_ne_bytes(tail));
-    sum_of(sum, u16::from_be(fold_long(native)))
+    lanes.iter().sum()
 }
 
 /// `sum` with one more 16-bit word.

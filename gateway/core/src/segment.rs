@@ -62,16 +62,6 @@ impl<'a> Segments<'a> {
         Ok(Self { bytes, plan, done: 0, made: 0 })
     }
 
-    /// How many packets it makes in all.
-    pub fn count(&self) -> usize {
-        (self.bytes.len() - self.plan.headers).div_ceil(self.plan.size)
-    }
-
-    /// The length of the longest of them.
-    pub fn longest(&self) -> usize {
-        self.bytes.len().min(self.plan.headers + self.plan.size)
-    }
-
     /// The next packet, whole and with right checksums. The one after it overwrites its end.
     pub fn next_packet(&mut self) -> Option<&mut [u8]> {
         let plan = &self.plan;
@@ -103,19 +93,9 @@ impl Plan {
         kind: CutKind,
         size: usize,
     ) -> Result<Self, BadSuperPacket> {
-        let v4 = header.source.is_ipv4();
-        let fits = match kind {
-            CutKind::Tcp4 => v4 && header.protocol == TCP,
-            CutKind::Tcp6 => !v4 && header.protocol == TCP,
-            CutKind::Udp => header.protocol == UDP,
-        };
-        let (upper, tcp) = (header.payload, kind != CutKind::Udp);
-        let headers = upper + upper_length(bytes.get(upper..).ok_or(BadSuperPacket)?, tcp)?;
-        let payload = bytes.len().checked_sub(headers).ok_or(BadSuperPacket)?;
-        let bounded = size > 0 && payload > 0 && payload.div_ceil(size) <= MOST_PACKETS;
-        if !fits || header.fragment || headers > LONGEST_HEADERS || !bounded {
-            return Err(BadSuperPacket);
-        }
+        let headers = headers(bytes, header, kind, size)?;
+        let (v4, upper) = (header.source.is_ipv4(), header.payload);
+        let tcp = kind != CutKind::Udp;
         let mut template = [0; LONGEST_HEADERS];
         template[..headers].copy_from_slice(&bytes[..headers]);
         let (sequence, identification) = (&template[upper + 4..upper + 8], &template[4..6]);
@@ -163,6 +143,39 @@ impl Plan {
     }
 }
 
+/// How long the longest packet of a super-packet is, in bytes.
+pub fn longest(
+    bytes: &[u8],
+    header: &Header,
+    kind: CutKind,
+    size: usize,
+) -> Result<usize, BadSuperPacket> {
+    Ok(bytes.len().min(headers(bytes, header, kind, size)? + size))
+}
+
+/// The length of both headers of a super-packet that can be cut.
+fn headers(
+    bytes: &[u8],
+    header: &Header,
+    kind: CutKind,
+    size: usize,
+) -> Result<usize, BadSuperPacket> {
+    let v4 = header.source.is_ipv4();
+    let fits = match kind {
+        CutKind::Tcp4 => v4 && header.protocol == TCP,
+        CutKind::Tcp6 => !v4 && header.protocol == TCP,
+        CutKind::Udp => header.protocol == UDP,
+    };
+    let upper = bytes.get(header.payload..).ok_or(BadSuperPacket)?;
+    let headers = header.payload + upper_length(upper, kind != CutKind::Udp)?;
+    let payload = bytes.len().checked_sub(headers).ok_or(BadSuperPacket)?;
+    let bounded = size > 0 && payload > 0 && payload.div_ceil(size) <= MOST_PACKETS;
+    if !fits || header.fragment || headers > LONGEST_HEADERS || !bounded {
+        return Err(BadSuperPacket);
+    }
+    Ok(headers)
+}
+
 /// The upper header's length in bytes.
 fn upper_length(upper: &[u8], tcp: bool) -> Result<usize, BadSuperPacket> {
     let fixed = if tcp { 20 } else { 8 };
@@ -189,7 +202,8 @@ fn finish_tcp(tcp: &mut [u8], shared: u32, sequence: u32, first: bool, last: boo
     // The shared sum holds the flags of all; the difference is added (RFC 1624).
     let sum = checksum::sum_of(checksum::sum_of(shared, !before), flags);
     let sum = checksum::sum_of(sum, tcp.len() as u16);
-    let sum = checksum::add(checksum::add(sum, &sequence.to_be_bytes()), &tcp[header..]);
+    let sum = checksum::sum_of(checksum::sum_of(sum, (sequence >> 16) as u16), sequence as u16);
+    let sum = checksum::add(sum, &tcp[header..]);
     tcp[16..18].copy_from_slice(&checksum::finish(sum).to_be_bytes());
 }
 

@@ -12,7 +12,7 @@ use crate::icmp::{self, Answer};
 use crate::mss;
 use crate::offload::{Cut, Offload};
 use crate::packet::{self, Header, UDP};
-use crate::segment::{Segments, finish_checksum};
+use crate::segment::{self, Segments, finish_checksum};
 
 impl Lane {
     /// Takes a frame (or an IP packet) from the device. Its bytes are changed on the way.
@@ -173,8 +173,7 @@ fn finish(
             let done = finish_checksum(packet, start, offset, udp);
             if done { Ok(header.length) } else { Err(DropReason::MalformedPacket) }
         }
-        Offload::Cut(cut) => Segments::new(packet, header, cut.kind, cut.size)
-            .map(|segments| segments.longest())
+        Offload::Cut(cut) => segment::longest(packet, header, cut.kind, cut.size)
             .map_err(|_| DropReason::MalformedPacket),
     }
 }
