@@ -3,6 +3,7 @@
 
 mod links;
 mod publish;
+mod synced;
 mod take;
 
 use std::collections::BTreeMap;
@@ -28,6 +29,7 @@ use crate::plan::{Members, Plan, base, plan};
 use crate::world::{MEMBER_GRACE, Now, World};
 use crate::writer::{Desk, Target, Write};
 pub use links::Links;
+use synced::Synced;
 
 /// Events that come together are answered by one plan.
 const COALESCE: Duration = Duration::from_millis(10);
@@ -66,21 +68,6 @@ struct Published<S> {
     uid: String,
     status: S,
     at: Option<Instant>,
-}
-
-/// Which watches have said all there is.
-#[derive(Debug, Default)]
-struct Synced {
-    nodes: bool,
-    pods: bool,
-    services: bool,
-    peerings: bool,
-}
-
-impl Synced {
-    fn all(&self) -> bool {
-        self.nodes && self.pods && self.services && self.peerings
-    }
 }
 
 /// What an engine is made of.
@@ -154,10 +141,10 @@ impl Engine {
 
     /// Plans, sends, writes. Returns when to do so again although nothing happens.
     fn tick(&mut self) -> Option<Instant> {
-        if !self.synced.all() {
-            return None;
-        }
         let now = Now::read();
+        if let Err(wake) = self.synced.ready(now.instant) {
+            return wake;
+        }
         let mut wake = self.settle(now);
         let base = base(&self.world);
         let resolved = resolve(&base.own, &self.world.peerings);

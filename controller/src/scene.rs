@@ -21,6 +21,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::cluster::node::Readiness;
 use crate::cluster::{AGENT, GATEWAY, NodeFacts, PodFacts, ServiceFacts};
+use crate::event::Change;
 use crate::identity::Record;
 use crate::options::Settings;
 use crate::outbox::Outbox;
@@ -211,6 +212,8 @@ impl Scene {
             wants_load_balancer: false,
         };
         world.facts.services.insert(service.name.clone(), service);
+        let slice = ("kubernetes".to_owned(), vec![[172, 20, 1, 1].into()]);
+        world.facts.api_server.take(Change::All(vec![slice]));
         let now = Now::read();
         let outbox = Outbox::new(now);
         let mut scene = Self { world, identity, outbox, now, statuses: BTreeMap::new() };

@@ -6,6 +6,7 @@ use std::fmt::Debug;
 use carrick_crds::{ClusterIdentity, ClusterPeering, IDENTITY_NAME};
 use futures::{Stream, TryStreamExt as _};
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, DynamicObject};
 use kube::runtime::watcher::{self, Event as Watched};
 use kube::runtime::{WatchStreamExt as _, watcher as start};
@@ -15,7 +16,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::task::JoinSet;
 use tracing::warn;
 
-use super::{NodeFacts, PodFacts, ServiceFacts};
+use super::{NodeFacts, PodFacts, ServiceFacts, api_server};
 use crate::event::{Change, Event};
 use crate::metrics::Metrics;
 use crate::peering::PeeringObject;
@@ -42,6 +43,10 @@ pub fn spawn(
     tasks.spawn(feed.clone().run("pods", all_pods, pods, Event::Pods));
     let ours = stream(services);
     tasks.spawn(feed.clone().run("services", ours, services_of, Event::Services));
+    let slices = Api::<EndpointSlice>::namespaced(client.clone(), api_server::NAMESPACE);
+    let slices = start(slices, config().labels(api_server::SELECTOR)).default_backoff();
+    let addresses = |slice: EndpointSlice| (slice.name_any(), Some(api_server::addresses(&slice)));
+    tasks.spawn(feed.clone().run("endpointslices", slices, addresses, Event::ApiServer));
     let objects = Api::<DynamicObject>::all_with(client.clone(), &resource);
     let objects = start(objects, config()).default_backoff();
     tasks.spawn(

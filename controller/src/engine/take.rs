@@ -19,6 +19,10 @@ impl Engine {
             Event::Nodes(change) => self.synced.nodes |= apply(&mut facts.nodes, change),
             Event::Pods(change) => self.synced.pods |= apply(&mut facts.pods, change),
             Event::Services(change) => self.synced.services |= apply(&mut facts.services, change),
+            Event::ApiServer(change) => {
+                facts.api_server.take(change);
+                self.synced.api_server |= facts.api_server.is_known();
+            }
             Event::Peerings(change) => {
                 self.synced.peerings |= apply(&mut self.world.peerings, *change);
             }

@@ -109,6 +109,8 @@ impl Rig {
         }
         self.send(Event::Pods(Change::All(facts))).await;
         self.send(Event::Services(Change::All(Vec::new()))).await;
+        let api_server = ("kubernetes".to_owned(), vec!["172.20.0.9".parse().expect("address")]);
+        self.send(Event::ApiServer(Change::All(vec![api_server]))).await;
         self.send(Event::Peerings(Box::new(Change::All(Vec::new())))).await;
     }
 
