@@ -200,6 +200,21 @@ pub enum TrustError {
         /// The cluster claimed.
         cluster: ClusterId,
     },
+    /// Whom we dialled is another cluster than the one that was to answer there.
+    #[error(
+        "cluster {wanted} was to answer here, but who answers is {claimed}, signed by none of the \
+         identities pinned for {wanted} ({pinned}); compare spec.clusterID and spec.identities of \
+         the ClusterPeering with the ClusterIdentity of the cluster that is meant, and see that \
+         spec.endpoints are its own"
+    )]
+    AnotherCluster {
+        /// Who was to answer.
+        wanted: ClusterId,
+        /// The keys pinned for it.
+        pinned: String,
+        /// Who answered, by its certificate.
+        claimed: ClusterId,
+    },
     /// Our own identity signed a peer's certificate.
     #[error(
         "its certificate is signed by this cluster's own identity: a cluster cannot peer with \
@@ -209,8 +224,8 @@ pub enum TrustError {
     OwnIdentity,
     /// A pinned identity signed for another cluster ID.
     #[error(
-        "its identity is pinned for cluster {pinned}, but its certificate names {claimed}; correct \
-         spec.clusterID of the ClusterPeering"
+        "its identity is pinned for cluster {pinned}, but its certificate names {claimed}; compare \
+         spec.clusterID {pinned} of the ClusterPeering that pins it with its ClusterIdentity"
     )]
     WrongCluster {
         /// The pinned name.
@@ -276,13 +291,32 @@ impl TrustError {
             Self::WrongIdentity { .. } => "WrongIdentity",
             Self::UnknownIdentity { .. } => "UnknownIdentity",
             Self::OwnIdentity => "OwnIdentity",
-            Self::WrongCluster { .. } => "WrongCluster",
+            Self::WrongCluster { .. } | Self::AnotherCluster { .. } => "WrongCluster",
             Self::WrongRole { .. } => "WrongRole",
             Self::CertificateExpired { .. } => "CertificateExpired",
             Self::CertificateNotYetValid { .. } => "CertificateNotYetValid",
             Self::Withdrawn { .. } => "Withdrawn",
             Self::NotPostQuantum { .. } => "NotPostQuantum",
         }
+    }
+}
+
+/// Judges the certificate of whom we dialled, who must be as `pin` says. Pure.
+pub(crate) fn judge_answer(
+    leaf: &Leaf<'_>,
+    protocol: Protocol,
+    pin: &Pin,
+    own: &Own,
+    now: SystemTime,
+) -> Result<Judged, TrustError> {
+    match judge(leaf, protocol, std::slice::from_ref(pin), own, now) {
+        // It was not asked for by its own name, so a peering for it would not help.
+        Err(TrustError::UnknownIdentity { cluster }) => Err(TrustError::AnotherCluster {
+            wanted: pin.cluster.clone(),
+            pinned: keys(std::slice::from_ref(pin)),
+            claimed: cluster,
+        }),
+        judged => judged,
     }
 }
 
@@ -329,18 +363,12 @@ fn signer_and_pins<'p>(
     let claimed = &leaf.member.cluster;
     let signer = pins.iter().find_map(|pin| Some((leaf.signer(&pin.identities)?, pin)));
     let Some((identity, first)) = signer else {
-        let mut pinned: Vec<String> = pins
-            .iter()
-            .filter(|pin| pin.cluster == *claimed)
-            .flat_map(|pin| pin.identities.iter().map(IdentityKey::to_string))
-            .collect();
-        pinned.sort();
-        pinned.dedup();
+        let pinned = keys(pins.iter().filter(|pin| pin.cluster == *claimed));
         let cluster = claimed.clone();
         return Err(if pinned.is_empty() {
             TrustError::UnknownIdentity { cluster }
         } else {
-            TrustError::WrongIdentity { cluster, pinned: pinned.join(", ") }
+            TrustError::WrongIdentity { cluster, pinned }
         });
     };
     let fitting: Vec<&Pin> = pins
@@ -352,4 +380,11 @@ fn signer_and_pins<'p>(
         return Err(TrustError::WrongCluster { pinned, claimed: claimed.clone() });
     }
     Ok((identity, fitting))
+}
+
+/// The identities of all these pins, each once.
+fn keys<'p>(pins: impl IntoIterator<Item = &'p Pin>) -> String {
+    let all = pins.into_iter().flat_map(|pin| pin.identities.iter().map(IdentityKey::to_string));
+    let all: BTreeSet<String> = all.collect();
+    all.into_iter().collect::<Vec<_>>().join(", ")
 }

@@ -18,7 +18,7 @@ use super::{CloseReason, Protocol, tls};
 use crate::certificate::Credentials;
 use crate::certificate::leaf::Leaf;
 use crate::join::Attempt;
-use crate::trust::{Judged, Pin, Trust, TrustError, judge};
+use crate::trust::{Judged, Pin, Trust, TrustError, judge_answer};
 
 /// A path is told lost after three of these.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
@@ -248,8 +248,7 @@ impl Exchange {
     ) -> Result<Judged, TrustError> {
         let certificate = certificate(connection).ok_or(TrustError::NoCertificate)?;
         let leaf = Leaf::parse(&certificate)?;
-        let pins = std::slice::from_ref(pin);
-        let judged = judge(&leaf, protocol, pins, self.0.trust.own(), SystemTime::now())?;
+        let judged = judge_answer(&leaf, protocol, pin, self.0.trust.own(), SystemTime::now())?;
         check_group(connection, &judged)?;
         Ok(judged)
     }
@@ -377,8 +376,13 @@ impl Admission {
         if let Err(error) = self.trust.register(&link) {
             return Err(refused(&connection, error));
         }
-        let lost = |error| ConnectErrorKind::of(&error, protocol, seconds);
-        welcome(&connection).await.map_err(lost)?;
+        if let Err(error) = welcome(&connection).await {
+            let kind = ConnectErrorKind::of(&error, protocol, seconds);
+            // Who it is was judged before, so its refusal of us is worth showing.
+            let refuses = matches!(kind, ConnectErrorKind::Refused { .. });
+            let claimed = refuses.then(|| link.peer.cluster.clone());
+            return Err(Refusal { claimed, kind });
+        }
         Ok(Arrival::Link(Link::new(link)))
     }
 

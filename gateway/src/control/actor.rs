@@ -251,7 +251,12 @@ impl<P: Plane> Control<P> {
 
     fn on_refused(&mut self, error: &ConnectError) {
         self.counts.failed(error.reason());
-        let Some(claimed) = &error.claimed else {
+        // One that calls itself otherwise than it is pinned is a matter of that peering.
+        let claimed = match &error.kind {
+            ConnectErrorKind::Trust(TrustError::WrongCluster { pinned, .. }) => Some(pinned),
+            _ => error.claimed.as_ref(),
+        };
+        let Some(claimed) = claimed else {
             tracing::debug!(%error, "an attempt to link failed");
             return;
         };
