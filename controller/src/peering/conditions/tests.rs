@@ -82,7 +82,7 @@ fn it_becomes_ready_step_by_step() {
 
 #[test]
 fn a_failing_probe_shows_at_once_and_names_node_and_cause() {
-    for why in ["NoAnswer", "LargePacketsLost", "SourceRewritten"] {
+    for why in ["NoAnswer", "LargePacketsLost", "SourceRewritten", "NoRoute"] {
         let (mut scene, _) = ready();
         fail_probe(&mut scene, "n1", why);
         is(&scene, DataPathReady, "False", why);
