@@ -9,12 +9,14 @@ pub mod node;
 pub mod pod;
 pub mod ranges;
 pub mod repair;
+pub mod scheduling;
 pub mod service;
 pub mod watch;
 
 pub use api_server::ApiServer;
 pub use node::NodeFacts;
 pub use pod::PodFacts;
+pub use scheduling::AgentScheduling;
 pub use service::ServiceFacts;
 
 use std::collections::BTreeMap;

@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::cluster::node::Readiness;
-use crate::cluster::{AGENT, GATEWAY, NodeFacts, PodFacts, ServiceFacts};
+use crate::cluster::{AGENT, AgentScheduling, GATEWAY, NodeFacts, PodFacts, ServiceFacts};
 use crate::event::Change;
 use crate::identity::Record;
 use crate::options::Settings;
@@ -72,6 +72,7 @@ pub fn settings() -> Settings {
         gateway_port_stride: 8,
         gateway_addresses: Vec::new(),
         tunnel_mtu: 1420,
+        agents: AgentScheduling::default(),
         namespace: "carrick-system".to_owned(),
     }
 }
@@ -80,7 +81,7 @@ fn node(index: u8) -> NodeFacts {
     NodeFacts {
         name: format!("n{index}"),
         readiness: Readiness::Ready,
-        linux: true,
+        wants_agent: true,
         internal: vec![format!("172.20.0.1{index}").parse().expect("address")],
         external: Vec::new(),
         pod_prefixes: vec![prefix(&format!("10.1.{index}.0/24"))],

@@ -16,22 +16,24 @@ use tokio::sync::mpsc::Sender;
 use tokio::task::JoinSet;
 use tracing::warn;
 
-use super::{NodeFacts, PodFacts, ServiceFacts, api_server};
+use super::{AgentScheduling, NodeFacts, PodFacts, ServiceFacts, api_server};
 use crate::event::{Change, Event};
 use crate::metrics::Metrics;
 use crate::peering::PeeringObject;
 
-/// Starts all watches in `tasks`.
+/// Starts all watches in `tasks`; `agents` says where agents are wanted.
 pub fn spawn(
     client: &Client,
     namespace: &str,
+    agents: &AgentScheduling,
     metrics: &Metrics,
     events: &Sender<Event>,
     tasks: &mut JoinSet<()>,
 ) {
     let resource = kube::api::ApiResource::erase::<ClusterPeering>(&());
     let services = Api::<Service>::namespaced(client.clone(), namespace);
-    let nodes = |node: Node| (node.name_any(), Some(NodeFacts::from(&node)));
+    let agents = agents.clone();
+    let nodes = move |node: Node| (node.name_any(), Some(NodeFacts::read(&node, &agents)));
     let pods = |pod: Pod| (pod.uid().unwrap_or_default(), PodFacts::read(&pod));
     let services_of = |service: Service| (service.name_any(), Some(ServiceFacts::from(&service)));
     let peerings = |object: DynamicObject| (object.name_any(), Some(PeeringObject::from(object)));

@@ -351,12 +351,14 @@ fn a_draining_lost_or_deleted_gateway_carries_nothing() {
 }
 
 #[test]
-fn a_dead_node_is_no_target_for_the_peers_probes() {
+fn a_dead_node_is_no_target_for_the_peers_probes_nor_one_without_an_agent() {
     let (mut scene, _) = peered();
     let nodes = |plan: &super::Plan| plan.snapshots.values().next().expect("one").nodes.len();
     assert_eq!(nodes(&scene.step()), 2);
     scene.world.facts.nodes.get_mut("n1").expect("node").readiness = Readiness::Unreachable;
     assert_eq!(nodes(&scene.step()), 1);
+    scene.world.facts.nodes.get_mut("n0").expect("node").wants_agent = false;
+    assert_eq!(nodes(&scene.step()), 0);
 }
 
 #[test]

@@ -94,14 +94,17 @@ fn a_failing_probe_shows_at_once_and_names_node_and_cause() {
 }
 
 #[test]
-fn a_node_that_cannot_have_an_agent_is_not_waited_for() {
+fn a_node_on_which_no_agent_is_wanted_is_not_waited_for_and_counted() {
     let (mut scene, _) = ready();
     scene.world.agents.remove(&name("n1"));
     scene.step();
     is(&scene, Ready, "False", "AgentsPending");
-    scene.world.facts.nodes.get_mut("n1").expect("node").linux = false;
+    assert!(!scene.says("osaka", RoutesReady).2.contains("left out"));
+    scene.world.facts.nodes.get_mut("n1").expect("node").wants_agent = false;
     scene.step();
     is(&scene, Ready, "True", "Ready");
+    let message = scene.says("osaka", RoutesReady).2;
+    assert!(message.contains("on 1 nodes; 1 node is left out"), "{message}");
 }
 
 #[test]
