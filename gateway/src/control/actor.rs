@@ -345,7 +345,9 @@ impl<P: Plane> Control<P> {
                 let Some(held) = &current.link else { return };
                 let (remote, dialled) = (held.link.remote_address(), held.link.dialled());
                 let identity = *held.link.identity();
-                current.known = Some(Known { established, remote, dialled, identity });
+                let post_quantum = held.link.is_post_quantum();
+                current.known =
+                    Some(Known { established, remote, dialled, identity, post_quantum });
                 current.fresh = true;
             }
             LinkEventKind::Session(Event::Snapshot(snapshot, signed)) => {

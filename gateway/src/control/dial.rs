@@ -29,8 +29,9 @@ pub struct DialFailure {
 }
 
 /// The words by which a gateway says that its cluster does not hold ours, as we are, in its
-/// configuration.
-const DISOWNED: [&str; 4] = ["UnknownIdentity", "WrongIdentity", "WrongCluster", "Withdrawn"];
+/// configuration: what it had with us is over.
+const DISOWNED: [&str; 5] =
+    ["UnknownIdentity", "WrongIdentity", "WrongCluster", "NotPostQuantum", "Withdrawn"];
 
 /// Dials a peer's endpoint.
 pub async fn dial(
