@@ -356,7 +356,10 @@ impl<P: Plane> Control<P> {
                 }
             }
             LinkEventKind::Session(Event::SnapshotRefused(error)) => {
-                tracing::warn!(%cluster, %gateway, %error, "snapshot refused");
+                if let Some(left_out) = peer.refusals.due(Instant::now()) {
+                    tracing::warn!(%cluster, %gateway, %error, left_out, "snapshot refused");
+                }
+                // An older one leaves the one that is held as it is; its sender alone is told.
                 if !matches!(error, SnapshotError::Older { .. }) {
                     peer.refused = Some(error.to_string());
                 }

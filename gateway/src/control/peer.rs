@@ -21,6 +21,7 @@ use super::config::Peering;
 use super::dialling::Dialling;
 use super::failures::Failures;
 use super::link::Outbound;
+use super::sparing::Sparing;
 
 /// How long a gateway that its cluster's snapshot does not name may stay linked, to bring a newer one.
 const UNNAMED: Duration = Duration::from_secs(10);
@@ -48,6 +49,8 @@ pub struct Peer {
     pub report: Option<Report>,
     /// Why its newest snapshot was refused as a whole.
     pub refused: Option<String>,
+    /// How often refusals of snapshots are logged.
+    pub refusals: Sparing,
     own: IdentityKey,
 }
 
@@ -128,6 +131,7 @@ impl Peer {
             failures: Failures::default(),
             report: None,
             refused: None,
+            refusals: Sparing::default(),
         }
     }
 

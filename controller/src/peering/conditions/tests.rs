@@ -244,3 +244,22 @@ fn a_peer_that_refuses_our_snapshot_is_heard() {
     scene.step();
     is(&scene, RoutesReady, "False", "SnapshotRefused");
 }
+
+#[test]
+fn a_refusal_of_a_snapshot_that_we_replaced_since_does_not_count() {
+    let (mut scene, osaka) = ready();
+    let now = scene.outbox.version_for(&"osaka".parse().expect("id")).expect("signed");
+    for (generation, counts) in [(now.generation - 1, false), (now.generation, true)] {
+        let mut state = osaka.connected();
+        state.report = Some(carrick_exchange::message::peer::Report {
+            error: "older than the one that is held".to_owned(),
+            error_epoch: now.epoch,
+            error_generation: generation,
+            ..Default::default()
+        });
+        scene.gateway_says(vec![state]);
+        scene.step();
+        let (status, why) = reason(&scene, RoutesReady);
+        assert_eq!((status == "False", why == "SnapshotRefused"), (counts, counts), "{why}");
+    }
+}
