@@ -3,6 +3,7 @@
 
 mod links;
 mod publish;
+mod published;
 mod synced;
 mod take;
 
@@ -29,6 +30,7 @@ use crate::plan::{Members, Plan, base, plan};
 use crate::world::{MEMBER_GRACE, Now, World};
 use crate::writer::{Desk, Target, Write};
 pub use links::Links;
+use published::Published;
 use synced::Synced;
 
 /// Events that come together are answered by one plan.
@@ -61,13 +63,6 @@ pub struct Engine {
     own: Published<ClusterIdentityStatus>,
     own_generation: Option<i64>,
     refused_claims: Vec<RefusedClaim>,
-}
-
-/// A status as it was last left for writing.
-struct Published<S> {
-    uid: String,
-    status: S,
-    at: Option<Instant>,
 }
 
 /// What an engine is made of.
@@ -111,7 +106,7 @@ impl Engine {
             synced: Synced::default(),
             on_synced: Some(parts.on_synced),
             peerings: BTreeMap::new(),
-            own: Published { uid: String::new(), status, at: None },
+            own: Published::found(String::new(), &status),
             own_generation,
             refused_claims: Vec::new(),
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use carrick_crds::{ClusterIdentity, ClusterIdentityStatus};
+use carrick_crds::ClusterIdentity;
 use carrick_model::Role;
 use tracing::info;
 
@@ -51,10 +51,10 @@ impl Engine {
         let Some(identity) = identity else {
             // Somebody deleted it: make it again, as it was.
             let status = self.own.status.clone();
-            self.own.status = ClusterIdentityStatus::default();
             self.leave_identity(status, self.world.record.clone(), Now::read());
             return;
         };
+        self.own.see(&identity.status.clone().unwrap_or_default());
         let read = Record::read(identity, self.installation.as_deref());
         if read.withdraw != self.world.record.withdraw {
             info!(withdraw = read.withdraw, "withdrawal asked for or taken back");
