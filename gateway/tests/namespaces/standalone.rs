@@ -43,7 +43,12 @@ fn start(namespace: &Namespace, config: &tempfile::NamedTempFile) -> Running {
     let mut command = namespace.command(GATEWAY);
     command.args(["run", "--config"]).arg(config.path());
     let child = command.spawn().expect("the gateway starts");
-    eventually("the device is up", || namespace.succeeds("ip link show up dev wan0"));
+    // Routes come last, those of IPv6 after those of IPv4.
+    eventually("the routes are there", || {
+        let mut ip = namespace.command("ip");
+        let routes = ip.args(["-6", "route", "show", "dev", "wan0"]).output().expect("iproute2");
+        String::from_utf8_lossy(&routes.stdout).contains("::/64")
+    });
     Running(child)
 }
 
