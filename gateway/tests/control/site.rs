@@ -89,6 +89,10 @@ impl Plane for FakePlane {
         DataplaneStats { tunnels, drops: Vec::new() }
     }
 
+    async fn foreign_packets(&self) -> Option<u64> {
+        Some(7)
+    }
+
     fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
