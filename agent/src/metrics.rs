@@ -5,10 +5,9 @@
 
 use std::fmt;
 
+use carrick_observe::figures::{Labels, counters, gauges, one};
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
-use prometheus_client::metrics::counter::ConstCounter;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::encoding::DescriptorEncoder;
 use tokio::sync::watch;
 
 use crate::plan::filter::COUNTERS;
@@ -22,77 +21,59 @@ pub struct Figures(pub watch::Receiver<View>);
 impl Collector for Figures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let view = self.0.borrow().clone();
-        let ready = i64::from(view.not_ready.is_none());
-        gauge(&mut encoder, "ready", "1 when the node is as ordered", ready)?;
-        let applied = i64::try_from(view.applied).unwrap_or(i64::MAX);
-        gauge(&mut encoder, "config_generation", "Number of the order applied", applied)?;
-        let claims = i64::try_from(view.claims).unwrap_or(i64::MAX);
-        gauge(&mut encoder, "claims", "Prefixes of pods on this node", claims)?;
-        counter(&mut encoder, "looks", "How often the kernel was looked at", view.looks)?;
-        counter(&mut encoder, "writes", "Changes made to the kernel", view.writes)?;
-        counter(&mut encoder, "reports", "Reports made to the controller", view.reports)?;
+        for (name, help, value) in [
+            ("ready", "1 when the node is as ordered", u64::from(view.not_ready.is_none())),
+            ("config_generation", "Number of the order applied", view.applied),
+            ("claims", "Prefixes of pods on this node", view.claims as u64),
+        ] {
+            gauges(&mut encoder, &named(name), help, one(value))?;
+        }
+        for (name, help, value) in [
+            ("looks", "How often the kernel was looked at", view.looks),
+            ("writes", "Changes made to the kernel", view.writes),
+            ("reports", "Reports made to the controller", view.reports),
+        ] {
+            counters(&mut encoder, &named(name), help, one(value))?;
+        }
         drops(&mut encoder, &view)?;
         probes(&mut encoder, &view)
     }
 }
 
-fn gauge(
-    encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    value: i64,
-) -> Result<(), fmt::Error> {
-    let metric = ConstGauge::new(value);
-    let name = format!("carrick_agent_{name}");
-    metric.encode(encoder.encode_descriptor(&name, help, None, metric.metric_type())?)
-}
-
-fn counter(
-    encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    value: u64,
-) -> Result<(), fmt::Error> {
-    let metric = ConstCounter::new(value);
-    let name = format!("carrick_agent_{name}");
-    metric.encode(encoder.encode_descriptor(&name, help, None, metric.metric_type())?)
+fn named(name: &str) -> String {
+    format!("carrick_agent_{name}")
 }
 
 fn drops(encoder: &mut DescriptorEncoder<'_>, view: &View) -> Result<(), fmt::Error> {
     for (reason, help) in COUNTERS {
         let counted = view.counters.iter().find(|(name, _)| name == reason);
         let dropped = counted.map_or(0, |(_, packets)| *packets);
-        counter(encoder, &format!("dropped_{reason}"), &format!("Dropped {help}"), dropped)?;
+        let (name, help) = (named(&format!("dropped_{reason}")), format!("Dropped {help}"));
+        counters(encoder, &name, &help, one(dropped))?;
     }
     Ok(())
 }
 
 fn probes(encoder: &mut DescriptorEncoder<'_>, view: &View) -> Result<(), fmt::Error> {
-    let well = |target: &TargetHealth| Some(i64::from(target.health == Health::Well));
+    let well = |target: &TargetHealth| Some(u64::from(target.health == Health::Well));
     let help = "1 when full-size packets come back from a remote node";
-    each(encoder, view, "carrick_agent_probe_ok", help, well)?;
-    let rtt = |target: &TargetHealth| i64::try_from(target.rtt?.as_micros()).ok();
+    gauges(encoder, "carrick_agent_probe_ok", help, each(view, well))?;
+    let rtt = |target: &TargetHealth| u64::try_from(target.rtt?.as_micros()).ok();
     let help = "Round-trip time to a remote node in microseconds";
-    each(encoder, view, "carrick_agent_probe_rtt_microseconds", help, rtt)
+    gauges(encoder, "carrick_agent_probe_rtt_microseconds", help, each(view, rtt))
 }
 
+/// A figure of every target that has it.
 fn each(
-    encoder: &mut DescriptorEncoder<'_>,
     view: &View,
-    name: &str,
-    help: &str,
-    value: impl Fn(&TargetHealth) -> Option<i64>,
-) -> Result<(), fmt::Error> {
-    let kind = ConstGauge::new(0_i64).metric_type();
-    let mut family = encoder.encode_descriptor(name, help, None, kind)?;
-    for (cluster, targets) in &view.findings.clusters {
-        for target in targets {
-            let Some(value) = value(target) else { continue };
-            let labels = [("cluster", cluster.to_string()), ("target", target.target.to_string())];
-            ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
-        }
-    }
-    Ok(())
+    value: impl Fn(&TargetHealth) -> Option<u64>,
+) -> impl Iterator<Item = (Labels, u64)> {
+    let clusters = view.findings.clusters.iter();
+    let targets = clusters.flat_map(|(cluster, all)| all.iter().map(move |one| (cluster, one)));
+    targets.filter_map(move |(cluster, target)| {
+        let address = target.target.to_string();
+        Some((vec![("cluster", cluster.to_string()), ("target", address)], value(target)?))
+    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What the Kubernetes API says of this cluster, cut down to what the plan needs, and what follows
 //! from it: pod ranges, mesh addresses, gateway endpoints, claims.
 
+pub mod api_server;
 pub mod claims;
 pub mod endpoints;
 pub mod mesh;
@@ -8,11 +9,14 @@ pub mod node;
 pub mod pod;
 pub mod ranges;
 pub mod repair;
+pub mod scheduling;
 pub mod service;
 pub mod watch;
 
+pub use api_server::ApiServer;
 pub use node::NodeFacts;
 pub use pod::PodFacts;
+pub use scheduling::AgentScheduling;
 pub use service::ServiceFacts;
 
 use std::collections::BTreeMap;
@@ -32,6 +36,8 @@ pub struct Facts {
     pub pods: BTreeMap<String, PodFacts>,
     /// Services of Carrick's own namespace.
     pub services: BTreeMap<String, ServiceFacts>,
+    /// Where the API server answers.
+    pub api_server: ApiServer,
 }
 
 impl Facts {

@@ -3,6 +3,8 @@
 
 mod links;
 mod publish;
+mod published;
+mod synced;
 mod take;
 
 use std::collections::BTreeMap;
@@ -28,6 +30,8 @@ use crate::plan::{Members, Plan, base, plan};
 use crate::world::{MEMBER_GRACE, Now, World};
 use crate::writer::{Desk, Target, Write};
 pub use links::Links;
+use published::Published;
+use synced::Synced;
 
 /// Events that come together are answered by one plan.
 const COALESCE: Duration = Duration::from_millis(10);
@@ -59,28 +63,6 @@ pub struct Engine {
     own: Published<ClusterIdentityStatus>,
     own_generation: Option<i64>,
     refused_claims: Vec<RefusedClaim>,
-}
-
-/// A status as it was last left for writing.
-struct Published<S> {
-    uid: String,
-    status: S,
-    at: Option<Instant>,
-}
-
-/// Which watches have said all there is.
-#[derive(Debug, Default)]
-struct Synced {
-    nodes: bool,
-    pods: bool,
-    services: bool,
-    peerings: bool,
-}
-
-impl Synced {
-    fn all(&self) -> bool {
-        self.nodes && self.pods && self.services && self.peerings
-    }
 }
 
 /// What an engine is made of.
@@ -124,7 +106,7 @@ impl Engine {
             synced: Synced::default(),
             on_synced: Some(parts.on_synced),
             peerings: BTreeMap::new(),
-            own: Published { uid: String::new(), status, at: None },
+            own: Published::found(String::new(), &status),
             own_generation,
             refused_claims: Vec::new(),
         }
@@ -154,10 +136,10 @@ impl Engine {
 
     /// Plans, sends, writes. Returns when to do so again although nothing happens.
     fn tick(&mut self) -> Option<Instant> {
-        if !self.synced.all() {
-            return None;
-        }
         let now = Now::read();
+        if let Err(wake) = self.synced.ready(now.instant) {
+            return wake;
+        }
         let mut wake = self.settle(now);
         let base = base(&self.world);
         let resolved = resolve(&base.own, &self.world.peerings);

@@ -1,5 +1,6 @@
 //! What happens to the world: one queue of typed events, drained by the engine.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use carrick_crds::ClusterIdentity;
@@ -34,6 +35,8 @@ pub enum Event {
     Pods(Change<PodFacts>),
     /// Services of our namespace changed.
     Services(Change<ServiceFacts>),
+    /// The API server's own addresses changed, by EndpointSlice.
+    ApiServer(Change<Vec<IpAddr>>),
     /// ClusterPeerings changed.
     Peerings(Box<Change<PeeringObject>>),
     /// ClusterIdentity `self` changed; `None` is gone.

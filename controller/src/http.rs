@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use carrick_observe::{Observed, Readiness};
 use prometheus_client::registry::Registry;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
@@ -45,55 +46,31 @@ impl Board {
     fn read(&self) -> Standing {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
-}
 
-#[derive(Clone)]
-struct App {
-    board: Board,
-    registry: Arc<Registry>,
+    fn readiness(&self) -> Readiness {
+        match self.read() {
+            Standing::Starting => Err("the Kubernetes API has not answered yet".to_owned()),
+            Standing::Hindered(why) => Err(why),
+            Standing::StandingBy => Ok("standing by"),
+            Standing::Leading(_) => Ok("leading"),
+        }
+    }
 }
 
 /// The routes.
 pub fn router(board: Board, registry: Registry) -> Router {
-    let app = App { board, registry: Arc::new(registry) };
-    Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(metrics))
-        .route("/status", get(status))
-        .with_state(app)
+    let shown = board.clone();
+    let observed = Observed::new(registry, move || shown.readiness());
+    Router::new().route("/status", get(status)).with_state(board).merge(observed.router())
 }
 
-async fn readyz(State(app): State<App>) -> (StatusCode, String) {
-    match app.board.read() {
-        Standing::Starting => {
-            let text = "the Kubernetes API has not answered yet\n";
-            (StatusCode::SERVICE_UNAVAILABLE, text.to_owned())
-        }
-        Standing::Hindered(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
-        Standing::StandingBy => (StatusCode::OK, "standing by\n".to_owned()),
-        Standing::Leading(_) => (StatusCode::OK, "leading\n".to_owned()),
-    }
-}
-
-async fn metrics(State(app): State<App>) -> Response {
-    let mut text = String::new();
-    match prometheus_client::encoding::text::encode(&mut text, &app.registry) {
-        Ok(()) => {
-            let type_ = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            ([(header::CONTENT_TYPE, type_)], text).into_response()
-        }
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
-}
-
-async fn status(State(app): State<App>) -> Response {
+async fn status(State(board): State<Board>) -> Response {
     let json = |code, value: Value| {
         (code, [(header::CONTENT_TYPE, "application/json")], value.to_string()).into_response()
     };
     let unavailable =
         |why: &str| json(StatusCode::SERVICE_UNAVAILABLE, serde_json::json!({ "error": why }));
-    match app.board.read() {
+    match board.read() {
         Standing::Starting => unavailable("the Kubernetes API has not answered yet"),
         Standing::Hindered(why) => unavailable(&why),
         Standing::StandingBy => json(StatusCode::OK, serde_json::json!({ "leader": false })),
@@ -117,16 +94,13 @@ async fn ask(events: &mpsc::Sender<Event>) -> Option<Value> {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn readiness_says_what_hinders() {
+    #[test]
+    fn readiness_says_what_hinders() {
         let board = Board::default();
-        let app = App { board: board.clone(), registry: Arc::new(Registry::default()) };
-        assert_eq!(readyz(State(app.clone())).await.0, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(board.readiness().is_err());
         board.set(Standing::StandingBy);
-        assert_eq!(readyz(State(app.clone())).await.0, StatusCode::OK);
+        assert_eq!(board.readiness(), Ok("standing by"));
         board.set(Standing::Hindered("Secret carrick-identity is unreadable".to_owned()));
-        let (code, text) = readyz(State(app)).await;
-        assert_eq!(code, StatusCode::SERVICE_UNAVAILABLE);
-        assert!(text.contains("carrick-identity"));
+        assert!(board.readiness().is_err_and(|why| why.contains("carrick-identity")));
     }
 }

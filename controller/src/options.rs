@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use carrick_model::{ClusterId, MemberName, MeshPrefix, Prefix};
 use clap::{Args, Parser, Subcommand};
 
+use crate::cluster::AgentScheduling;
+
 /// Carrick's controller.
 #[derive(Debug, Parser)]
 #[command(name = "carrick-controller", version, about)]
@@ -67,6 +69,9 @@ pub struct RunOptions {
     #[arg(long, env = "CARRICK_TUNNEL_MTU", default_value_t = 1420,
           value_parser = clap::value_parser!(u32).range(1280..=9000))]
     pub tunnel_mtu: u32,
+    /// Where agents are wanted: nodeSelector and tolerations of their DaemonSet, as JSON.
+    #[arg(long, env = "CARRICK_AGENT_SCHEDULING", value_name = "JSON", default_value = "{}")]
+    pub agent_scheduling: AgentScheduling,
     /// This pod.
     #[command(flatten)]
     pub pod: PodOptions,
@@ -140,6 +145,8 @@ pub struct Settings {
     pub gateway_addresses: Vec<String>,
     /// The largest inner packet in bytes.
     pub tunnel_mtu: u32,
+    /// Where agents are wanted.
+    pub agents: AgentScheduling,
     /// The namespace that Carrick is installed in.
     pub namespace: String,
 }
@@ -164,6 +171,7 @@ impl Settings {
             gateway_port_stride: options.gateway_port_stride,
             gateway_addresses: options.gateway_addresses.clone(),
             tunnel_mtu: options.tunnel_mtu,
+            agents: options.agent_scheduling.clone(),
             namespace: options.pod.pod_namespace.clone(),
         })
     }
@@ -233,6 +241,7 @@ mod tests {
             ["--vni", "0"],
             ["--vni", "16777216"],
             ["--tunnel-mtu", "1279"],
+            ["--agent-scheduling", "{\"nodeSelector\": 7}"],
             ["--gateway-base-port", "70000"],
         ] {
             let error = run(&bad).expect_err(bad[0]).to_string();

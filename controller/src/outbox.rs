@@ -13,6 +13,7 @@ use carrick_exchange::message::member::{
     AgentConfig, FromController, GatewayConfig, RemoteCluster, from_controller::Kind,
 };
 use carrick_exchange::message::snapshot::{ClusterSnapshot, SignedSnapshot};
+use carrick_exchange::snapshot::Version;
 use carrick_model::{ClusterId, MemberName};
 
 use crate::plan::Plan;
@@ -39,6 +40,7 @@ pub struct Outbox {
 struct Signed {
     content: ClusterSnapshot,
     signed: SignedSnapshot,
+    version: Version,
     at: Instant,
 }
 
@@ -113,7 +115,8 @@ impl Outbox {
                 expires_at: issued_at + VALIDITY.as_secs(),
                 ..content.clone()
             })?;
-            let held = Signed { content: content.clone(), signed, at: now.instant };
+            let version = Version { epoch: self.epoch, generation: self.generation };
+            let held = Signed { content: content.clone(), signed, version, at: now.instant };
             self.snapshots.insert(cluster.clone(), held);
         }
         Ok(())
@@ -157,6 +160,11 @@ impl Outbox {
             clusters,
         };
         self.agents.insert(name.clone(), told);
+    }
+
+    /// The version of what we say to `cluster` now.
+    pub fn version_for(&self, cluster: &ClusterId) -> Option<Version> {
+        self.snapshots.get(cluster).map(|held| held.version)
     }
 
     /// What every gateway is to hear.

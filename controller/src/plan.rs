@@ -89,6 +89,7 @@ pub fn base(world: &World) -> Base {
     all.extend(world.facts.nodes.values().flat_map(|node| node.pod_prefixes.iter().copied()));
     all.extend(settings.service_ranges.iter().chain(&settings.reserved).copied());
     all.extend(nodes.map(|address| Prefix::host(*address)));
+    all.extend(world.facts.api_server.addresses().map(Prefix::host));
     let ranges_of_ours = outermost(all);
     let own = OwnCluster {
         cluster: world.cluster().clone(),

@@ -20,7 +20,8 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::cluster::node::Readiness;
-use crate::cluster::{AGENT, GATEWAY, NodeFacts, PodFacts, ServiceFacts};
+use crate::cluster::{AGENT, AgentScheduling, GATEWAY, NodeFacts, PodFacts, ServiceFacts};
+use crate::event::Change;
 use crate::identity::Record;
 use crate::options::Settings;
 use crate::outbox::Outbox;
@@ -71,6 +72,7 @@ pub fn settings() -> Settings {
         gateway_port_stride: 8,
         gateway_addresses: Vec::new(),
         tunnel_mtu: 1420,
+        agents: AgentScheduling::default(),
         namespace: "carrick-system".to_owned(),
     }
 }
@@ -79,7 +81,7 @@ fn node(index: u8) -> NodeFacts {
     NodeFacts {
         name: format!("n{index}"),
         readiness: Readiness::Ready,
-        linux: true,
+        wants_agent: true,
         internal: vec![format!("172.20.0.1{index}").parse().expect("address")],
         external: Vec::new(),
         pod_prefixes: vec![prefix(&format!("10.1.{index}.0/24"))],
@@ -211,6 +213,8 @@ impl Scene {
             wants_load_balancer: false,
         };
         world.facts.services.insert(service.name.clone(), service);
+        let slice = ("kubernetes".to_owned(), vec![[172, 20, 1, 1].into()]);
+        world.facts.api_server.take(Change::All(vec![slice]));
         let now = Now::read();
         let outbox = Outbox::new(now);
         let mut scene = Self { world, identity, outbox, now, statuses: BTreeMap::new() };

@@ -139,7 +139,8 @@ impl Term {
         let namespace = self.settings.namespace.as_str();
         let desk = Desk::default();
         let mut tasks: JoinSet<()> = JoinSet::new();
-        watch::spawn(&self.client, namespace, &self.metrics, &events, &mut tasks);
+        let agents = &self.settings.agents;
+        watch::spawn(&self.client, namespace, agents, &self.metrics, &events, &mut tasks);
         let pod = &self.options.pod.pod_name;
         let (client, metrics) = (self.client.clone(), self.metrics.clone());
         let writer = Writer::new(client, namespace, pod, desk.clone(), events.clone(), metrics);

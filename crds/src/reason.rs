@@ -71,8 +71,8 @@ reasons! {
     WrongIdentity => "compare spec.identities with the peer's `kubectl get clusteridentity self -o yaml`; something else answers at that address, or the peer's key changed",
     /// Who dialled holds a key that no ClusterPeering here names.
     UnknownIdentity => "apply the peer's offer here (`carrick invite` there prints it)",
-    /// Who answered calls itself by another cluster ID than spec.clusterID.
-    WrongCluster => "correct spec.clusterID, or the endpoint",
+    /// Who answered or dialled calls itself by another cluster ID than spec.clusterID, here or there.
+    WrongCluster => "compare spec.clusterID of the ClusterPeering with the other cluster's `kubectl get clusteridentity self`, on the side that the message names, and see that spec.endpoints are that cluster's",
     /// Who answered is no gateway.
     WrongRole => "point spec.endpoints at the peer's gateways",
     /// The other's certificate is over, by our clock.
@@ -137,6 +137,8 @@ reasons! {
     LargePacketsLost => "the MTU between the clusters is smaller than tunnel.mtu allows for: lower the chart's tunnel.mtu on both sides",
     /// A probe arrived from another source address than it left with.
     SourceRewritten => "something on the way masquerades mesh traffic: exempt the peer's pod ranges from SNAT in the CNI of the node that the message names",
+    /// The node's kernel does not send probes: it has no way to the peer, or refuses it.
+    NoRoute => "see the agent's log and `ip rule` and `ip route show table 51820` on the node that the message names; a firewall of the node may refuse the packets",
     /// Probes fail for different reasons.
     ProbesFail => "see the nodes and reasons that the message names",
 

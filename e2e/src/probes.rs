@@ -71,11 +71,16 @@ pub struct Page {
 /// When nothing answers within `timeout_ms`.
 pub fn fetch(cluster: &Cluster, node: &str, target: IpAddr, timeout_ms: u32) -> Result<Page> {
     let (target, timeout) = (format!("{target}:{PORT}"), timeout_ms.to_string());
-    let said = run(cluster, node, &["fetch", &target, "--timeout-ms", &timeout])?;
-    let value: Value = serde_json::from_str(&said).map_err(|e| Error::Format {
-        what: format!("the page of {target}"),
-        reason: format!("{e}: {said:?}"),
-    })?;
+    page(&run(cluster, node, &["fetch", &target, "--timeout-ms", &timeout])?)
+}
+
+/// The page that the task `fetch` printed.
+///
+/// # Errors
+/// When it isn't one.
+pub fn page(said: &str) -> Result<Page> {
+    let value: Value = serde_json::from_str(said)
+        .map_err(|e| Error::Format { what: "the page".into(), reason: format!("{e}: {said:?}") })?;
     let field = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
     Ok(Page { client: field("client"), server: field("server") })
 }

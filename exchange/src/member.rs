@@ -261,7 +261,7 @@ impl Member {
     }
 }
 
-/// `host:port`; an IPv6 host may stand with or without brackets.
+/// `host:port`; any host may stand in brackets, and one of IPv6 without.
 async fn resolve(controller: &str) -> Result<SocketAddr, MemberError> {
     let bad = |why: &str| MemberError::Address(controller.to_owned(), why.to_owned());
     let (host, port) = controller.rsplit_once(':').ok_or_else(|| bad("no port"))?;
@@ -281,9 +281,11 @@ mod tests {
         let resolved =
             |text: &'static str| async move { resolve(text).await.map(|a| a.to_string()) };
         assert_eq!(resolved("10.96.0.7:7820").await.expect("IPv4"), "10.96.0.7:7820");
+        assert_eq!(resolved("[10.96.0.7]:7820").await.expect("IPv4"), "10.96.0.7:7820");
         assert_eq!(resolved("fd00::7:7820").await.expect("IPv6"), "[fd00::7]:7820");
         assert_eq!(resolved("[fd00::7]:7820").await.expect("IPv6"), "[fd00::7]:7820");
-        let error = resolved("$(CARRICK_CONTROLLER_SERVICE_HOST):7820").await.expect_err("no host");
+        let error =
+            resolved("[$(CARRICK_CONTROLLER_SERVICE_HOST)]:7820").await.expect_err("no host");
         assert!(error.to_string().contains("CARRICK_CONTROLLER_SERVICE_HOST"), "{error}");
         assert!(resolved("10.96.0.7").await.is_err());
     }

@@ -130,7 +130,10 @@ pub enum SnapshotError {
         own: ClusterId,
     },
     /// An older one than the one held.
-    #[error("snapshot {offered} of {cluster} is older than {held}, which is held")]
+    #[error(
+        "snapshot {offered} of {cluster} is older than {held}, which is held; if that stays so, the \
+         clock of {cluster}'s controller was put back, or its gateways do not hear from it"
+    )]
     Older {
         /// Whose it is.
         cluster: ClusterId,

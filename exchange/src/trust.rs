@@ -3,15 +3,22 @@
 //! The judgement is pure. It runs after the TLS handshake proved possession of the certificate's
 //! key and before any stream opens, so that the reason of a refusal reaches the other side.
 
+mod error;
+
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::SystemTime;
 
 use carrick_model::{ClusterId, IdentityKey, MemberId, MemberName, Role};
+use rustls::NamedGroup;
 
-use crate::certificate::leaf::{Leaf, LeafError};
+pub use error::TrustError;
+pub(crate) use error::closing;
+
+use crate::certificate::leaf::Leaf;
+use crate::transport::Protocol;
 use crate::transport::link::LinkInner;
-use crate::transport::{CloseReason, Protocol};
+use crate::transport::tls::is_post_quantum;
 
 /// Whom one end of a link accepts at the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,19 +96,20 @@ impl Trust {
         self.lock().rules.clone()
     }
 
-    /// Replaces the rules and closes each live link that they no longer allow, as
-    /// [`CloseReason::Withdrawn`].
+    /// Replaces the rules and closes each live link that they no longer allow: as
+    /// [`Withdrawn`](crate::transport::CloseReason::Withdrawn), or as refused when only its key
+    /// exchange does not do.
     pub fn set(&self, rules: Rules) {
         let mut shared = self.lock();
         shared.rules = rules;
         let Shared { rules, links } = &mut *shared;
-        links.retain(|weak| match weak.upgrade() {
-            Some(link) if link.allowed_by(rules) => true,
-            Some(link) => {
-                link.close(&CloseReason::Withdrawn);
-                false
+        links.retain(|weak| {
+            let Some(link) = weak.upgrade() else { return false };
+            let refusal = link.allowed_by(rules).err();
+            if let Some(error) = &refusal {
+                link.close(&closing(error));
             }
-            None => false,
+            refusal.is_none()
         });
     }
 
@@ -127,9 +135,7 @@ impl Trust {
     /// Watches over a link, unless the rules changed against it since it was judged.
     pub(crate) fn register(&self, link: &Arc<LinkInner>) -> Result<(), TrustError> {
         let mut shared = self.lock();
-        if !link.allowed_by(&shared.rules) {
-            return Err(TrustError::Withdrawn { member: link.peer.clone() });
-        }
+        link.allowed_by(&shared.rules)?;
         shared.links.retain(|weak| weak.strong_count() > 0);
         shared.links.push(Arc::downgrade(link));
         Ok(())
@@ -147,19 +153,35 @@ impl std::fmt::Debug for Trust {
     }
 }
 
-/// Whether rules still allow a member that was judged before (time apart).
+/// Whether rules still allow a member that was judged before (time apart), by a key exchange in
+/// `group`.
 pub(crate) fn still_allowed(
     rules: &Rules,
     protocol: Protocol,
     member: &MemberId,
     identity: &IdentityKey,
-) -> bool {
-    rules.pins(protocol).iter().any(|pin| {
+    group: Option<NamedGroup>,
+) -> Result<(), TrustError> {
+    let mut pins = rules.pins(protocol).iter().filter(|pin| {
         pin.cluster == member.cluster
             && pin.role == member.role
             && pin.identities.contains(identity)
             && pin.members.as_ref().is_none_or(|members| members.contains(&member.name))
-    })
+    });
+    match pins.next() {
+        Some(pin) => check_group(group, pin.post_quantum),
+        None => Err(TrustError::Withdrawn { member: member.clone() }),
+    }
+}
+
+/// Refuses a key exchange that is not post-quantum where one is required.
+pub(crate) fn check_group(group: Option<NamedGroup>, required: bool) -> Result<(), TrustError> {
+    match group {
+        Some(group) if required && !is_post_quantum(group) => {
+            Err(TrustError::NotPostQuantum { group: format!("{group:?}") })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Who the other side is.
@@ -170,119 +192,22 @@ pub(crate) struct Judged {
     pub(crate) post_quantum: bool,
 }
 
-/// Why a certificate does not do.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TrustError {
-    /// The other side showed no certificate.
-    #[error("it showed no certificate; only joining goes without")]
-    NoCertificate,
-    /// The certificate is not one of ours in form.
-    #[error("its certificate is no Carrick certificate: {0}")]
-    BadCertificate(#[from] LeafError),
-    /// It says it is a cluster that we know, but none of that cluster's pinned identities signed.
-    #[error(
-        "its certificate claims cluster {cluster}, but none of the identities pinned for it \
-         ({pinned}) signed it; compare spec.identities of the ClusterPeering with the other \
-         cluster's ClusterIdentity"
-    )]
-    WrongIdentity {
-        /// The cluster claimed.
-        cluster: ClusterId,
-        /// The pinned keys.
-        pinned: String,
-    },
-    /// It says it is a cluster that we do not know.
-    #[error(
-        "its certificate claims cluster {cluster}, signed by no identity known here; apply a \
-         ClusterPeering for it if it is wanted"
-    )]
-    UnknownIdentity {
-        /// The cluster claimed.
-        cluster: ClusterId,
-    },
-    /// Our own identity signed a peer's certificate.
-    #[error(
-        "its certificate is signed by this cluster's own identity: a cluster cannot peer with \
-         itself; check that the endpoint is the other cluster's and that the two clusters do not \
-         share one identity key"
-    )]
-    OwnIdentity,
-    /// A pinned identity signed for another cluster ID.
-    #[error(
-        "its identity is pinned for cluster {pinned}, but its certificate names {claimed}; correct \
-         spec.clusterID of the ClusterPeering"
-    )]
-    WrongCluster {
-        /// The pinned name.
-        pinned: ClusterId,
-        /// The name in the certificate.
-        claimed: ClusterId,
-    },
-    /// The member's role is not the one demanded.
-    #[error("it is a {found} ({member}), but only a {wanted} may speak here")]
-    WrongRole {
-        /// Who it is.
-        member: MemberId,
-        /// Its role.
-        found: Role,
-        /// The role demanded (the first, where several are).
-        wanted: Role,
-    },
-    /// Expired by our clock.
-    #[error(
-        "its certificate ended at {not_after}, and the clock here shows {now}; set the clocks of \
-         both clusters by NTP, or let the other side renew (its controller renews daily)"
-    )]
-    CertificateExpired {
-        /// The end of its validity, RFC 3339 in UTC.
-        not_after: String,
-        /// Our time, RFC 3339 in UTC.
-        now: String,
-    },
-    /// Not yet valid by our clock.
-    #[error(
-        "its certificate begins at {not_before}, but the clock here shows {now}; set the clocks of \
-         both clusters by NTP"
-    )]
-    CertificateNotYetValid {
-        /// The begin of its validity, RFC 3339 in UTC.
-        not_before: String,
-        /// Our time, RFC 3339 in UTC.
-        now: String,
-    },
-    /// The member is no longer in service.
-    #[error("{member} is not among those in service: its cluster or this one has withdrawn it")]
-    Withdrawn {
-        /// Who.
-        member: MemberId,
-    },
-    /// The key exchange was classical, and the peering demands post-quantum.
-    #[error(
-        "the key exchange was {group}, and the ClusterPeering requires a post-quantum one; upgrade \
-         the other side or set spec.tunnel.postQuantum to Preferred"
-    )]
-    NotPostQuantum {
-        /// The group agreed on.
-        group: String,
-    },
-}
-
-impl TrustError {
-    /// The CamelCase word for status and metrics.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::NoCertificate => "NoCertificate",
-            Self::BadCertificate(_) => "BadCertificate",
-            Self::WrongIdentity { .. } => "WrongIdentity",
-            Self::UnknownIdentity { .. } => "UnknownIdentity",
-            Self::OwnIdentity => "OwnIdentity",
-            Self::WrongCluster { .. } => "WrongCluster",
-            Self::WrongRole { .. } => "WrongRole",
-            Self::CertificateExpired { .. } => "CertificateExpired",
-            Self::CertificateNotYetValid { .. } => "CertificateNotYetValid",
-            Self::Withdrawn { .. } => "Withdrawn",
-            Self::NotPostQuantum { .. } => "NotPostQuantum",
-        }
+/// Judges the certificate of whom we dialled, who must be as `pin` says. Pure.
+pub(crate) fn judge_answer(
+    leaf: &Leaf<'_>,
+    protocol: Protocol,
+    pin: &Pin,
+    own: &Own,
+    now: SystemTime,
+) -> Result<Judged, TrustError> {
+    match judge(leaf, protocol, std::slice::from_ref(pin), own, now) {
+        // It was not asked for by its own name, so a peering for it would not help.
+        Err(TrustError::UnknownIdentity { cluster }) => Err(TrustError::AnotherCluster {
+            wanted: pin.cluster.clone(),
+            pinned: keys(std::slice::from_ref(pin)),
+            claimed: cluster,
+        }),
+        judged => judged,
     }
 }
 
@@ -329,18 +254,12 @@ fn signer_and_pins<'p>(
     let claimed = &leaf.member.cluster;
     let signer = pins.iter().find_map(|pin| Some((leaf.signer(&pin.identities)?, pin)));
     let Some((identity, first)) = signer else {
-        let mut pinned: Vec<String> = pins
-            .iter()
-            .filter(|pin| pin.cluster == *claimed)
-            .flat_map(|pin| pin.identities.iter().map(IdentityKey::to_string))
-            .collect();
-        pinned.sort();
-        pinned.dedup();
+        let pinned = keys(pins.iter().filter(|pin| pin.cluster == *claimed));
         let cluster = claimed.clone();
         return Err(if pinned.is_empty() {
             TrustError::UnknownIdentity { cluster }
         } else {
-            TrustError::WrongIdentity { cluster, pinned: pinned.join(", ") }
+            TrustError::WrongIdentity { cluster, pinned }
         });
     };
     let fitting: Vec<&Pin> = pins
@@ -352,4 +271,11 @@ fn signer_and_pins<'p>(
         return Err(TrustError::WrongCluster { pinned, claimed: claimed.clone() });
     }
     Ok((identity, fitting))
+}
+
+/// The identities of all these pins, each once.
+fn keys<'p>(pins: impl IntoIterator<Item = &'p Pin>) -> String {
+    let all = pins.into_iter().flat_map(|pin| pin.identities.iter().map(IdentityKey::to_string));
+    let all: BTreeSet<String> = all.collect();
+    all.into_iter().collect::<Vec<_>>().join(", ")
 }

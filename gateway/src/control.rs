@@ -17,5 +17,6 @@ pub mod peer;
 pub mod plane;
 pub mod pod_plane;
 pub mod run;
+pub mod sparing;
 pub mod state;
 pub mod view;

@@ -53,25 +53,54 @@ pub struct PodConfig {
 pub struct PodNetwork {
     netlink: Netlink,
     nft: Nft,
+    filter: Option<String>,
+    /// What tables counted that have been replaced since.
+    counted_before: u64,
 }
 
 impl PodNetwork {
     /// Opens the way to the kernel, in the network namespace of the calling thread.
     pub fn open() -> Result<Self, PodError> {
-        Ok(Self { netlink: Netlink::open()?, nft: Nft::new(NFT_TABLE) })
+        let (netlink, nft) = (Netlink::open()?, Nft::new(NFT_TABLE));
+        Ok(Self { netlink, nft, filter: None, counted_before: 0 })
     }
 
     /// Makes everything as `config` says. Writes only what differs, and says how much that was.
     pub fn apply(&mut self, config: &PodConfig) -> Result<usize, PodError> {
         // The filter first: no frame is to come in before it stands.
-        let mut writes = self.nft.sync(&filter(config))?;
+        let mut writes = self.sync_filter(filter(config))?;
         writes += self.ensure_devices(config)?;
         Ok(writes)
     }
 
-    /// VXLAN packets that had been dropped by the last [`Self::apply`] because they came from
-    /// elsewhere than a node; counted anew whenever the nodes change.
+    /// Looks at the filter as it was applied last, and restores it if somebody changed it. Afterwards
+    /// [`Self::foreign_packets`] is fresh.
+    pub fn refresh(&mut self) -> Result<(), PodError> {
+        match self.filter.clone() {
+            Some(filter) => Ok(self.sync_filter(filter).map(drop)?),
+            None => Ok(()),
+        }
+    }
+
+    /// VXLAN packets that had been dropped by the last [`Self::apply`] or [`Self::refresh`] because
+    /// they came from elsewhere than a node.
     pub fn foreign_packets(&self) -> u64 {
+        self.counted_before + self.counted()
+    }
+
+    fn sync_filter(&mut self, filter: String) -> Result<usize, NftError> {
+        let counted = self.counted();
+        let writes = self.nft.sync(&filter)?;
+        if writes > 0 {
+            // The new table counts from zero.
+            self.counted_before += counted;
+        }
+        self.filter = Some(filter);
+        Ok(writes)
+    }
+
+    /// What the table that stands had counted when it was last read.
+    fn counted(&self) -> u64 {
         let mut counters = self.nft.counters().iter();
         counters.find(|(name, _)| name == FOREIGN_COUNTER).map_or(0, |(_, count)| *count)
     }

@@ -199,7 +199,7 @@ mod tests {
             let facts = NodeFacts {
                 name: name.clone(),
                 readiness,
-                linux: true,
+                wants_agent: true,
                 internal: none.clone(),
                 external: none,
                 pod_prefixes,

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use carrick_model::Prefix;
 use k8s_openapi::api::core::v1::Node;
 
+use super::AgentScheduling;
+
 /// What is known of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeFacts {
@@ -12,8 +14,8 @@ pub struct NodeFacts {
     pub name: String,
     /// What its condition `Ready` says.
     pub readiness: Readiness,
-    /// It runs Linux, or does not say what: only there an agent can run.
-    pub linux: bool,
+    /// An agent is to run on it, see [`AgentScheduling`].
+    pub wants_agent: bool,
     /// Addresses on the cluster's network, IPv4 first.
     pub internal: Vec<IpAddr>,
     /// Addresses that others may reach from outside, IPv4 first.
@@ -48,10 +50,9 @@ impl NodeFacts {
     pub fn reachable_address(&self) -> Option<IpAddr> {
         self.external.first().or(self.internal.first()).copied()
     }
-}
 
-impl From<&Node> for NodeFacts {
-    fn from(node: &Node) -> Self {
+    /// What the API says of it; `scheduling` says where agents are wanted.
+    pub fn read(node: &Node, scheduling: &AgentScheduling) -> Self {
         let status = node.status.as_ref();
         let addresses = |wanted: &str| {
             let all = status.and_then(|s| s.addresses.as_ref()).into_iter().flatten();
@@ -69,12 +70,10 @@ impl From<&Node> for NodeFacts {
         let spec = node.spec.as_ref();
         let listed = spec.and_then(|s| s.pod_cidrs.clone()).unwrap_or_default();
         let single = spec.and_then(|s| s.pod_cidr.clone()).filter(|_| listed.is_empty());
-        let labels = node.metadata.labels.as_ref();
-        let os = labels.and_then(|labels| labels.get("kubernetes.io/os"));
         Self {
             name: node.metadata.name.clone().unwrap_or_default(),
             readiness,
-            linux: os.is_none_or(|os| os == "linux"),
+            wants_agent: scheduling.wants(node),
             internal: addresses("InternalIP"),
             external: addresses("ExternalIP"),
             pod_prefixes: listed.iter().chain(&single).filter_map(|p| p.parse().ok()).collect(),
@@ -87,7 +86,8 @@ mod tests {
     use super::*;
 
     fn node(json: serde_json::Value) -> NodeFacts {
-        NodeFacts::from(&serde_json::from_value::<Node>(json).expect("node"))
+        let node: Node = serde_json::from_value(json).expect("node");
+        NodeFacts::read(&node, &AgentScheduling::default())
     }
 
     #[test]
@@ -105,7 +105,7 @@ mod tests {
                 "conditions": [{"type": "Ready", "status": "Unknown"}],
             },
         }));
-        assert_eq!((facts.readiness, facts.linux), (Readiness::Unreachable, false));
+        assert_eq!((facts.readiness, facts.wants_agent), (Readiness::Unreachable, false));
         assert_eq!(facts.address(), "172.20.0.1".parse().ok());
         assert_eq!(facts.reachable_address(), "192.0.2.1".parse().ok());
         assert_eq!(facts.pod_prefixes, ["10.1.0.0/24".parse().expect("prefix")]);
@@ -114,6 +114,6 @@ mod tests {
     #[test]
     fn a_bare_node_is_not_ready_and_has_nothing() {
         let facts = node(serde_json::json!({"metadata": {"name": "n1"}}));
-        assert!(facts.linux && !facts.is_ready() && facts.address().is_none());
+        assert!(facts.wants_agent && !facts.is_ready() && facts.address().is_none());
     }
 }

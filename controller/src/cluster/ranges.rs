@@ -124,7 +124,7 @@ mod tests {
             let facts = NodeFacts {
                 name: name.clone(),
                 readiness: Readiness::Ready,
-                linux: true,
+                wants_agent: true,
                 internal: Vec::new(),
                 external: Vec::new(),
                 pod_prefixes: cidrs.iter().map(|c| prefix(c)).collect(),

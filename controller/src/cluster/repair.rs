@@ -72,7 +72,7 @@ mod tests {
             let facts = NodeFacts {
                 name: (*name).to_owned(),
                 readiness: *readiness,
-                linux: true,
+                wants_agent: true,
                 internal: Vec::new(),
                 external: Vec::new(),
                 pod_prefixes: Vec::new(),

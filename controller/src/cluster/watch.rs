@@ -6,6 +6,7 @@ use std::fmt::Debug;
 use carrick_crds::{ClusterIdentity, ClusterPeering, IDENTITY_NAME};
 use futures::{Stream, TryStreamExt as _};
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, DynamicObject};
 use kube::runtime::watcher::{self, Event as Watched};
 use kube::runtime::{WatchStreamExt as _, watcher as start};
@@ -15,22 +16,24 @@ use tokio::sync::mpsc::Sender;
 use tokio::task::JoinSet;
 use tracing::warn;
 
-use super::{NodeFacts, PodFacts, ServiceFacts};
+use super::{AgentScheduling, NodeFacts, PodFacts, ServiceFacts, api_server};
 use crate::event::{Change, Event};
 use crate::metrics::Metrics;
 use crate::peering::PeeringObject;
 
-/// Starts all watches in `tasks`.
+/// Starts all watches in `tasks`; `agents` says where agents are wanted.
 pub fn spawn(
     client: &Client,
     namespace: &str,
+    agents: &AgentScheduling,
     metrics: &Metrics,
     events: &Sender<Event>,
     tasks: &mut JoinSet<()>,
 ) {
     let resource = kube::api::ApiResource::erase::<ClusterPeering>(&());
     let services = Api::<Service>::namespaced(client.clone(), namespace);
-    let nodes = |node: Node| (node.name_any(), Some(NodeFacts::from(&node)));
+    let agents = agents.clone();
+    let nodes = move |node: Node| (node.name_any(), Some(NodeFacts::read(&node, &agents)));
     let pods = |pod: Pod| (pod.uid().unwrap_or_default(), PodFacts::read(&pod));
     let services_of = |service: Service| (service.name_any(), Some(ServiceFacts::from(&service)));
     let peerings = |object: DynamicObject| (object.name_any(), Some(PeeringObject::from(object)));
@@ -42,6 +45,10 @@ pub fn spawn(
     tasks.spawn(feed.clone().run("pods", all_pods, pods, Event::Pods));
     let ours = stream(services);
     tasks.spawn(feed.clone().run("services", ours, services_of, Event::Services));
+    let slices = Api::<EndpointSlice>::namespaced(client.clone(), api_server::NAMESPACE);
+    let slices = start(slices, config().labels(api_server::SELECTOR)).default_backoff();
+    let addresses = |slice: EndpointSlice| (slice.name_any(), Some(api_server::addresses(&slice)));
+    tasks.spawn(feed.clone().run("endpointslices", slices, addresses, Event::ApiServer));
     let objects = Api::<DynamicObject>::all_with(client.clone(), &resource);
     let objects = start(objects, config()).default_backoff();
     tasks.spawn(

@@ -5,7 +5,7 @@ use std::time::Instant;
 use carrick_crds::condition::PeeringCondition;
 use carrick_crds::{ClusterIdentityStatus, ClusterPeeringStatus, condition};
 
-use super::{Engine, Published};
+use super::{Engine, Published, earliest};
 use crate::identity::{Record, status as identity_status};
 use crate::peering::status::{Difference, difference, due};
 use crate::plan::Plan;
@@ -20,17 +20,22 @@ impl Engine {
         now: Now,
     ) -> Option<Instant> {
         let object = self.world.peerings.get(&name)?;
-        let published = self.peerings.get(&name).filter(|held| held.uid == object.uid);
-        let (old, last) = published.map_or((&object.status, None), |p| (&p.status, p.at));
-        let at = due(difference(old, &new), last, now.instant)?;
+        let found = || Published::found(object.uid.clone(), &object.status);
+        let published = self.peerings.entry(name.clone()).or_insert_with(found);
+        if published.uid != object.uid {
+            *published = found();
+        }
+        published.see(&object.status);
+        let old = &published.status;
+        let changed = due(difference(old, &new), published.at, now.instant);
+        let at = earliest(changed, published.restore_at(now.instant))?;
         if at > now.instant {
             return Some(at);
         }
-        let news = news(old, &new);
-        let uid = object.uid.clone();
-        let write = Write::Peering { uid: uid.clone(), status: Box::new(new.clone()), news };
-        self.desk.leave(Target::Peering(name.clone()), write, now.instant);
-        self.peerings.insert(name, Published { uid, status: new, at: Some(now.instant) });
+        let (news, uid) = (news(old, &new), object.uid.clone());
+        let write = Write::Peering { uid, status: Box::new(new.clone()), news };
+        self.desk.leave(Target::Peering(name), write, now.instant);
+        published.leave(new, now.instant);
         None
     }
 
@@ -53,7 +58,8 @@ impl Engine {
         let old = &self.own.status;
         let generation = self.own_generation;
         let new = identity_status::status(&self.world, plan, old, generation, self.settled, now);
-        if new == *old {
+        let restore = self.own.restore_at(now.instant);
+        if new == *old && restore.is_none() {
             return None;
         }
         let substance = identity_status::differs_in_substance(old, &new);
@@ -63,8 +69,12 @@ impl Engine {
         if !needed {
             return None;
         }
-        let difference = if substance { Difference::Substance } else { Difference::Figures };
-        let at = due(difference, self.own.at, now.instant)?;
+        let difference = match (new == *old, substance) {
+            (true, _) => Difference::None,
+            (false, false) => Difference::Figures,
+            (false, true) => Difference::Substance,
+        };
+        let at = earliest(due(difference, self.own.at, now.instant), restore)?;
         if at > now.instant {
             return Some(at);
         }
@@ -80,8 +90,7 @@ impl Engine {
     ) {
         let write = Write::Identity { status: Box::new(status.clone()), record: Box::new(record) };
         self.desk.leave(Target::Identity, write, now.instant);
-        self.own.status = status;
-        self.own.at = Some(now.instant);
+        self.own.leave(status, now.instant);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use carrick_crds::{ClusterIdentity, ClusterIdentityStatus};
+use carrick_crds::ClusterIdentity;
 use carrick_model::Role;
 use tracing::info;
 
@@ -19,6 +19,10 @@ impl Engine {
             Event::Nodes(change) => self.synced.nodes |= apply(&mut facts.nodes, change),
             Event::Pods(change) => self.synced.pods |= apply(&mut facts.pods, change),
             Event::Services(change) => self.synced.services |= apply(&mut facts.services, change),
+            Event::ApiServer(change) => {
+                facts.api_server.take(change);
+                self.synced.api_server |= facts.api_server.is_known();
+            }
             Event::Peerings(change) => {
                 self.synced.peerings |= apply(&mut self.world.peerings, *change);
             }
@@ -47,10 +51,10 @@ impl Engine {
         let Some(identity) = identity else {
             // Somebody deleted it: make it again, as it was.
             let status = self.own.status.clone();
-            self.own.status = ClusterIdentityStatus::default();
             self.leave_identity(status, self.world.record.clone(), Now::read());
             return;
         };
+        self.own.see(&identity.status.clone().unwrap_or_default());
         let read = Record::read(identity, self.installation.as_deref());
         if read.withdraw != self.world.record.withdraw {
             info!(withdraw = read.withdraw, "withdrawal asked for or taken back");

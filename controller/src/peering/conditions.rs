@@ -9,6 +9,8 @@ use std::time::Instant;
 use carrick_crds::Reason;
 use carrick_crds::condition::{self, ConditionStatus, PeeringCondition, Verdict};
 use carrick_crds::peering::Peering;
+use carrick_exchange::message::peer::Report;
+use carrick_exchange::snapshot::Version;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{Resolved, Standing};
@@ -99,15 +101,20 @@ fn route_obstacle(
     None
 }
 
-/// What the peer says against our snapshot as a whole. It may be about an older one than is now in
-/// force; then the next report corrects it.
+/// What the peer says against our snapshot as a whole. What it says of one that we have replaced since
+/// does not count: a gateway of ours may hear of a change later than another.
 fn peers_objection(evidence: Evidence<'_>, peering: &Peering) -> Option<String> {
     let gateways = evidence.world.gateways.values();
     let states = gateways.filter_map(|member| member.live(evidence.now.instant));
     let peers = states.flat_map(|state| &state.peers);
     let mut reports =
         peers.filter(|p| p.cluster == peering.cluster.as_str()).filter_map(|p| p.report.as_ref());
-    reports.find(|report| !report.error.is_empty()).map(|report| report.error.clone())
+    let in_force = evidence.outbox.version_for(&peering.cluster).unwrap_or_default();
+    let counts = |report: &&Report| {
+        let about = Version { epoch: report.error_epoch, generation: report.error_generation };
+        !report.error.is_empty() && (about == Version::default() || about >= in_force)
+    };
+    reports.find(counts).map(|report| report.error.clone())
 }
 
 fn not_routed() -> Verdict {

@@ -45,7 +45,9 @@ fn nodes(world: &World) -> Vec<NodeEntry> {
         let state = world.agents.iter().find(|(agent, _)| agent.as_str() == name);
         state.and_then(|(_, member)| member.state.as_ref()).is_some_and(|state| state.applied > 0)
     };
-    let ready = world.facts.nodes.values().filter(|node| node.is_ready() && set_up(&node.name));
+    let nodes = world.facts.nodes.values();
+    // Where no agent is wanted, one that was there before answers no longer.
+    let ready = nodes.filter(|node| node.wants_agent && node.is_ready() && set_up(&node.name));
     ready
         .filter_map(|node| {
             let mesh = world.record.mesh.get(&node.name)?;

@@ -35,7 +35,7 @@ fn gateways_hear_of_nodes_peers_and_own_ranges_and_carry_a_signed_snapshot() {
     assert_eq!(config.nodes[1].prefixes, [prefix("10.1.1.0/24").into()]);
     assert_eq!(config.peerings.len(), 1);
     assert!(config.peerings[0].snapshot.is_some());
-    for own in ["10.1.0.0/23", "10.96.0.0/16", "172.20.0.10/32"] {
+    for own in ["10.1.0.0/23", "10.96.0.0/16", "172.20.0.10/32", "172.20.1.1/32"] {
         assert!(config.own_ranges.contains(&prefix(own).into()), "{own}");
     }
 }
@@ -289,6 +289,7 @@ fn bad_peerings_are_refused_and_disturb_nothing() {
         ("own pods", lima.spec(&["10.1.0.0/24"]), "OverlapsOwnRanges", "10.1.0.0/23"),
         ("services", lima.spec(&["10.96.7.0/24"]), "OverlapsOwnRanges", "10.96.0.0/16"),
         ("a node", lima.spec(&["172.20.0.0/24"]), "OverlapsOwnRanges", "172.20.0.10"),
+        ("API server", lima.spec(&["172.20.1.0/24"]), "OverlapsOwnRanges", "172.20.1.1"),
         ("same cluster", with(&|s| s.cluster_id = "osaka".into()), "DuplicatePeering", "osaka"),
         (
             "same key",
@@ -350,12 +351,14 @@ fn a_draining_lost_or_deleted_gateway_carries_nothing() {
 }
 
 #[test]
-fn a_dead_node_is_no_target_for_the_peers_probes() {
+fn a_dead_node_is_no_target_for_the_peers_probes_nor_one_without_an_agent() {
     let (mut scene, _) = peered();
     let nodes = |plan: &super::Plan| plan.snapshots.values().next().expect("one").nodes.len();
     assert_eq!(nodes(&scene.step()), 2);
     scene.world.facts.nodes.get_mut("n1").expect("node").readiness = Readiness::Unreachable;
     assert_eq!(nodes(&scene.step()), 1);
+    scene.world.facts.nodes.get_mut("n0").expect("node").wants_agent = false;
+    assert_eq!(nodes(&scene.step()), 0);
 }
 
 #[test]

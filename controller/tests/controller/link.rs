@@ -287,3 +287,36 @@ async fn nothing_is_written_or_said_while_nothing_changes() {
     assert_eq!(rig.api.writes("/clusterpeerings/osaka/status").len(), said + 1);
     assert_eq!(rig.api.writes("/clusteridentities/self/status").len(), own);
 }
+
+#[tokio::test]
+async fn a_status_that_somebody_else_edits_is_written_again_and_its_echo_is_not() {
+    let rig = Rig::start().await;
+    let osaka = ClusterIdentity::generate().expect("identity");
+    let mut gateway = Member::start(&rig, "token-of-gw-0").await;
+    gateway.say(from_member::Kind::Gateway(GatewayState::default())).await;
+    let with = |status: &Value| PeeringObject {
+        status: serde_json::from_value(status.clone()).expect("status"),
+        ..peering(&osaka, false)
+    };
+    rig.apply(peering(&osaka, false)).await;
+    let connecting = || {
+        let status = rig.status("osaka")?;
+        (condition(&status, "Connected")?.1 == "NoEndpoint").then_some(status)
+    };
+    let wanted = until("a first status", connecting).await;
+    let writes = || rig.api.writes("/clusterpeerings/osaka/status").len();
+    let before = writes();
+    let mut foreign = wanted.clone();
+    foreign["conditions"][0]["message"] = json!("all is well, says somebody");
+    for status in [&wanted, &foreign] {
+        rig.apply(with(status)).await;
+    }
+    until("the status is written over", || (writes() > before).then_some(())).await;
+    assert_eq!(rig.status("osaka"), Some(wanted.clone()));
+    rig.apply(with(&wanted)).await;
+    // A change that shows comes after all that does not.
+    rig.apply(PeeringObject { generation: Some(2), ..with(&wanted) }).await;
+    until("the new generation", || (rig.status("osaka")?["observedGeneration"] == 2).then_some(()))
+        .await;
+    assert_eq!(writes(), before + 2);
+}

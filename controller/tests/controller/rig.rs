@@ -4,7 +4,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use carrick_controller::cluster::{NodeFacts, PodFacts};
+use carrick_controller::cluster::{AgentScheduling, NodeFacts, PodFacts};
 use carrick_controller::engine::{Engine, Parts};
 use carrick_controller::event::{Change, Event, QUEUE};
 use carrick_controller::identity::Record;
@@ -95,7 +95,11 @@ impl Rig {
             },
         }))
         .expect("node");
-        self.send(Event::Nodes(Change::All(vec![("n0".to_owned(), NodeFacts::from(&node))]))).await;
+        self.send(Event::Nodes(Change::All(vec![(
+            "n0".to_owned(),
+            NodeFacts::read(&node, &AgentScheduling::default()),
+        )])))
+        .await;
         let mut facts = Vec::new();
         for (name, uid, account, address) in [
             ("carrick-gateway-0", "gw-0", "carrick-gateway", "10.1.0.5"),
@@ -109,6 +113,8 @@ impl Rig {
         }
         self.send(Event::Pods(Change::All(facts))).await;
         self.send(Event::Services(Change::All(Vec::new()))).await;
+        let api_server = ("kubernetes".to_owned(), vec!["172.20.0.9".parse().expect("address")]);
+        self.send(Event::ApiServer(Change::All(vec![api_server]))).await;
         self.send(Event::Peerings(Box::new(Change::All(Vec::new())))).await;
     }
 
@@ -175,6 +181,7 @@ fn settings() -> Settings {
         gateway_port_stride: 8,
         gateway_addresses: Vec::new(),
         tunnel_mtu: 1420,
+        agents: AgentScheduling::default(),
         namespace: "carrick-system".to_owned(),
     }
 }

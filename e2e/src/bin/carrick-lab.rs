@@ -9,6 +9,7 @@ use carrick_e2e::cluster::{CONTROL_PLANE_PROCESSES, Cluster, NODE_PROCESSES, Pro
 use carrick_e2e::progress::Progress;
 use carrick_e2e::spec::parse_millis;
 use carrick_e2e::{Family, Lab, LabSpec};
+use carrick_wan::Stats;
 use clap::{Args, Parser, Subcommand};
 
 /// Real Kubernetes clusters on this machine, joined by an emulated network.
@@ -94,7 +95,9 @@ struct OnNode {
 
 #[derive(Subcommand)]
 enum WanCommand {
-    /// Prints the counters.
+    /// Shows what each direction carried and lost, and what the emulator itself lost.
+    Status,
+    /// Prints all counters as JSON.
     Stats,
     /// Prints a direction's conditions.
     Get(Direction),
@@ -208,6 +211,10 @@ fn status(lab: &Lab) -> anyhow::Result<()> {
         }
         writeln!(out, "{}", indent(&kubernetes_view(&cluster)))?;
     }
+    if lab.spec().clusters > 1 {
+        let verdict = lab.wan().stats().map(|stats| stats.verdict());
+        writeln!(out, "{}", verdict.unwrap_or_else(|error| error.to_string()))?;
+    }
     Ok(())
 }
 
@@ -259,6 +266,7 @@ fn reload(lab: &Lab, progress: &Progress) -> anyhow::Result<()> {
 fn wan(lab: &Lab, command: WanCommand) -> anyhow::Result<()> {
     let wan = lab.wan();
     match command {
+        WanCommand::Status => wan_status(&wan.stats()?),
         WanCommand::Stats => print(&wan.stats()?),
         WanCommand::Get(Direction { from, to }) => print(&wan.get(&from, &to)?),
         WanCommand::Set { direction: Direction { from, to }, conditions } => {
@@ -272,6 +280,29 @@ fn wan(lab: &Lab, command: WanCommand) -> anyhow::Result<()> {
         WanCommand::Restore(Direction { from, to }) => Ok(wan.restore(&from, &to)?),
         WanCommand::Reset => Ok(wan.reset()?),
     }
+}
+
+fn wan_status(stats: &Stats) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    for site in &stats.sites {
+        for direction in &site.directions {
+            writeln!(
+                out,
+                "{} to {}  forwarded {} ({} bytes)  dropped as asked: {}",
+                site.site,
+                direction.to,
+                direction.forwarded,
+                direction.forwarded_bytes,
+                direction.dropped
+            )?;
+        }
+        writeln!(
+            out,
+            "{}  without a route {}  waiting now {}  worst lateness {} us  longest without a pause {} us",
+            site.site, site.no_route, site.in_flight, site.worst_lateness_us, site.worst_unread_us
+        )?;
+    }
+    Ok(writeln!(out, "{}", stats.verdict())?)
 }
 
 fn print(value: &impl serde::Serialize) -> anyhow::Result<()> {

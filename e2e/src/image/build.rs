@@ -65,8 +65,10 @@ pub fn build_carrick(folder: &Path, progress: &Progress) -> Result<Carrick> {
     std::fs::create_dir_all(&cache).map_err(Error::file("making", &cache))?;
     let log = cache.join(format!("images-{}.log", std::process::id()));
     let detail = || last_line(&log);
-    progress.step("built Carrick's programs for images", detail, || compile(&log))?;
-    let built = target_folder()?.join(TARGET).join("image");
+    let packages: Vec<&str> = PROGRAMS.iter().map(|(package, _)| *package).collect();
+    let packages = [&packages[..], &["carrick-cli"]].concat();
+    progress.step("built Carrick's programs for images", detail, || compile(&packages, &log))?;
+    let built = built_folder()?;
     let tag = tag(&PROGRAMS.map(|(name, _)| built.join(name)))?;
     let images = PROGRAMS
         .iter()
@@ -88,7 +90,7 @@ pub fn build_carrick(folder: &Path, progress: &Progress) -> Result<Carrick> {
 /// # Errors
 /// When it wasn't built yet.
 pub fn carrick_program() -> Result<PathBuf> {
-    let program = target_folder()?.join(TARGET).join("image/carrick");
+    let program = built_folder()?.join("carrick");
     match program.is_file() {
         true => Ok(program),
         false => Err(Error::Invalid(format!(
@@ -98,12 +100,29 @@ pub fn carrick_program() -> Result<PathBuf> {
     }
 }
 
-fn compile(log: &Path) -> Result<()> {
+/// Builds the gateway alone, as the images have it, and returns its path.
+///
+/// # Errors
+/// When the build fails.
+pub fn gateway_program(progress: &Progress) -> Result<PathBuf> {
+    let cache = cache_folder();
+    std::fs::create_dir_all(&cache).map_err(Error::file("making", &cache))?;
+    let log = cache.join(format!("gateway-{}.log", std::process::id()));
+    let detail = || last_line(&log);
+    let package = "carrick-gateway";
+    progress.step("built carrick-gateway", detail, || compile(&[package], &log))?;
+    Ok(built_folder()?.join(package))
+}
+
+fn built_folder() -> Result<PathBuf> {
+    Ok(target_folder()?.join(TARGET).join("image"))
+}
+
+fn compile(packages: &[&str], log: &Path) -> Result<()> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let mut command = Command::new("nice");
     command.args(["-n", "5", &cargo, "build", "--profile", "image", "--target", TARGET]);
-    command.args(PROGRAMS.iter().flat_map(|(package, _)| ["--package", package]));
-    command.args(["--package", "carrick-cli"]);
+    command.args(packages.iter().flat_map(|package| ["--package", package]));
     command.current_dir(repository());
     // Variables of the cargo that runs us would make the inner one build other things.
     let outer = std::env::vars_os().map(|(name, _)| name);

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use crate::lab::Wan;
 use crate::machine::{Cgroups, ProcessRecord};
 use crate::progress::Progress;
 use crate::state::{State, Store};
@@ -13,6 +14,7 @@ pub(super) fn down(store: &Store, progress: &Progress) -> Result<()> {
     let Some(state) = store.load()? else {
         return store.remove();
     };
+    say_what_the_wan_lost(store, &state, progress);
     progress.step(&format!("removed lab {}", store.name()), String::new, || {
         end_processes(&state, &host::boot_id()?)?;
         Cgroups::remove_lab(store.name())?;
@@ -20,6 +22,17 @@ pub(super) fn down(store: &Store, progress: &Progress) -> Result<()> {
         host::restore(store)?;
         store.remove()
     })
+}
+
+/// The last word on every loss that was measured in the lab.
+fn say_what_the_wan_lost(store: &Store, state: &State, progress: &Progress) {
+    if !state.wan.as_ref().is_some_and(ProcessRecord::alive) {
+        return;
+    }
+    match Wan::new(store.clone(), state.spec.clone()).stats() {
+        Ok(stats) => progress.say(&format!("lab {}: {}", store.name(), stats.verdict())),
+        Err(error) => progress.say(&format!("lab {}: no counters: {error}", store.name())),
+    }
 }
 
 fn end_processes(state: &State, boot: &str) -> Result<()> {

@@ -9,6 +9,7 @@ use aws_lc_rs::digest::{Context, SHA256};
 use crate::parts::repository;
 use crate::progress::Progress;
 use crate::run::run_logged;
+use crate::state::{ROOT, Store};
 use crate::{Error, Result};
 
 /// The Kubernetes version of go.mod: the daemons say it by this.
@@ -23,6 +24,9 @@ const KUBE_NAMES: [&str; 5] =
 
 /// Programs whose package has another name than the program.
 const RENAMED: [(&str, &str); 2] = [("server", "etcd"), ("wireguard", "wireguard-go")];
+
+/// Bytes of the digest in a folder's name.
+const KEY_BYTES: usize = 6;
 
 /// The start of the name of a folder that is being built; the process's number follows.
 const BUILDING: &str = "parts-building-";
@@ -68,7 +72,35 @@ pub(super) fn ensure(cache: &Path, progress: &Progress) -> Result<PathBuf> {
     if moved.is_err() {
         std::fs::remove_dir_all(&fresh).map_err(Error::file("removing", &fresh))?;
     }
-    moved.map(|()| folder)
+    moved?;
+    remove_superseded(cache, &folder, &in_use(Path::new(ROOT)), progress)?;
+    Ok(folder)
+}
+
+/// The folders of parts that labs run from.
+fn in_use(labs: &Path) -> Vec<PathBuf> {
+    let others = Store::at(labs, "").others().into_iter();
+    others.filter_map(|name| Some(Store::at(labs, &name).load().ok()??.parts)).collect()
+}
+
+/// Removes other versions' parts, a gigabyte each, but for those that labs run from.
+fn remove_superseded(
+    cache: &Path,
+    current: &Path,
+    used: &[PathBuf],
+    progress: &Progress,
+) -> Result<()> {
+    for entry in std::fs::read_dir(cache).into_iter().flatten().flatten() {
+        let (name, path) = (entry.file_name().to_string_lossy().into_owned(), entry.path());
+        let key = name.strip_prefix("parts-").unwrap_or_default();
+        let is_key = key.len() == 2 * KEY_BYTES && key.bytes().all(|b| b.is_ascii_hexdigit());
+        if !is_key || path == current || used.contains(&path) {
+            continue;
+        }
+        std::fs::remove_dir_all(&path).map_err(Error::file("removing", &path))?;
+        progress.say(&format!("removed {name}: parts that this version does not use"));
+    }
+    Ok(())
 }
 
 /// Removes what builds left that were killed: their process is gone.
@@ -99,7 +131,7 @@ fn key(module: &Path) -> Result<String> {
         digest.update(&text);
     }
     digest.update(flags().as_bytes());
-    Ok(digest.finish().as_ref().iter().take(6).map(|byte| format!("{byte:02x}")).collect())
+    Ok(digest.finish().as_ref().iter().take(KEY_BYTES).map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn flags() -> String {
@@ -168,6 +200,8 @@ fn newest_entry(fresh: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::LabSpec;
+    use crate::state::State;
 
     #[test]
     fn the_key_follows_every_source() {
@@ -215,6 +249,30 @@ mod tests {
         remove_abandoned(cache.path()).expect("cleaned");
         assert!(!dead.exists() && !dead.with_extension("log").exists());
         assert!(own.exists() && own.with_extension("log").exists());
+    }
+
+    #[test]
+    fn other_versions_go_unless_a_lab_runs_from_them() {
+        let cache = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| cache.path().join(name);
+        for name in ["parts-0123456789ab", "parts-aaaaaaaaaaaa", "parts-bbbbbbbbbbbb"] {
+            std::fs::create_dir(at(name)).expect("made");
+        }
+        for name in ["parts-other", "images", "parts-building-7"] {
+            std::fs::create_dir(at(name)).expect("made");
+        }
+        let labs = tempfile::tempdir().expect("a folder");
+        let state =
+            State::new(LabSpec::default(), "boot".into(), at("parts-bbbbbbbbbbbb").to_owned());
+        Store::at(labs.path(), "mine").save(&state).expect("saved");
+        let used = in_use(labs.path());
+        remove_superseded(cache.path(), &at("parts-0123456789ab"), &used, &Progress::default())
+            .expect("removed");
+        assert!(!at("parts-aaaaaaaaaaaa").exists());
+        for name in ["parts-0123456789ab", "parts-bbbbbbbbbbbb", "parts-other", "images"] {
+            assert!(at(name).exists(), "{name}");
+        }
+        assert!(at("parts-building-7").exists());
     }
 
     #[test]

@@ -22,20 +22,36 @@ const PROGRAMS: [(&str, &str); 9] = [
 /// The oldest Go that builds the parts.
 const GO: (u32, u32) = (1, 26);
 
-/// Installs the packages whose program is missing.
+/// Installs what the clusters' parts need.
 ///
 /// # Errors
 /// When apt-get is missing or fails, or Go is too old.
 pub(super) fn ensure(progress: &Progress) -> Result<()> {
-    let missing = missing(|program| find_program(program).is_some());
-    if !missing.is_empty() {
-        install(&missing, progress)?;
+    ensure_programs(&PROGRAMS, progress)?;
+    ensure_go()
+}
+
+/// Installs the packages whose program is missing: pairs of program and package.
+///
+/// # Errors
+/// When apt-get is missing or fails, or the caller isn't root; then the packages are named.
+pub fn ensure_programs(programs: &[(&str, &str)], progress: &Progress) -> Result<()> {
+    match missing(programs, |program| find_program(program).is_some()) {
+        none if none.is_empty() => Ok(()),
+        missing => install(&missing, progress),
     }
+}
+
+/// Checks that Go is there and new enough.
+///
+/// # Errors
+/// When it isn't.
+pub fn ensure_go() -> Result<()> {
     check_go(&run(Command::new("go").arg("version"))?)
 }
 
-fn missing(present: impl Fn(&str) -> bool) -> Vec<&'static str> {
-    let absent = PROGRAMS.iter().filter(|(program, _)| !present(program));
+fn missing<'a>(programs: &[(&str, &'a str)], present: impl Fn(&str) -> bool) -> Vec<&'a str> {
+    let absent = programs.iter().filter(|(program, _)| !present(program));
     absent.map(|(_, package)| *package).collect()
 }
 
@@ -66,7 +82,7 @@ fn check_go(version: &str) -> Result<()> {
     match parsed {
         Some(found) if found >= GO => Ok(()),
         _ => Err(Error::Invalid(format!(
-            "the clusters' parts need Go {}.{} or newer; `go version` says {:?}; install it from go.dev",
+            "Go {}.{} or newer is needed; `go version` says {:?}; install it from go.dev",
             GO.0,
             GO.1,
             version.trim()
@@ -80,8 +96,8 @@ mod tests {
 
     #[test]
     fn only_what_is_missing_is_installed() {
-        assert_eq!(missing(|program| program != "nft"), ["nftables"]);
-        assert!(missing(|_| true).is_empty());
+        assert_eq!(missing(&PROGRAMS, |program| program != "nft"), ["nftables"]);
+        assert!(missing(&PROGRAMS, |_| true).is_empty());
     }
 
     #[test]

@@ -3,6 +3,8 @@
 mod build;
 mod debian;
 
+pub use debian::{ensure_go, ensure_programs};
+
 use std::path::{Path, PathBuf};
 
 use crate::Result;

@@ -7,10 +7,9 @@ use carrick_e2e::cluster::Cluster;
 use carrick_e2e::machine::lab_group;
 use carrick_e2e::state::{State, Store};
 use carrick_e2e::wait::wait_until;
-use carrick_e2e::{Lab, LabSpec};
-use serde_json::Value;
+use carrick_e2e::{Lab, LabSpec, probes};
 
-use crate::common::{SOON, check, clusters, text};
+use crate::common::{SOON, check, clusters, fetches, node_names, target, text};
 use crate::world::{Case, Outcome};
 
 /// All cases, in order.
@@ -29,22 +28,13 @@ pub const CASES: &[(&str, Case)] = &[
     ("lab::bad_command_lines_are_refused", bad_command_lines_are_refused),
 ];
 
-fn probe(cluster: &Cluster, pod: &str, arguments: &[&str]) -> Result<String, String> {
-    let pod = format!("probe-{pod}");
-    let exec = ["exec", &pod, "--", "/carrick-probe"];
-    text(cluster.kubectl(&[&exec[..], arguments].concat()))
+fn probe(cluster: &Cluster, node: &str, arguments: &[&str]) -> Result<String, String> {
+    text(probes::run(cluster, node, arguments))
 }
 
-fn pod_address(cluster: &Cluster, pod: &str) -> Result<String, String> {
-    let object = text(cluster.kubectl_json(&["get", "pod", &format!("probe-{pod}")]))?;
-    let address = object["status"]["podIP"].as_str();
-    address.map(str::to_owned).ok_or_else(|| format!("probe-{pod} has no address"))
-}
-
-fn page(said: &str) -> Result<(String, String), String> {
-    let value: Value = serde_json::from_str(said).map_err(|error| format!("{said:?}: {error}"))?;
-    let field = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
-    Ok((field("client"), field("server")))
+/// The pod that served a page.
+fn server(said: &str) -> Result<String, String> {
+    Ok(text(probes::page(said))?.server)
 }
 
 fn nodes_are_ready(lab: &Lab) -> Outcome {
@@ -65,12 +55,8 @@ fn nodes_are_ready(lab: &Lab) -> Outcome {
 
 fn pods_reach_pods_of_other_nodes(lab: &Lab) -> Outcome {
     for cluster in lab.clusters() {
-        let names: Vec<String> = cluster.plan().nodes.iter().map(|n| n.name.clone()).collect();
-        let (own, other) = (pod_address(&cluster, &names[0])?, pod_address(&cluster, &names[1])?);
-        let said = probe(&cluster, &names[0], &["fetch", &format!("{other}:8080")])?;
-        let expected = (own, format!("probe-{}", names[1]));
-        let seen = page(&said)?;
-        check(seen == expected, || format!("{seen:?} is not {expected:?}"))?;
+        let names = node_names(&cluster);
+        fetches((&cluster, &names[0]), (&cluster, &names[1]), 5000)?;
     }
     Ok(())
 }
@@ -82,8 +68,7 @@ fn services_have_names_and_addresses(lab: &Lab) -> Outcome {
         let answer = text(wait_until(SOON, "an answer by the service's name", || {
             probe(&cluster, pod, &["fetch", &format!("{name}:8080")])
         }))?;
-        let (_, server) = page(&answer)?;
-        check(server.starts_with("probe-"), || answer.clone())?;
+        check(server(&answer)?.starts_with("probe-"), || answer.clone())?;
         let resolved = probe(&cluster, pod, &["resolve", name])?;
         let address: std::net::Ipv4Addr = text(resolved.trim().parse())?;
         check(cluster.plan().services.contains(&address), || format!("{name} is {address}"))?;
@@ -93,7 +78,7 @@ fn services_have_names_and_addresses(lab: &Lab) -> Outcome {
 
 fn foreign_pods_are_unreachable(lab: &Lab) -> Outcome {
     let (paris, osaka) = clusters(lab)?;
-    let foreign = format!("{}:8080", pod_address(&osaka, "osaka-1")?);
+    let foreign = target(&osaka, "osaka-1", 0)?.to_string();
     let before = text(paris.leaked_packets())?;
     let capture =
         text(text(paris.node("paris-1"))?.capture(&format!("net {}", osaka.plan().pods)))?;
@@ -112,8 +97,7 @@ fn nodes_are_a_round_trip_apart(lab: &Lab) -> Outcome {
     let said = probe(&paris, "paris-1", &["fetch", &target])?;
     // The connection takes one round trip, the page another.
     let (took, least) = (start.elapsed(), Duration::from_millis(2 * u64::from(lab.spec().rtt_ms)));
-    let (_, server) = page(&said)?;
-    check(server.starts_with("probe-osaka-"), || said.clone())?;
+    check(server(&said)?.starts_with("probe-osaka-"), || said.clone())?;
     check(took >= least, || format!("{took:?} is less than two round trips, {least:?}"))
 }
 
@@ -192,10 +176,10 @@ fn node_ready(cluster: &Cluster, node: &str) -> Result<String, String> {
 fn a_power_cut_is_noticed_and_survived(lab: &Lab) -> Outcome {
     let (paris, _) = clusters(lab)?;
     let node = text(paris.node("paris-2"))?;
-    let address = pod_address(&paris, "paris-2")?;
+    let address = target(&paris, "paris-2", 0)?.to_string();
     text(node.power_cut())?;
     check(node.exec(&["true"]).is_err() && !node.has_power(), || "it still runs".to_owned())?;
-    let fetch = ["fetch", &format!("{address}:8080"), "--timeout-ms", "500"];
+    let fetch = ["fetch", &address, "--timeout-ms", "500"];
     let during = probe(&paris, "paris-1", &fetch);
     check(during.is_err(), || format!("a dead pod answered: {during:?}"))?;
     let seen = |wanted: &str| match node_ready(&paris, "paris-2")? {

@@ -94,6 +94,7 @@ fn bad_ones(paris: &Cluster, osaka: &Cluster) -> Result<Vec<Bad>, String> {
         |address: &str, port: u16| with("endpoints", &json!([{"address": address, "port": port}]));
     let home = text(osaka.node(&node_of(osaka, "carrick-gateway-0")?))?;
     let node = home.plan().address.to_string();
+    let api_server = format!("{}/32", paris.plan().control_plane);
     let nobody = "172.31.2.99";
     let (own, theirs) = (key(paris)?, key(osaka)?);
     let words = |key: &Value| key[0].as_str().unwrap_or_default().to_owned();
@@ -106,6 +107,7 @@ fn bad_ones(paris: &Cluster, osaka: &Cluster) -> Result<Vec<Bad>, String> {
         (range("10.101.0.0/16"), "Accepted", &["OverlapsOwnRanges"], "10.101.0.0/16".into()),
         (range("10.0.0.0/8"), "Accepted", &["OverlapsOwnRanges"], "10.0.0.0/8".into()),
         (range("172.31.1.0/24"), "Accepted", &["OverlapsOwnRanges"], "172.31.1.0/24".into()),
+        (range(&api_server), "Accepted", &["OverlapsOwnRanges"], api_server),
         (with("remap", &json!("Auto")), "Accepted", &["NotImplemented"], "spec.remap".into()),
         (dial(&node, 9), "Connected", UNREACHABLE, format!("{node}:9")),
         (dial(nobody, 31820), "Connected", UNREACHABLE, format!("{nobody}:31820")),
@@ -118,8 +120,8 @@ fn bad_ones(paris: &Cluster, osaka: &Cluster) -> Result<Vec<Bad>, String> {
         (
             dial(&node, 31820),
             "Connected",
-            &["WrongIdentity", "UnknownIdentity"],
-            format!("{node}:31820"),
+            &["WrongCluster"],
+            format!("{node}:31820: cluster lima was to answer"),
         ),
     ])
 }

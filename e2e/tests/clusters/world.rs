@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use carrick_e2e::progress::Progress;
 use carrick_e2e::{Lab, LabSpec, probes};
+use carrick_wan::Stats;
 
 /// What a case gives back: what it found wrong, in words.
 pub type Outcome = Result<(), String>;
@@ -16,7 +17,7 @@ const KEPT: &str = "CARRICK_TEST_LAB";
 
 enum World {
     Unmade,
-    Up(Lab),
+    Up { lab: Lab, before: Option<Stats> },
     Failed(String),
 }
 
@@ -27,20 +28,29 @@ pub fn with(case: &Case) -> Outcome {
     let mut world = WORLD.lock().unwrap_or_else(PoisonError::into_inner);
     if matches!(*world, World::Unmade) {
         *world = match make() {
-            Ok(lab) => World::Up(lab),
+            Ok(lab) => World::Up { before: lab.wan().stats().ok(), lab },
             Err(error) => World::Failed(error),
         };
     }
     match &*world {
-        World::Up(lab) => case(lab),
+        World::Up { lab, .. } => case(lab),
         World::Failed(error) => Err(format!("there is no lab: {error}")),
         World::Unmade => Err("the lab was not made".to_owned()),
     }
 }
 
-/// Removes the lab.
+/// Removes the lab, which says what its WAN emulator lost; of a lab that stays, says what it lost since
+/// the first case: all figures of loss are to be judged by that.
 pub fn end() {
-    *WORLD.lock().unwrap_or_else(PoisonError::into_inner) = World::Unmade;
+    let mut world = WORLD.lock().unwrap_or_else(PoisonError::into_inner);
+    if let World::Up { lab, before: Some(before) } = &*world
+        && std::env::var_os(KEPT).is_some()
+    {
+        let verdict = lab.wan().stats().map(|now| now.unintended_since(before).verdict());
+        let said = verdict.unwrap_or_else(|error| format!("no counters: {error}"));
+        println!("lab {}: {said}", lab.spec().name);
+    }
+    *world = World::Unmade;
 }
 
 fn make() -> Result<Lab, String> {

@@ -4,6 +4,7 @@ use crate::conditions::Conditions;
 use crate::config::{Config, LinkConfig, SiteConfig};
 use crate::emulator::{Emulator, EmulatorError};
 use crate::netns::{Netns, add_address};
+use crate::stats::Stats;
 use crate::sys;
 use nix::sys::socket::{setsockopt, sockopt};
 use std::io;
@@ -36,10 +37,8 @@ pub struct Report {
     pub forwarded: f64,
     /// Packets a second that the far socket got.
     pub received: f64,
-    /// Drops that no condition asked for.
-    pub unintended: u64,
-    /// Latest departure, in microseconds.
-    pub worst_lateness_us: u64,
+    /// Every counter, unintended drops among them.
+    pub stats: Stats,
 }
 
 /// Why nothing was measured.
@@ -86,14 +85,13 @@ pub fn run(plan: &Plan) -> Result<Report, BenchError> {
         sent
     })?;
     let stats = emulator.stats()?;
-    let direction = stats.direction("near", "far").ok_or(BenchError::NoCounters)?;
+    let forwarded = stats.direction("near", "far").ok_or(BenchError::NoCounters)?.forwarded;
     let per_second = |count: u64| count as f64 / plan.duration.as_secs_f64();
     Ok(Report {
         offered: per_second(sent),
-        forwarded: per_second(direction.forwarded),
+        forwarded: per_second(forwarded),
         received: per_second(received.load(Ordering::Relaxed)),
-        unintended: stats.unintended(),
-        worst_lateness_us: stats.sites.iter().map(|s| s.worst_lateness_us).max().unwrap_or(0),
+        stats,
     })
 }
 

@@ -18,8 +18,9 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-/// Packets that the kernel holds for us while we are busy: about 100 ms at full rate.
-const KERNEL_QUEUE: u32 = 16_384;
+/// Packets that the kernel holds for us while we are busy: about 200 ms at full rate, which is more
+/// than a busy machine keeps a preferred thread away. 75 MB a site at the very most.
+const KERNEL_QUEUE: u32 = 32_768;
 /// Commands that may wait for a site.
 const COMMANDS: usize = 16;
 
@@ -146,6 +147,7 @@ impl Emulator {
             commands,
             wake,
             epoch,
+            emptied: 0,
         }
     }
 

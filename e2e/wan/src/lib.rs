@@ -17,7 +17,7 @@ mod pool;
 pub mod route;
 mod site;
 pub mod stats;
-mod sys;
+pub mod sys;
 
 pub use conditions::{Conditions, NamedConditions};
 pub use config::{Config, SiteConfig};

@@ -3,10 +3,11 @@
 use anyhow::{Context, bail};
 use carrick_wan::bench::{self, Plan};
 use carrick_wan::control::Server;
-use carrick_wan::{Conditions, Config, Control, Emulator, SiteConfig, conditions};
+use carrick_wan::{Conditions, Config, Control, Emulator, SiteConfig, Stats, conditions};
 use clap::{Args, Parser, Subcommand};
 use nix::sys::signal::{SigSet, Signal};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs the emulator until SIGTERM or SIGINT; prints "ready" once it forwards.
+    /// Runs the emulator until SIGTERM or SIGINT; prints "ready" once it forwards. Fails at the end
+    /// when it lost packets that no condition asked for.
     Run(Run),
     /// Sets a direction's conditions: `set paris osaka --named satellite-geo`, or JSON.
     Set(Set),
@@ -36,7 +38,7 @@ enum Command {
     Reset(Socket),
     /// Prints all named conditions with their sources.
     ListConditions,
-    /// Measures forwarding between two namespaces of its own.
+    /// Measures forwarding between two namespaces of its own; fails when it lost packets.
     Bench(Bench),
 }
 
@@ -110,24 +112,32 @@ fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
-    match Cli::parse().command {
-        Command::Run(args) => run(&args),
-        Command::Set(args) => set(&args),
-        Command::Get(Direction { from, to, socket }) => print(&connect(&socket)?.get(&from, &to)?),
-        Command::Cut(Direction { from, to, socket }) => Ok(connect(&socket)?.cut(&from, &to)?),
-        Command::Restore(Direction { from, to, socket }) => {
-            Ok(connect(&socket)?.restore(&from, &to)?)
+    match command(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("carrick-wan: {error:#}");
+            ExitCode::FAILURE
         }
-        Command::Stats(socket) => print(&connect(&socket)?.stats()?),
-        Command::Reset(socket) => Ok(connect(&socket)?.reset()?),
-        Command::ListConditions => {
-            print!("{}", serde_yaml::to_string(&conditions::named())?);
-            Ok(())
-        }
-        Command::Bench(args) => run_bench(&args),
     }
+}
+
+fn command(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Run(args) => return run(&args),
+        Command::Bench(args) => return run_bench(&args),
+        Command::Set(args) => set(&args)?,
+        Command::Get(Direction { from, to, socket }) => print(&connect(&socket)?.get(&from, &to)?)?,
+        Command::Cut(Direction { from, to, socket }) => connect(&socket)?.cut(&from, &to)?,
+        Command::Restore(Direction { from, to, socket }) => {
+            connect(&socket)?.restore(&from, &to)?
+        }
+        Command::Stats(socket) => print(&connect(&socket)?.stats()?)?,
+        Command::Reset(socket) => connect(&socket)?.reset()?,
+        Command::ListConditions => print!("{}", serde_yaml::to_string(&conditions::named())?),
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn connect(socket: &Socket) -> anyhow::Result<Control> {
@@ -139,7 +149,7 @@ fn print(value: &impl serde::Serialize) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn run(args: &Run) -> anyhow::Result<()> {
+fn run(args: &Run) -> anyhow::Result<ExitCode> {
     let config = match &args.config {
         Some(path) => read_config(path)?,
         None => config_of(args)?,
@@ -153,15 +163,14 @@ fn run(args: &Run) -> anyhow::Result<()> {
     println!("ready");
     let signal = stop.wait()?;
     drop(server);
-    let stats = emulator.stats()?;
-    match stats.unintended() {
-        0 => tracing::info!(%signal, "stopped; no unintended drops"),
-        lost => {
-            let sites = serde_json::to_string(&stats.sites)?;
-            tracing::error!(%signal, lost, sites, "stopped; UNINTENDED DROPS spoil this run");
-        }
-    }
-    Ok(())
+    tracing::info!(%signal, "stopped");
+    Ok(judge(&emulator.stats()?))
+}
+
+/// Ends a run: a line that says what the emulator itself lost, and a failure if that is anything.
+fn judge(stats: &Stats) -> ExitCode {
+    eprintln!("{}", stats.verdict());
+    if stats.unintended() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn read_config(path: &Path) -> anyhow::Result<Config> {
@@ -206,20 +215,20 @@ fn set(args: &Set) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn run_bench(args: &Bench) -> anyhow::Result<()> {
+fn run_bench(args: &Bench) -> anyhow::Result<ExitCode> {
     let report = bench::run(&Plan {
         duration: Duration::from_secs(args.seconds.max(1)),
         rate: args.rate,
         conditions: Conditions::delay_us(args.delay_us),
     })?;
     println!(
-        "offered {:.0} packets/s of 1500 B, forwarded {:.0}, received {:.0}; \
-         unintended drops {}; worst lateness {} us",
+        "offered {:.0} packets/s of 1500 B, forwarded {:.0}, received {:.0}; worst lateness {} us, \
+         longest without a pause {} us",
         report.offered,
         report.forwarded,
         report.received,
-        report.unintended,
-        report.worst_lateness_us
+        report.stats.worst_lateness_us(),
+        report.stats.worst_unread_us()
     );
-    Ok(())
+    Ok(judge(&report.stats))
 }

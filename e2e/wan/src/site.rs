@@ -22,6 +22,8 @@ use std::time::{Duration, Instant};
 pub const DEVICE: &str = "wan0";
 /// Packets read before due ones are written and commands are looked at.
 const READ_BATCH: usize = 64;
+/// Due packets written before others are read: after a pause both queues get shorter together.
+const WRITE_BATCH: usize = 2 * READ_BATCH;
 
 /// What the control side asks of a site; each is answered.
 pub enum Command {
@@ -62,6 +64,8 @@ pub struct Site {
     pub wake: UnixStream,
     /// Time zero of the model.
     pub epoch: Instant,
+    /// When the device had nothing to read, the last time.
+    pub emptied: u64,
 }
 
 impl Site {
@@ -71,9 +75,9 @@ impl Site {
         nix::sys::prctl::set_timerslack(1)?;
         sys::prefer_thread()?;
         while self.obey() {
-            let more = self.read_batch();
-            self.write_due();
-            if !more {
+            let more_to_read = self.read_batch();
+            let more_to_write = self.write_due();
+            if !more_to_read && !more_to_write {
                 self.wait()?;
             }
         }
@@ -88,7 +92,9 @@ impl Site {
         let now = self.now();
         let timeout = self.waiting.peek().map(|Reverse(next)| next.0.saturating_sub(now));
         let device = self.devices[self.own].as_fd();
-        sys::wait_readable([device, self.wake.as_fd()], timeout.map(Duration::from_nanos))
+        sys::wait_readable([device, self.wake.as_fd()], timeout.map(Duration::from_nanos))?;
+        self.emptied = self.now();
+        Ok(())
     }
 
     /// Carries out commands; false when there will be none any more.
@@ -124,11 +130,14 @@ impl Site {
         }
     }
 
-    fn counted(&self) -> SiteStats {
+    fn counted(&mut self) -> SiteStats {
+        match kernel_drops() {
+            Some(drops) => self.stats.unintended.kernel_queue = drops,
+            None => self.stats.unintended.uncounted += 1,
+        }
         let mut stats = self.stats.clone();
         stats.directions.remove(self.own);
         stats.in_flight = self.waiting.len() as u64;
-        stats.unintended.kernel_queue = kernel_drops().unwrap_or(0);
         stats
     }
 
@@ -142,13 +151,17 @@ impl Site {
                 Ok(len) => self.arrive(buffer, len),
                 Err(error) => {
                     self.pool.put(buffer);
-                    if error.kind() != io::ErrorKind::WouldBlock {
+                    if error.kind() == io::ErrorKind::WouldBlock {
+                        self.emptied = self.now();
+                    } else {
                         self.stats.unintended.read_failed += 1;
                     }
                     return false;
                 }
             }
         }
+        let unread = self.now().saturating_sub(self.emptied) / 1_000;
+        self.stats.worst_unread_us = self.stats.worst_unread_us.max(unread);
         true
     }
 
@@ -214,17 +227,22 @@ impl Site {
         self.waiting.push(Reverse((at, self.sequence, to as u16, buffer, len as u32)));
     }
 
-    fn write_due(&mut self) {
+    /// Writes due packets; true if more are due.
+    fn write_due(&mut self) -> bool {
         let now = self.now();
-        while let Some(Reverse((at, _, to, buffer, len))) = self.waiting.peek().copied() {
+        for _ in 0..WRITE_BATCH {
+            let Some(Reverse((at, _, to, buffer, len))) = self.waiting.peek().copied() else {
+                return false;
+            };
             if at > now {
-                return;
+                return false;
             }
             let late = (now - at) / 1_000;
             self.stats.worst_lateness_us = self.stats.worst_lateness_us.max(late);
             self.waiting.pop();
             self.write(to.into(), buffer, len as usize);
         }
+        true
     }
 
     /// Hands a packet to the far site and frees its buffer.

@@ -7,7 +7,7 @@ use nix::unistd::Pid;
 use std::io::{BufRead, BufReader};
 use std::net::UdpSocket;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 const ADDRESSES: [[&str; 2]; 2] = [["172.31.1.1", "172.31.2.1"], ["fd31:1::1", "fd31:2::1"]];
@@ -143,6 +143,30 @@ fn too_big_is_answered_unless_it_is_a_black_hole() {
     assert_eq!(stats.unintended(), 0);
 }
 
+#[test]
+fn what_the_emulator_loses_is_named_with_its_place() {
+    let world = World::new();
+    let mut config = Config::new(world.sites());
+    config.buffers_per_site = 64;
+    let emulator = Emulator::start(config).unwrap();
+    both(&emulator, &Conditions::delay_us(2_000_000));
+    let client = world.echo(0);
+    for _ in 0..100 {
+        client.send(b"more than there are buffers").unwrap();
+    }
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let stats = loop {
+        let stats = emulator.stats().unwrap();
+        let seen = stats.direction("paris", "osaka").unwrap().received + stats.unintended();
+        if seen >= 100 || Instant::now() > deadline {
+            break stats;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    assert_eq!(stats.sites[0].unintended.pool_exhausted, 36);
+    assert!(stats.verdict().contains("(paris: hold queue 36)"), "{}", stats.verdict());
+}
+
 /// The program with a control socket; killed when dropped.
 struct Program {
     child: Child,
@@ -168,9 +192,9 @@ impl Program {
         Self { child, control }
     }
 
-    fn stop(&mut self, signal: Signal) {
+    fn stop(&mut self, signal: Signal) -> ExitStatus {
         kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
-        self.child.wait().unwrap();
+        self.child.wait().unwrap()
     }
 }
 
@@ -220,7 +244,8 @@ fn devices_vanish_on_sigterm_and_on_sigkill() {
         let world = World::new();
         let mut program = Program::start(&world, name);
         assert!(has_device(&world.paris) && has_device(&world.osaka));
-        program.stop(signal);
+        let status = program.stop(signal);
+        assert_eq!(status.success(), signal == Signal::SIGTERM, "{status}");
         assert!(!has_device(&world.paris) && !has_device(&world.osaka));
         assert_eq!(program.control.exists(), signal == Signal::SIGKILL);
         // What was left behind doesn't block the next.

@@ -89,6 +89,12 @@ pub struct Report {
     /// The snapshot as a whole was not taken, and why; empty when it was.
     #[prost(string, tag = "4")]
     pub error: String,
+    /// The epoch of the snapshot that `error` is about, where it is known; else 0.
+    #[prost(uint64, tag = "5")]
+    pub error_epoch: u64,
+    /// The generation of the snapshot that `error` is about, where it is known; else 0.
+    #[prost(uint64, tag = "6")]
+    pub error_generation: u64,
 }
 
 /// A prefix that a receiver did not take.

@@ -40,6 +40,10 @@ pub struct Session {
     newest: Option<Version>,
     refused: Option<SignedSnapshot>,
     sent: Option<SignedSnapshot>,
+    /// What our cluster says of theirs.
+    report: Option<Report>,
+    /// What their newest snapshot on this connection is to be told, being older than the one held.
+    older: Option<(Version, String)>,
     reported: Option<Report>,
     out: VecDeque<PeerMessage>,
     window: (Instant, u32),
@@ -146,6 +150,8 @@ impl Session {
             newest,
             refused: None,
             sent: None,
+            report: None,
+            older: None,
             reported: None,
             out,
             window: (now, 0),
@@ -167,9 +173,27 @@ impl Session {
 
     /// What our cluster does not take of theirs; sent when it differs from what was sent last.
     pub fn handle_own_report(&mut self, report: &Report) {
-        if self.reported.as_ref() != Some(report) {
+        if self.report.as_ref() != Some(report) {
+            self.report = Some(report.clone());
+            self.report();
+        }
+    }
+
+    /// Sends what there is to be said of their snapshots, when it differs from what was said last.
+    fn report(&mut self) {
+        let report = match (&self.older, &self.report) {
+            (None, None) => return,
+            (None, Some(report)) => report.clone(),
+            (Some((version, error)), report) => Report {
+                error: error.clone(),
+                error_epoch: version.epoch,
+                error_generation: version.generation,
+                ..report.clone().unwrap_or_default()
+            },
+        };
+        if self.reported.as_ref() != Some(&report) {
             self.reported = Some(report.clone());
-            self.replace(Kind::Report(report.clone()));
+            self.replace(Kind::Report(report));
         }
     }
 
@@ -251,14 +275,22 @@ impl Session {
             Ok(snapshot) => {
                 self.newest = Some(snapshot.version);
                 self.refused = None;
+                self.older = None;
+                self.report();
                 Event::Snapshot(Box::new(snapshot), signed)
             }
-            // Two gateways of one cluster hear of a change one after the other: nothing to report.
-            Err(error @ SnapshotError::Older { .. }) => Event::SnapshotRefused(error),
             Err(error) => {
-                self.refused = Some(signed);
-                let text = error.to_string();
-                self.handle_own_report(&Report { error: text, ..Report::default() });
+                // Two gateways of one cluster hear of a change one after the other. So what is said of
+                // an older snapshot names it: their controller knows whether it still stands by it.
+                if let SnapshotError::Older { offered, .. } = &error {
+                    self.older = Some((*offered, error.to_string()));
+                    self.report();
+                } else {
+                    self.refused = Some(signed);
+                    self.older = None;
+                    let error = error.to_string();
+                    self.handle_own_report(&Report { error, ..Report::default() });
+                }
                 Event::SnapshotRefused(error)
             }
         }

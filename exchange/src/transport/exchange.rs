@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use carrick_model::ClusterId;
 use quinn::crypto::rustls::HandshakeData;
 use quinn::{Connection, Endpoint, EndpointConfig, TransportConfig, VarInt};
+use rustls::NamedGroup;
 use rustls::pki_types::CertificateDer;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinSet};
@@ -18,7 +19,7 @@ use super::{CloseReason, Protocol, tls};
 use crate::certificate::Credentials;
 use crate::certificate::leaf::Leaf;
 use crate::join::Attempt;
-use crate::trust::{Judged, Pin, Trust, TrustError, judge};
+use crate::trust::{Judged, Pin, Trust, TrustError, check_group, closing, judge_answer};
 
 /// A path is told lost after three of these.
 const KEEP_ALIVE: Duration = Duration::from_secs(1);
@@ -210,7 +211,7 @@ impl Exchange {
         if protocol == Protocol::Peer
             && let Err(error) = self.0.trust.register(&link)
         {
-            link.close(&CloseReason::Withdrawn);
+            link.close(&closing(&error));
             return Err(error.into());
         }
         welcome(&connection).await.map_err(lost)?;
@@ -248,9 +249,8 @@ impl Exchange {
     ) -> Result<Judged, TrustError> {
         let certificate = certificate(connection).ok_or(TrustError::NoCertificate)?;
         let leaf = Leaf::parse(&certificate)?;
-        let pins = std::slice::from_ref(pin);
-        let judged = judge(&leaf, protocol, pins, self.0.trust.own(), SystemTime::now())?;
-        check_group(connection, &judged)?;
+        let judged = judge_answer(&leaf, protocol, pin, self.0.trust.own(), SystemTime::now())?;
+        check_group(group(connection), judged.post_quantum)?;
         Ok(judged)
     }
 
@@ -377,15 +377,20 @@ impl Admission {
         if let Err(error) = self.trust.register(&link) {
             return Err(refused(&connection, error));
         }
-        let lost = |error| ConnectErrorKind::of(&error, protocol, seconds);
-        welcome(&connection).await.map_err(lost)?;
+        if let Err(error) = welcome(&connection).await {
+            let kind = ConnectErrorKind::of(&error, protocol, seconds);
+            // Who it is was judged before, so its refusal of us is worth showing.
+            let refuses = matches!(kind, ConnectErrorKind::Refused { .. });
+            let claimed = refuses.then(|| link.peer.cluster.clone());
+            return Err(Refusal { claimed, kind });
+        }
         Ok(Arrival::Link(Link::new(link)))
     }
 
     fn judge(&self, connection: &Connection, protocol: Protocol) -> Result<Judged, TrustError> {
         let certificate = certificate(connection).ok_or(TrustError::NoCertificate)?;
         let judged = self.trust.judge(protocol, &certificate, SystemTime::now())?;
-        check_group(connection, &judged)?;
+        check_group(group(connection), judged.post_quantum)?;
         Ok(judged)
     }
 
@@ -421,6 +426,7 @@ fn linked(
         peer: judged.member,
         identity: judged.identity,
         dialled,
+        group: group(connection),
         _place: place,
     })
 }
@@ -444,8 +450,7 @@ async fn welcome(connection: &Connection) -> Result<(), quinn::ConnectionError> 
 }
 
 fn refuse(connection: &Connection, error: &TrustError) {
-    let (reason, message) = (error.reason().to_owned(), error.to_string());
-    let (code, text) = CloseReason::Refused { reason, message }.encode();
+    let (code, text) = error.refusal().encode();
     connection.close(code, &text);
 }
 
@@ -457,14 +462,8 @@ fn refused(connection: &Connection, error: TrustError) -> Refusal {
     Refusal { claimed: leaf.map(|leaf| leaf.member.cluster), kind: error.into() }
 }
 
-fn check_group(connection: &Connection, judged: &Judged) -> Result<(), TrustError> {
-    let group = handshake_data(connection).map(|data| data.negotiated_key_exchange_group);
-    match group {
-        Some(group) if judged.post_quantum && !tls::is_post_quantum(group) => {
-            Err(TrustError::NotPostQuantum { group: format!("{group:?}") })
-        }
-        _ => Ok(()),
-    }
+fn group(connection: &Connection) -> Option<NamedGroup> {
+    handshake_data(connection).map(|data| data.negotiated_key_exchange_group)
 }
 
 fn handshake_data(connection: &Connection) -> Option<Box<HandshakeData>> {

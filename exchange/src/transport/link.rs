@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use carrick_model::{IdentityKey, MemberId};
 use prost::Message;
+use rustls::NamedGroup;
 
 use super::frame::{FrameError, Receiver, Sender};
 use super::limits::Place;
+use super::tls::is_post_quantum;
 use super::{CloseReason, Protocol};
-use crate::trust::{Rules, still_allowed};
+use crate::trust::{Rules, TrustError, still_allowed};
 
 /// A connection whose other end was judged. Clones are the same link; it closes when the last clone
 /// and its channel are dropped.
@@ -24,6 +26,8 @@ pub(crate) struct LinkInner {
     pub(crate) peer: MemberId,
     pub(crate) identity: IdentityKey,
     pub(crate) dialled: bool,
+    /// In which the two ends agreed on their keys.
+    pub(crate) group: Option<NamedGroup>,
     /// Held as long as the link lives.
     pub(crate) _place: Option<Place>,
 }
@@ -35,9 +39,11 @@ impl LinkInner {
     }
 
     /// Members' links that we dialled stand on the pin that we dialled with, not on the rules.
-    pub(crate) fn allowed_by(&self, rules: &Rules) -> bool {
-        let ours = self.dialled && self.protocol != Protocol::Peer;
-        ours || still_allowed(rules, self.protocol, &self.peer, &self.identity)
+    pub(crate) fn allowed_by(&self, rules: &Rules) -> Result<(), TrustError> {
+        if self.dialled && self.protocol != Protocol::Peer {
+            return Ok(());
+        }
+        still_allowed(rules, self.protocol, &self.peer, &self.identity, self.group)
     }
 }
 
@@ -69,6 +75,12 @@ impl Link {
     /// Whether this end dialled.
     pub fn dialled(&self) -> bool {
         self.0.dialled
+    }
+
+    /// Whether recorded traffic of the link, and what was derived from it, stays closed to a later
+    /// quantum computer.
+    pub fn is_post_quantum(&self) -> bool {
+        self.0.group.is_some_and(is_post_quantum)
     }
 
     /// Where the other end is now, as seen from here.

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use carrick_exchange::certificate::issue;
 use carrick_exchange::message::peer::PeerMessage;
-use carrick_exchange::{Arrival, Exchange, FrameError, MemberKey, Rules};
+use carrick_exchange::{Arrival, Exchange, FrameError, Link, MemberKey, Rules};
 use carrick_model::{MemberId, Role};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{Connection, ConnectionError, Endpoint};
@@ -195,11 +195,31 @@ async fn classical_key_exchange_is_refused_where_post_quantum_is_required() {
     assert!(told.contains("X25519"), "{told}");
 
     server.trust().set(peering(&[&paris]));
-    assert!(admitted(&client, &server).await.close_reason().is_none());
+    assert!(admitted(&client, &server).await.0.close_reason().is_none());
+}
+
+#[tokio::test]
+async fn classical_link_that_stands_is_closed_when_post_quantum_becomes_required() {
+    let (paris, server) = gateways();
+    let mut pin = paris.pin(Role::Gateway);
+    pin.post_quantum = true;
+    let required = Rules { peer: vec![pin], ..Rules::default() };
+    for classical in [true, false] {
+        server.trust().set(peering(&[&paris]));
+        let client = Client::new(tls("carrick-peer/1", Some(gateway_of(&paris)), classical));
+        let (connection, link) = admitted(&client, &server).await;
+        assert_eq!(link.is_post_quantum(), !classical);
+        server.trust().set(required.clone());
+        assert_eq!(link.close_reason().is_some(), classical);
+        if classical {
+            let told = soon(connection.closed()).await.to_string();
+            assert!(told.contains("NotPostQuantum") && told.contains("X25519"), "{told}");
+        }
+    }
 }
 
 /// Connects as a peer that is welcome.
-async fn admitted(client: &Client, server: &Exchange) -> Connection {
+async fn admitted(client: &Client, server: &Exchange) -> (Connection, Link) {
     let connect = async {
         let connection = client.connecting(server).await.expect("connected");
         greet(&connection).await;
@@ -208,8 +228,7 @@ async fn admitted(client: &Client, server: &Exchange) -> Connection {
     let (connection, incoming) = soon(async { tokio::join!(connect, server.accept()) }).await;
     let Ok(Arrival::Link(link)) = incoming.result else { panic!("admitted") };
     assert_eq!(link.peer().name.as_str(), "a");
-    // The link is dropped; the connection closes with it unless somebody else holds it.
-    connection
+    (connection, link)
 }
 
 async fn greet(connection: &Connection) {

@@ -234,11 +234,21 @@ fn snapshots_cross_once_and_older_ones_do_not_count() {
     assert_eq!((taken.version, signed), (Version { epoch: 1, generation: 2 }, &new));
     assert!(matches!(&a.events[2], Event::SnapshotRefused(e) if e.reason() == "OlderSnapshot"));
 
+    let Event::Report(told) = &b.events[1] else { panic!("a report: {:?}", b.events) };
+    assert_eq!((told.error_epoch, told.error_generation), (1, 1), "about which snapshot");
+    assert!(told.error.contains("1.1 of osaka is older than 1.2"), "{}", told.error);
+
     let report = Report { epoch: 1, generation: 2, ..Report::default() };
     a.session.handle_own_report(&report);
     a.session.handle_own_report(&report);
     talk(&mut a, &mut b, 1);
-    assert_eq!(b.events[1..], [Event::Report(report)]);
+    let [Event::Report(told)] = &b.events[2..] else { panic!("one report: {:?}", b.events) };
+    assert_eq!((told.generation, told.error_generation), (2, 1), "what is refused stays so");
+
+    let newer = osaka.sign(&snapshot(3));
+    b.session.handle_own_snapshot(&newer);
+    talk(&mut a, &mut b, 1);
+    assert_eq!(b.events[3..], [Event::Report(report)], "and is forgotten with a newer one");
 }
 
 #[test]
@@ -274,7 +284,7 @@ fn report_is_cut_to_what_may_be_passed_on() {
         refusal(None, "NotAccepted"),
     ];
     let error = "no\n".repeat(100_000);
-    let report = Report { epoch: 1, generation: 2, refused, error };
+    let report = Report { epoch: 1, generation: 2, refused, error, ..Report::default() };
     side.take(PeerMessage { kind: Some(Kind::Report(report)) }, 1).expect("taken");
     let Event::Report(kept) = &side.events[1] else { panic!("a report: {:?}", side.events) };
     assert_eq!(kept.refused, [refusal(Some(good.into()), "NotAccepted")]);

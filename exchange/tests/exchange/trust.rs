@@ -116,6 +116,24 @@ async fn dialler_refuses_a_wrong_answerer_and_the_answerer_learns_it() {
 }
 
 #[tokio::test]
+async fn another_cluster_that_answers_is_named_with_the_one_that_was_meant() {
+    let (paris, osaka) = (Cluster::new("paris"), Cluster::new("osaka"));
+    let lima = Cluster::new("lima");
+    let a = paris.gateway("a", &[&osaka, &lima]);
+    let b = osaka.gateway("b", &[&paris]);
+    let (text, error) = refusal(attempt(&a, &b, &lima.pin(Role::Gateway)).await);
+    assert_eq!(error.reason(), "WrongCluster");
+    assert_eq!(error.claimed, Some(paris.id.clone()), "who refuses us is known by now");
+    let pinned = lima.identity.public().to_string();
+    for said in [text, error.to_string()] {
+        for word in ["cluster lima was to answer", "is osaka", &pinned, "spec.clusterID"] {
+            assert!(said.contains(word), "{word}: {said}");
+        }
+        assert!(!said.contains("apply a ClusterPeering"), "{said}");
+    }
+}
+
+#[tokio::test]
 async fn nobody_without_a_certificate_speaks_as_a_peer_or_member() {
     let osaka = Cluster::new("osaka");
     let b = osaka.gateway("b", &[]);

@@ -251,7 +251,12 @@ impl<P: Plane> Control<P> {
 
     fn on_refused(&mut self, error: &ConnectError) {
         self.counts.failed(error.reason());
-        let Some(claimed) = &error.claimed else {
+        // One that calls itself otherwise than it is pinned is a matter of that peering.
+        let claimed = match &error.kind {
+            ConnectErrorKind::Trust(TrustError::WrongCluster { pinned, .. }) => Some(pinned),
+            _ => error.claimed.as_ref(),
+        };
+        let Some(claimed) = claimed else {
             tracing::debug!(%error, "an attempt to link failed");
             return;
         };
@@ -340,7 +345,9 @@ impl<P: Plane> Control<P> {
                 let Some(held) = &current.link else { return };
                 let (remote, dialled) = (held.link.remote_address(), held.link.dialled());
                 let identity = *held.link.identity();
-                current.known = Some(Known { established, remote, dialled, identity });
+                let post_quantum = held.link.is_post_quantum();
+                current.known =
+                    Some(Known { established, remote, dialled, identity, post_quantum });
                 current.fresh = true;
             }
             LinkEventKind::Session(Event::Snapshot(snapshot, signed)) => {
@@ -349,7 +356,10 @@ impl<P: Plane> Control<P> {
                 }
             }
             LinkEventKind::Session(Event::SnapshotRefused(error)) => {
-                tracing::warn!(%cluster, %gateway, %error, "snapshot refused");
+                if let Some(left_out) = peer.refusals.due(Instant::now()) {
+                    tracing::warn!(%cluster, %gateway, %error, left_out, "snapshot refused");
+                }
+                // An older one leaves the one that is held as it is; its sender alone is told.
                 if !matches!(error, SnapshotError::Older { .. }) {
                     peer.refused = Some(error.to_string());
                 }

@@ -99,6 +99,7 @@ fn report(snapshot: &VerifiedSnapshot, filtered: &Filtered, error: String) -> Re
         generation: snapshot.version.generation,
         refused: filtered.refused.iter().map(refusal).collect(),
         error,
+        ..Report::default()
     }
 }
 

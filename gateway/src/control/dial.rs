@@ -28,8 +28,10 @@ pub struct DialFailure {
     pub disowned: Option<SocketAddr>,
 }
 
-/// The words by which a gateway says that its cluster does not hold ours in its configuration.
-const DISOWNED: [&str; 3] = ["UnknownIdentity", "WrongIdentity", "Withdrawn"];
+/// The words by which a gateway says that its cluster does not hold ours, as we are, in its
+/// configuration: what it had with us is over.
+const DISOWNED: [&str; 5] =
+    ["UnknownIdentity", "WrongIdentity", "WrongCluster", "NotPostQuantum", "Withdrawn"];
 
 /// Dials a peer's endpoint.
 pub async fn dial(

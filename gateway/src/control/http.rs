@@ -1,92 +1,70 @@
-//! `/metrics`, `/healthz` and `/readyz`, on an address that only the cluster reaches.
+//! What the gateway shows of itself, on an address that only the cluster reaches.
 
 use std::fmt::{self, Debug, Formatter};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use axum::Router;
-use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use carrick_observe::figures::{Labels, counters, gauges, one};
+use carrick_observe::{Observed, READY};
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
-use prometheus_client::metrics::MetricType;
+use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use super::plane::Plane;
 use super::view::{TunnelName, View};
 use crate::dataplane::{DataplaneStats, TunnelStats};
 
-/// Where the figures of the packet path come from.
-pub type StatsSource = Arc<dyn Fn() -> DataplaneStats + Send + Sync>;
-
-#[derive(Clone)]
-struct Shared {
-    view: watch::Receiver<View>,
-    registry: Arc<Registry>,
-}
-
 /// Serves until `stop`.
-pub async fn serve(
+pub async fn serve<P: Plane>(
     address: SocketAddr,
     view: watch::Receiver<View>,
-    stats: StatsSource,
+    plane: Arc<P>,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let listener = TcpListener::bind(address).await?;
+    let foreign = Arc::new(AtomicU64::new(0));
+    let figures = Figures { view: view.clone(), plane: plane.clone(), foreign: foreign.clone() };
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Figures { view: view.clone(), stats }));
-    let shared = Shared { view, registry: Arc::new(registry) };
-    let router = Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
-        .with_state(shared);
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
-}
-
-async fn ready(State(shared): State<Shared>) -> Response {
-    match shared.view.borrow().not_ready.clone() {
-        None => "ok\n".into_response(),
-        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why + "\n").into_response(),
-    }
-}
-
-async fn metrics(State(shared): State<Shared>) -> Response {
-    let mut out = String::new();
-    match text::encode(&mut out, &shared.registry) {
-        Ok(()) => {
-            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            ([(header::CONTENT_TYPE, kind)], out).into_response()
+    registry.register_collector(Box::new(figures));
+    let readiness = move || match view.borrow().not_ready.clone() {
+        None => Ok(READY),
+        Some(why) => Err(why),
+    };
+    let observed = Observed::new(registry, readiness).before_scrape(move || {
+        let (plane, foreign) = (plane.clone(), foreign.clone());
+        async move {
+            if let Some(packets) = plane.foreign_packets().await {
+                foreign.store(packets, Ordering::Relaxed);
+            }
         }
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
+    });
+    carrick_observe::serve(listener, observed.router(), stop).await
 }
 
 /// The metrics, made at each scrape from what is published.
-struct Figures {
+struct Figures<P> {
     view: watch::Receiver<View>,
-    stats: StatsSource,
+    plane: Arc<P>,
+    foreign: Arc<AtomicU64>,
 }
 
-impl Debug for Figures {
+impl<P> Debug for Figures<P> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.debug_struct("Figures").finish_non_exhaustive()
     }
 }
 
-type Labels = Vec<(&'static str, String)>;
-
 /// One of a tunnel's figures.
 type Figure = fn(&TunnelStats) -> u64;
 
-impl Collector for Figures {
+impl<P: Plane> Collector for Figures<P> {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let view = self.view.borrow().clone();
-        let stats = (self.stats)();
+        let stats = self.plane.stats();
         encode_control(&mut encoder, &view)?;
         let drops = stats
             .drops
@@ -98,12 +76,14 @@ impl Collector for Figures {
             "Packets dropped, by reason",
             drops,
         )?;
+        let foreign = self.foreign.load(Ordering::Relaxed);
+        let help = "VXLAN packets dropped because they came from elsewhere than a node";
+        counters(&mut encoder, "carrick_gateway_foreign_vxlan_packets", help, one(foreign))?;
         encode_tunnels(&mut encoder, &view, &stats)
     }
 }
 
 fn encode_control(encoder: &mut DescriptorEncoder<'_>, view: &View) -> Result<(), fmt::Error> {
-    let one = |value: u64| [(Vec::new(), value)];
     let ready = u64::from(view.not_ready.is_none());
     gauges(encoder, "carrick_gateway_ready", "1 when ready", one(ready))?;
     let help = "Generation of the configuration that is applied";
@@ -160,30 +140,4 @@ fn labels(name: &TunnelName) -> Labels {
         ("gateway", name.gateway.to_string()),
         ("lane", name.lane.to_string()),
     ]
-}
-
-fn counters(
-    encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    values: impl IntoIterator<Item = (Labels, u64)>,
-) -> Result<(), fmt::Error> {
-    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-    for (labels, value) in values {
-        family.encode_family(&labels)?.encode_counter::<NoLabelSet, u64, f64>(&value, None)?;
-    }
-    Ok(())
-}
-
-fn gauges(
-    encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    values: impl IntoIterator<Item = (Labels, u64)>,
-) -> Result<(), fmt::Error> {
-    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-    for (labels, value) in values {
-        family.encode_family(&labels)?.encode_gauge(&value)?;
-    }
-    Ok(())
 }

@@ -21,6 +21,7 @@ use super::config::Peering;
 use super::dialling::Dialling;
 use super::failures::Failures;
 use super::link::Outbound;
+use super::sparing::Sparing;
 
 /// How long a gateway that its cluster's snapshot does not name may stay linked, to bring a newer one.
 const UNNAMED: Duration = Duration::from_secs(10);
@@ -48,6 +49,8 @@ pub struct Peer {
     pub report: Option<Report>,
     /// Why its newest snapshot was refused as a whole.
     pub refused: Option<String>,
+    /// How often refusals of snapshots are logged.
+    pub refusals: Sparing,
     own: IdentityKey,
 }
 
@@ -88,6 +91,8 @@ pub struct Known {
     pub dialled: bool,
     /// Who signed its certificate.
     pub identity: IdentityKey,
+    /// What its link derives stays closed to a later quantum computer.
+    pub post_quantum: bool,
 }
 
 /// A tunnel.
@@ -99,6 +104,8 @@ pub struct Tunnel {
     pub agreed: Agreed,
     /// Where the remote lane listens.
     pub endpoint: SocketAddr,
+    /// Its preshared key comes from a key exchange that was post-quantum.
+    pub post_quantum: bool,
 }
 
 /// Gives out names of tunnels, each once.
@@ -124,11 +131,13 @@ impl Peer {
             failures: Failures::default(),
             report: None,
             refused: None,
+            refusals: Sparing::default(),
         }
     }
 
     /// Takes over what the controller says now. What only identities vouched for that are no longer
-    /// pinned is forgotten, and so are failures of what has been corrected since.
+    /// pinned is forgotten, and so are failures of what has been corrected since, and tunnels by a key
+    /// exchange that does not do any more.
     pub fn reconfigure(&mut self, peering: Peering) {
         let pinned = peering.pin.identities.clone();
         if self.peering.pin != peering.pin || self.peering.endpoints != peering.endpoints {
@@ -140,10 +149,17 @@ impl Peer {
             pinned.iter().any(|key| signed.key.as_slice() == key.as_bytes())
         };
         self.snapshot.take_if(|(_, signed)| !vouched(signed));
+        let required = self.peering.pin.post_quantum;
         for gateway in self.gateways.values_mut() {
             if gateway.known.as_ref().is_some_and(|known| !pinned.contains(&known.identity)) {
-                gateway.known = None;
-                gateway.tunnels.clear();
+                gateway.forget();
+            }
+            if required && gateway.is_classical() {
+                gateway.forget();
+                // A link that is itself classical has been closed with the rules.
+                if let Some(held) = &gateway.link {
+                    held.link.close(&not_post_quantum());
+                }
             }
         }
     }
@@ -224,15 +240,15 @@ impl Peer {
         true
     }
 
-    /// A link ended. A withdrawal takes the gateway's tunnels with it.
+    /// A link ended. A withdrawal, or a refusal of what stood so far, takes the gateway's tunnels with
+    /// it.
     pub fn link_ended(&mut self, name: &MemberName, link: usize, reason: &CloseReason) {
         let Some(gateway) = self.gateways.get_mut(name) else { return };
         if gateway.link.take_if(|held| held.link.id() == link).is_none() {
             return;
         }
-        if *reason == CloseReason::Withdrawn {
-            gateway.tunnels.clear();
-            gateway.known = None;
+        if matches!(reason, CloseReason::Withdrawn | CloseReason::Refused { .. }) {
+            gateway.forget();
         }
     }
 
@@ -242,8 +258,7 @@ impl Peer {
         for (name, gateway) in &mut self.gateways {
             let seen = gateway.known.as_ref().is_some_and(|known| known.remote == remote);
             if gateway.link.is_none() && (seen || self.dialling.is_of(endpoint, name)) {
-                gateway.tunnels.clear();
-                gateway.known = None;
+                gateway.forget();
             }
         }
     }
@@ -294,18 +309,43 @@ impl Gateway {
                 (held.remote.key, held.own_key, held.psk)
                     == (agreed.remote.key, agreed.own_key, agreed.psk)
             };
-            let kept = self.tunnels.get(&lane).filter(same).map(|held| held.id);
-            let id = kept.unwrap_or_else(|| ids.next());
+            let kept = self.tunnels.get(&lane).filter(same);
+            let (id, post_quantum) = match kept {
+                Some(held) => (held.id, held.post_quantum),
+                None => (ids.next(), known.post_quantum),
+            };
             let endpoint = lane_endpoint(entry, known, agreed);
-            tunnels.insert(lane, Tunnel { id, agreed: *agreed, endpoint });
+            tunnels.insert(lane, Tunnel { id, agreed: *agreed, endpoint, post_quantum });
         }
         self.tunnels = tunnels;
+    }
+
+    /// Ends its tunnels, for good: a new link has to agree on others.
+    fn forget(&mut self) {
+        self.tunnels.clear();
+        self.known = None;
+    }
+
+    /// Whether a later quantum computer could open what any of its tunnels carries.
+    fn is_classical(&self) -> bool {
+        self.known.as_ref().is_some_and(|known| !known.post_quantum)
+            || self.tunnels.values().any(|tunnel| !tunnel.post_quantum)
     }
 
     fn withdraw(&mut self) {
         if let Some(held) = self.link.take() {
             held.link.close(&CloseReason::Withdrawn);
         }
+    }
+}
+
+/// Why a link ends whose tunnels have their keys from an earlier one.
+fn not_post_quantum() -> CloseReason {
+    CloseReason::Refused {
+        reason: "NotPostQuantum".to_owned(),
+        message: "the tunnels' keys come from a key exchange that was not post-quantum, which the \
+                  ClusterPeering requires by now; new ones are agreed on"
+            .to_owned(),
     }
 }
 
@@ -350,102 +390,4 @@ pub fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
 }
 
 #[cfg(test)]
-mod tests {
-    use carrick_exchange::Pin;
-    use carrick_exchange::peer::Lane;
-    use carrick_model::{MeshPrefix, Prefix, Role, TunnelKey};
-
-    use super::*;
-
-    fn endpoint_of(endpoints: &[&str], remote: &str, dialled: bool) -> String {
-        let parse = |text: &&str| Endpoint::Address(text.parse().expect("address"));
-        let entry = RemoteGateway {
-            name: "g".parse().expect("name"),
-            endpoints: endpoints.iter().map(parse).collect(),
-        };
-        let key = TunnelKey::from_bytes([1; 32]);
-        let remote_lane = Lane { index: 1, key, port: 40_000 };
-        let agreed = Agreed { remote: remote_lane, own_key: key, psk: [0; 32], kept: false };
-        let established = Established { version: 1, release: String::new(), tunnels: vec![agreed] };
-        let remote = remote.parse().expect("address");
-        let identity = IdentityKey::from_bytes([3; 32]);
-        let known = Known { established, remote, dialled, identity };
-        lane_endpoint(&entry, &known, &agreed).to_string()
-    }
-
-    fn peering(port: u16) -> Peering {
-        Peering {
-            pin: Pin::new(
-                "osaka".parse().expect("cluster ID"),
-                vec![IdentityKey::from_bytes([3; 32])],
-                Role::Gateway,
-            ),
-            endpoints: vec![Endpoint::Address(([192, 0, 2, 1], port).into())],
-            accept: Vec::new(),
-            max_prefixes: 1,
-            snapshot: None,
-            keepalive: None,
-        }
-    }
-
-    #[test]
-    fn what_was_corrected_counts_as_failed_no_longer() {
-        let mut peer = Peer::new(peering(9), &IdentityKey::from_bytes([4; 32]));
-        peer.failures.note("192.0.2.1:9", "Timeout", "no answer", std::time::SystemTime::now());
-        peer.reconfigure(peering(9));
-        assert_eq!(peer.failures.list().len(), 1, "nothing was corrected");
-        peer.reconfigure(peering(31_820));
-        assert_eq!(peer.failures.list(), []);
-
-        assert_ne!(peer.dialling.role(), DialRole::AtOnce, "their key is the lower one");
-        let mut rotated = peering(31_820);
-        rotated.pin.identities.insert(0, IdentityKey::from_bytes([5; 32]));
-        peer.reconfigure(rotated);
-        assert_eq!(peer.dialling.role(), DialRole::AtOnce, "their new key is the higher one");
-    }
-
-    #[test]
-    fn gateway_counts_only_once_its_cluster_names_it() {
-        let key = IdentityKey::from_bytes([3; 32]);
-        let mut peer = Peer::new(peering(9), &IdentityKey::from_bytes([4; 32]));
-        peer.failures.note("192.0.2.1:9", "Timeout", "no answer", std::time::SystemTime::now());
-        let report = Report { epoch: 7, ..Report::default() };
-        let mesh: Prefix = "240.2.16.0/20".parse().expect("prefix");
-        for named in [false, true] {
-            let entry = RemoteGateway { name: "g".parse().expect("name"), endpoints: Vec::new() };
-            let snapshot = VerifiedSnapshot {
-                cluster: "osaka".parse().expect("cluster ID"),
-                version: Version { epoch: 1, generation: u64::from(named) },
-                gateways: if named { vec![entry] } else { Vec::new() },
-                pod_prefixes: Vec::new(),
-                mesh: MeshPrefix::try_from(mesh).expect("a /20"),
-                nodes: Vec::new(),
-                consents: true,
-                issued_at: std::time::SystemTime::now(),
-                expires_at: std::time::SystemTime::now(),
-            };
-            let signed =
-                SignedSnapshot { key: key.as_bytes().to_vec(), ..SignedSnapshot::default() };
-            let changed = peer.take_snapshot(
-                snapshot,
-                SignedSnapshot { payload: vec![u8::from(named)], ..signed },
-            );
-            assert!(changed);
-            let gateway = Gateway { said: Some(report.clone()), fresh: true, ..Gateway::default() };
-            peer.gateways.insert("g".parse().expect("name"), gateway);
-            peer.settle(&mut TunnelIds::default(), Instant::now());
-            assert_eq!(peer.report, named.then(|| report.clone()));
-            assert_eq!(peer.failures.list().is_empty(), named);
-        }
-    }
-
-    #[test]
-    fn lanes_are_beside_the_exchange_that_is_known_to_be_reachable() {
-        let announced = &["192.0.2.1:31820", "[2001:db8::1]:31820"];
-        assert_eq!(endpoint_of(announced, "198.51.100.9:5000", true), "198.51.100.9:5002");
-        assert_eq!(endpoint_of(announced, "192.0.2.1:777", false), "192.0.2.1:31822");
-        assert_eq!(endpoint_of(announced, "[2001:db8::7]:777", false), "[2001:db8::1]:31822");
-        assert_eq!(endpoint_of(announced, "198.51.100.9:777", false), "192.0.2.1:31822");
-        assert_eq!(endpoint_of(&[], "198.51.100.9:777", false), "198.51.100.9:40000");
-    }
-}
+mod tests;

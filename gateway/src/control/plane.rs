@@ -32,6 +32,10 @@ pub trait Plane: Send + Sync + 'static {
     /// The newest figures.
     fn stats(&self) -> DataplaneStats;
 
+    /// VXLAN packets dropped so far because they came from elsewhere than a node; `None` when that
+    /// cannot be read now.
+    fn foreign_packets(&self) -> impl Future<Output = Option<u64>> + Send;
+
     /// Changes whenever a tunnel's state does.
     fn changes(&self) -> watch::Receiver<u64>;
 

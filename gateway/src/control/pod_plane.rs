@@ -85,6 +85,25 @@ impl Plane for PodPlane {
         self.dataplane.stats()
     }
 
+    async fn foreign_packets(&self) -> Option<u64> {
+        let network = self.network.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let mut network = network.lock().unwrap_or_else(PoisonError::into_inner);
+            network.refresh().map(|()| network.foreign_packets())
+        });
+        match read.await {
+            Ok(Ok(packets)) => Some(packets),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the pod's packet filter cannot be read");
+                None
+            }
+            Err(error) => {
+                tracing::error!(%error, "reading the pod's packet filter broke off");
+                None
+            }
+        }
+    }
+
     fn changes(&self) -> watch::Receiver<u64> {
         self.dataplane.changes()
     }

@@ -108,12 +108,8 @@ async fn run_with<P: Plane>(
     let starting = View { not_ready: Some("starting".to_owned()), ..View::default() };
     let (view, views) = watch::channel(starting);
     let http_stop = CancellationToken::new();
-    let stats: http::StatsSource = {
-        let plane = plane.clone();
-        Arc::new(move || plane.stats())
-    };
     let address = options.http_address;
-    let http = tokio::spawn(http::serve(address, views, stats, http_stop.clone()));
+    let http = tokio::spawn(http::serve(address, views, plane.clone(), http_stop.clone()));
     let ended = tokio::select! {
         ended = work(plane, view, port, options, stop) => ended,
         served = http => served.context("the HTTP task ended").and_then(|served| {

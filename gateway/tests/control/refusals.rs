@@ -78,6 +78,27 @@ async fn wrong_identity_shows_on_both_sides() {
 }
 
 #[tokio::test]
+async fn wrong_cluster_id_shows_on_both_sides_whoever_dials() {
+    let (paris, osaka) = (Cluster::new("paris", 1), Cluster::new("osaka", 2));
+    let oslo = Cluster::new("oslo", 3);
+    for paris_dials in [true, false] {
+        let (mut a, mut b) = (Site::start(&paris), Site::start(&osaka));
+        let (to_b, to_a) =
+            if paris_dials { (vec![b.address], vec![]) } else { (vec![], vec![a.address]) };
+        let misnamed =
+            PeeringConfig { cluster: oslo.id.to_string(), ..paris.peering(&osaka, &to_b) };
+        a.configure(paris.config(1, vec![misnamed])).await;
+        b.configure(osaka.config(1, vec![osaka.peering(&paris, &to_a)])).await;
+        let here = failure(&mut a, &oslo, "WrongCluster").await;
+        let there = failure(&mut b, &paris, "WrongCluster").await;
+        for text in [&here, &there] {
+            assert!(text.contains("spec.clusterID oslo") && text.contains("osaka"), "{text}");
+        }
+        assert!(there.contains("the other side refuses us"), "{there}");
+    }
+}
+
+#[tokio::test]
 async fn announcement_outside_accept_is_refused_and_reported_to_the_announcer() {
     let (paris, osaka) = (Cluster::new("paris", 1), Cluster::new("osaka", 2));
     let (mut a, mut b) = (Site::start(&paris), Site::start(&osaka));

@@ -89,6 +89,10 @@ impl Plane for FakePlane {
         DataplaneStats { tunnels, ..Default::default() }
     }
 
+    async fn foreign_packets(&self) -> Option<u64> {
+        Some(7)
+    }
+
     fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }

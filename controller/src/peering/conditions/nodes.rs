@@ -37,8 +37,10 @@ pub(super) fn judge(
     recheck: &mut Option<Instant>,
 ) -> (Verdict, Verdict, Verdict) {
     let nodes: Vec<MemberName> = live_nodes(evidence);
+    let left_out = left_out(evidence);
     if nodes.is_empty() {
-        let none = Verdict::no(Reason::NoAgents, "no node of this cluster is ready");
+        let text = format!("no node of this cluster is ready{left_out}");
+        let none = Verdict::no(Reason::NoAgents, text);
         return (none, super::not_routed(), super::nobody_degraded());
     }
     let cluster = peering.cluster.as_str();
@@ -53,7 +55,8 @@ pub(super) fn judge(
     let all = nodes.len();
     let routes = if route_faults.is_empty() {
         let prefixes = planned.filtered.as_ref().map(|f| prefixes_of(f).count());
-        let text = format!("{} prefixes on {all} nodes", prefixes.unwrap_or_default());
+        let prefixes = prefixes.unwrap_or_default();
+        let text = format!("{prefixes} prefixes on {all} nodes{left_out}");
         Verdict::yes(Reason::RoutesProgrammed, text)
     } else {
         let nobody = route_faults.len() == all
@@ -72,10 +75,20 @@ pub(super) fn judge(
     (routes, data_path, degraded)
 }
 
-/// Ready nodes that can have an agent. A node that is down is Kubernetes' to report, and nothing runs there.
+/// Ready nodes on which an agent is wanted. A node that is down is Kubernetes' to report, and nothing runs there.
 fn live_nodes(evidence: Evidence<'_>) -> Vec<MemberName> {
-    let ready = evidence.world.facts.nodes.values().filter(|n| n.linux && n.is_ready());
+    let ready = evidence.world.facts.nodes.values().filter(|n| n.wants_agent && n.is_ready());
     ready.filter_map(|node| node.name.parse().ok()).collect()
+}
+
+/// How many nodes nobody waits for, in words; nothing when there are none.
+fn left_out(evidence: Evidence<'_>) -> String {
+    let nodes = evidence.world.facts.nodes.values();
+    match nodes.filter(|node| !node.wants_agent).count() {
+        0 => String::new(),
+        1 => "; 1 node is left out, as no agent is wanted there".to_owned(),
+        many => format!("; {many} nodes are left out, as no agent is wanted there"),
+    }
 }
 
 fn route_fault(

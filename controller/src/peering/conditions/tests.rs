@@ -82,7 +82,7 @@ fn it_becomes_ready_step_by_step() {
 
 #[test]
 fn a_failing_probe_shows_at_once_and_names_node_and_cause() {
-    for why in ["NoAnswer", "LargePacketsLost", "SourceRewritten"] {
+    for why in ["NoAnswer", "LargePacketsLost", "SourceRewritten", "NoRoute"] {
         let (mut scene, _) = ready();
         fail_probe(&mut scene, "n1", why);
         is(&scene, DataPathReady, "False", why);
@@ -94,14 +94,17 @@ fn a_failing_probe_shows_at_once_and_names_node_and_cause() {
 }
 
 #[test]
-fn a_node_that_cannot_have_an_agent_is_not_waited_for() {
+fn a_node_on_which_no_agent_is_wanted_is_not_waited_for_and_counted() {
     let (mut scene, _) = ready();
     scene.world.agents.remove(&name("n1"));
     scene.step();
     is(&scene, Ready, "False", "AgentsPending");
-    scene.world.facts.nodes.get_mut("n1").expect("node").linux = false;
+    assert!(!scene.says("osaka", RoutesReady).2.contains("left out"));
+    scene.world.facts.nodes.get_mut("n1").expect("node").wants_agent = false;
     scene.step();
     is(&scene, Ready, "True", "Ready");
+    let message = scene.says("osaka", RoutesReady).2;
+    assert!(message.contains("on 1 nodes; 1 node is left out"), "{message}");
 }
 
 #[test]
@@ -240,4 +243,23 @@ fn a_peer_that_refuses_our_snapshot_is_heard() {
     scene.gateway_says(vec![state]);
     scene.step();
     is(&scene, RoutesReady, "False", "SnapshotRefused");
+}
+
+#[test]
+fn a_refusal_of_a_snapshot_that_we_replaced_since_does_not_count() {
+    let (mut scene, osaka) = ready();
+    let now = scene.outbox.version_for(&"osaka".parse().expect("id")).expect("signed");
+    for (generation, counts) in [(now.generation - 1, false), (now.generation, true)] {
+        let mut state = osaka.connected();
+        state.report = Some(carrick_exchange::message::peer::Report {
+            error: "older than the one that is held".to_owned(),
+            error_epoch: now.epoch,
+            error_generation: generation,
+            ..Default::default()
+        });
+        scene.gateway_says(vec![state]);
+        scene.step();
+        let (status, why) = reason(&scene, RoutesReady);
+        assert_eq!((status == "False", why == "SnapshotRefused"), (counts, counts), "{why}");
+    }
 }

@@ -1,0 +1,97 @@
+//! The report as Markdown: one table an underlay, a column a contestant.
+
+use crate::plan::Contestant;
+use crate::report::{Report, Row};
+
+/// The report as text.
+pub(super) fn render(report: &Report) -> String {
+    let plan = &report.plan;
+    let mut text = format!(
+        "# Tunnels side by side\n\n{}.\n\nBoth gateways and both ends of the traffic run on these cores, \
+         in two network namespaces; underlay MTU {}, tunnel MTU 1420. {} interleaved rounds, TCP \
+         transfers of {} s. Each cell is the median (least–most); ratios are ours by theirs within \
+         a round, as medians. CPU s/GB are processor seconds of one gateway process per 10⁹ bytes of \
+         payload.\n\n",
+        report.machine.describe(),
+        crate::world::MTU,
+        plan.rounds,
+        plan.seconds
+    );
+    for (contestant, version) in &report.versions {
+        text += &format!("- {}: {version}\n", contestant.name());
+    }
+    for profile in &plan.profiles {
+        let rows: Vec<&Row> = report.summary.iter().filter(|row| row.profile == *profile).collect();
+        text += &format!("\n## Underlay `{}`: {}\n\n", profile.name(), profile.meaning());
+        text += &table(&plan.contestants, &rows);
+    }
+    text + &failures(report)
+}
+
+fn table(contestants: &[Contestant], rows: &[&Row]) -> String {
+    let ours = contestants.contains(&Contestant::Carrick);
+    let others = contestants.iter().filter(|one| ours && **one != Contestant::Carrick);
+    let others: Vec<Contestant> = others.copied().collect();
+    let names = contestants.iter().map(|one| one.name().to_owned());
+    let ratios = others.iter().map(|one| format!("ours / {}", one.name()));
+    let head: Vec<String> = ["figure".to_owned(), "unit".to_owned()].into_iter().collect();
+    let head: Vec<String> = head.into_iter().chain(names).chain(ratios).collect();
+    let rule = vec!["---".to_owned(); head.len()];
+    let body = rows.iter().map(|row| cells(row, contestants, &others));
+    let lines = [head, rule].into_iter().chain(body);
+    lines.map(|cells| format!("| {} |\n", cells.join(" | "))).collect()
+}
+
+fn cells(row: &Row, contestants: &[Contestant], others: &[Contestant]) -> Vec<String> {
+    let metric = &row.metric;
+    let value = |one: &Contestant| match row.values.get(one) {
+        None => "–".to_owned(),
+        Some(spread) if spread.count == 1 => metric.text(spread.median),
+        Some(spread) => format!(
+            "{} ({}–{})",
+            metric.text(spread.median),
+            metric.text(spread.min),
+            metric.text(spread.max)
+        ),
+    };
+    let ratio = |one: &Contestant| match row.ratios.get(one) {
+        None => "–".to_owned(),
+        Some(spread) => format!("{:.2}×", spread.median),
+    };
+    let start = [metric.title.clone(), metric.unit.to_owned()].into_iter();
+    start.chain(contestants.iter().map(value)).chain(others.iter().map(ratio)).collect()
+}
+
+fn failures(report: &Report) -> String {
+    let mut text = String::new();
+    for sample in &report.samples {
+        for failure in &sample.failures {
+            let who = sample.contestant.name();
+            let line = failure.split_whitespace().collect::<Vec<_>>().join(" ");
+            let (profile, round) = (sample.profile.name(), sample.round + 1);
+            text += &format!("- {who}, underlay {profile}, round {round}: {line}\n");
+        }
+    }
+    match text.is_empty() {
+        true => text,
+        false => format!("\n## What failed\n\n{text}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::report::tests::report;
+
+    #[test]
+    fn a_cell_has_median_and_range_and_a_failure_its_line() {
+        let text = report().markdown();
+        let line = text.lines().find(|line| line.starts_with("| TCP ×1 there |")).expect("a row");
+        assert_eq!(
+            line,
+            "| TCP ×1 there | Gbit/s | 15.50 (15.00–16.00) | 3.50 (3.00–4.00) | 1.50 | 0.23× | 2.00× |"
+        );
+        assert!(text.contains("| figure | unit | plain | carrick | wireguard-go | ours / plain |"));
+        assert!(text.contains("- wireguard-go, underlay segmentation, round 2: it <crashed>\n"));
+        assert!(text.contains("2 cores of Some CPU (avx2), Linux 6.18"));
+    }
+}

@@ -1,0 +1,194 @@
+//! What is said at the end: a summary, as JSON, Markdown and a picture.
+
+mod markdown;
+mod picture;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use crate::machine::Machine;
+use crate::metric::{self, Metric};
+use crate::plan::{Contestant, Plan, Profile};
+use crate::rounds::Sample;
+use crate::statistics::Spread;
+
+/// Everything that a run gave.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// Where it ran.
+    pub machine: Machine,
+    /// When it began: seconds since 1970.
+    pub began: u64,
+    /// What was asked for.
+    pub plan: Plan,
+    /// Which version of each contestant.
+    pub versions: BTreeMap<Contestant, String>,
+    /// All figures.
+    pub samples: Vec<Sample>,
+    /// Medians and ranges of them, and of their ratios.
+    pub summary: Vec<Row>,
+}
+
+/// One figure on one underlay, over all contestants.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Row {
+    /// The underlay.
+    pub profile: Profile,
+    /// The figure.
+    pub metric: Metric,
+    /// Each contestant's, in the plan's order.
+    pub values: BTreeMap<Contestant, Spread>,
+    /// Ours divided by that of each other one, round by round.
+    pub ratios: BTreeMap<Contestant, Spread>,
+}
+
+impl Report {
+    /// Summarizes the samples.
+    #[must_use]
+    pub fn new(
+        machine: Machine,
+        began: u64,
+        plan: Plan,
+        versions: BTreeMap<Contestant, String>,
+        samples: Vec<Sample>,
+    ) -> Self {
+        let summary = summarize(&plan, &samples);
+        Self { machine, began, plan, versions, samples, summary }
+    }
+
+    /// Writes `bench-tunnel.json`, `.md` and `.svg` into a folder.
+    ///
+    /// # Errors
+    /// When the folder can't be written.
+    pub fn write(&self, folder: &Path) -> anyhow::Result<()> {
+        std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+        let files = [
+            ("bench-tunnel.json", serde_json::to_string_pretty(self)?),
+            ("bench-tunnel.md", self.markdown()),
+            ("bench-tunnel.svg", self.picture()),
+        ];
+        for (name, text) in files {
+            let path = folder.join(name);
+            std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// As Markdown.
+    #[must_use]
+    pub fn markdown(&self) -> String {
+        markdown::render(self)
+    }
+
+    /// As SVG.
+    #[must_use]
+    pub fn picture(&self) -> String {
+        picture::render(self)
+    }
+}
+
+fn summarize(plan: &Plan, samples: &[Sample]) -> Vec<Row> {
+    let metrics: Vec<Metric> = plan.measures.iter().copied().flat_map(metric::of).collect();
+    let mut rows = Vec::new();
+    for profile in &plan.profiles {
+        let on_it: Vec<&Sample> = samples.iter().filter(|s| s.profile == *profile).collect();
+        for metric in &metrics {
+            let row = row(*profile, metric, &plan.contestants, &on_it);
+            rows.extend((!row.values.is_empty()).then_some(row));
+        }
+    }
+    rows
+}
+
+fn row(profile: Profile, metric: &Metric, contestants: &[Contestant], samples: &[&Sample]) -> Row {
+    let of = |contestant: Contestant| -> BTreeMap<usize, f64> {
+        let own = samples.iter().filter(|sample| sample.contestant == contestant);
+        own.filter_map(|s| Some((s.round, *s.figures.get(&metric.key)?))).collect()
+    };
+    let ours = of(Contestant::Carrick);
+    let mut row =
+        Row { profile, metric: metric.clone(), values: <_>::default(), ratios: <_>::default() };
+    for contestant in contestants {
+        let theirs = of(*contestant);
+        row.values.extend(Spread::of(theirs.values().copied()).map(|spread| (*contestant, spread)));
+        if *contestant == Contestant::Carrick {
+            continue;
+        }
+        // Only rounds that have both: what ran hours apart is not compared.
+        let pairs = ours.iter().filter_map(|(round, own)| Some(own / theirs.get(round)?));
+        row.ratios.extend(Spread::of(pairs).map(|spread| (*contestant, spread)));
+    }
+    row
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::plan::Measure;
+
+    /// A report of two rounds, in the second of which wireguard-go failed.
+    pub(crate) fn report() -> Report {
+        let plan = Plan {
+            contestants: vec![Contestant::Plain, Contestant::Carrick, Contestant::WireguardGo],
+            profiles: vec![Profile::Segmentation],
+            measures: vec![Measure::Tcp1],
+            rounds: 2,
+            seconds: 3,
+        };
+        let sample = |round, contestant, speed: Option<f64>| Sample {
+            profile: Profile::Segmentation,
+            round,
+            contestant,
+            figures: speed.into_iter().map(|speed| ("tcp1.there".to_owned(), speed)).collect(),
+            failures: if speed.is_none() { vec!["it <crashed>".into()] } else { vec![] },
+        };
+        let samples = vec![
+            sample(0, Contestant::Plain, Some(15.0)),
+            sample(0, Contestant::Carrick, Some(3.0)),
+            sample(0, Contestant::WireguardGo, Some(1.5)),
+            sample(1, Contestant::Carrick, Some(4.0)),
+            sample(1, Contestant::WireguardGo, None),
+            sample(1, Contestant::Plain, Some(16.0)),
+        ];
+        let machine = Machine {
+            cores: 2,
+            cpu: "Some CPU".into(),
+            features: vec!["avx2".into()],
+            kernel: "6.18".into(),
+            load: "0.1".into(),
+        };
+        let versions = plan.contestants.iter().map(|one| (*one, "1.0".to_owned())).collect();
+        Report::new(machine, 1_700_000_000, plan, versions, samples)
+    }
+
+    #[test]
+    fn ratios_are_taken_inside_rounds() {
+        let report = report();
+        let [row] = &report.summary[..] else { panic!("{:?}", report.summary) };
+        assert_eq!(row.values[&Contestant::Carrick].median, 3.5);
+        assert_eq!(row.values[&Contestant::WireguardGo].count, 1);
+        // The round in which the other failed counts for nothing: 3.0 / 1.5, not 3.5 / 1.5.
+        assert_eq!(row.ratios[&Contestant::WireguardGo].median, 2.0);
+        assert_eq!(row.ratios[&Contestant::Plain].count, 2);
+        assert!(!row.ratios.contains_key(&Contestant::Carrick));
+    }
+
+    #[test]
+    fn three_files_are_written() {
+        let folder = tempfile::tempdir().expect("a folder");
+        report().write(&folder.path().join("new")).expect("written");
+        let read =
+            |name: &str| std::fs::read_to_string(folder.path().join("new").join(name)).expect(name);
+        let json: serde_json::Value =
+            serde_json::from_str(&read("bench-tunnel.json")).expect("JSON");
+        assert_eq!(json["samples"][1]["figures"]["tcp1.there"], 3.0);
+        assert_eq!(json["summary"][0]["values"]["carrick"]["median"], 3.5);
+        assert!(read("bench-tunnel.md").contains("3.50 (3.00–4.00)"));
+        assert!(read("bench-tunnel.svg").starts_with("<svg"));
+    }
+}

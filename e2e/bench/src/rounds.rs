@@ -1,0 +1,100 @@
+//! The rounds: every contestant once in each, on a fresh world, in an order that changes.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context as _;
+use carrick_e2e::progress::Progress;
+use serde::Serialize;
+
+use crate::contestant::Tunnel;
+use crate::ledger::Ledger;
+use crate::measure::{Figures, Subject};
+use crate::plan::{Contestant, Measure, Plan, Profile};
+use crate::programs::Program;
+use crate::world::World;
+
+/// The figures of one contestant in one round.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Sample {
+    /// The underlay.
+    pub profile: Profile,
+    /// Counted from 0.
+    pub round: usize,
+    /// Who.
+    pub contestant: Contestant,
+    /// What came out.
+    pub figures: Figures,
+    /// What failed, in words: its figures are missing.
+    pub failures: Vec<String>,
+}
+
+/// Runs the whole plan. A measure that fails is said and kept as a failure; the others go on.
+pub fn run(
+    plan: &Plan,
+    programs: &BTreeMap<Contestant, Program>,
+    ledger: &Ledger,
+    progress: &Progress,
+) -> Vec<Sample> {
+    let mut samples = Vec::new();
+    let count = plan.rounds * plan.profiles.len() * plan.contestants.len();
+    for profile in &plan.profiles {
+        for round in 0..plan.rounds {
+            for contestant in plan.order(round) {
+                let Some(program) = programs.get(&contestant) else { continue };
+                let name = format!("{} round {}: {}", profile.name(), round + 1, contestant.name());
+                progress.say(&format!("[{}/{count}] {name}", samples.len() + 1));
+                let mut sample = Sample {
+                    profile: *profile,
+                    round,
+                    contestant,
+                    figures: Figures::new(),
+                    failures: Vec::new(),
+                };
+                if let Err(error) = one(plan, program, ledger, progress, &mut sample) {
+                    fail(&mut sample, progress, &format!("{error:#}"));
+                }
+                samples.push(sample);
+            }
+        }
+    }
+    samples
+}
+
+fn one(
+    plan: &Plan,
+    program: &Program,
+    ledger: &Ledger,
+    progress: &Progress,
+    sample: &mut Sample,
+) -> anyhow::Result<()> {
+    let world = World::new(sample.profile)?;
+    let tunnel = Tunnel::start(sample.contestant, program, &world, ledger)?;
+    let (near, far) = world.targets(sample.contestant != Contestant::Plain);
+    let subject =
+        Subject { world: &world, tunnel: &tunnel, near, far, ledger, seconds: plan.seconds };
+    if plan.measures.contains(&Measure::Memory) {
+        sample.figures.extend(subject.memory("rest")?);
+    }
+    for measure in Measure::ALL.into_iter().filter(|measure| plan.measures.contains(measure)) {
+        let said = format!("{}, {}", sample.contestant.name(), measure.name());
+        match subject.measure(measure).with_context(|| said) {
+            Ok(figures) => {
+                progress.say(&format!("    {}: {}", measure.name(), in_words(&figures)));
+                sample.figures.extend(figures);
+            }
+            Err(error) => fail(sample, progress, &format!("{error:#}")),
+        }
+    }
+    Ok(())
+}
+
+fn fail(sample: &mut Sample, progress: &Progress, words: &str) {
+    progress.say(&format!("    FAILED: {words}"));
+    sample.failures.push(words.to_owned());
+}
+
+fn in_words(figures: &Figures) -> String {
+    let one = |(key, value): (&String, &f64)| format!("{key} {value:.3}");
+    figures.iter().map(one).collect::<Vec<_>>().join("  ")
+}
