@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::plane::Plane;
 use super::view::{TunnelName, View};
-use crate::dataplane::{DataplaneStats, TunnelStats};
+use crate::dataplane::{DataplaneStats, Offloads, TunnelStats};
 
 /// Serves until `stop`.
 pub async fn serve<P: Plane>(
@@ -76,6 +76,11 @@ impl<P: Plane> Collector for Figures<P> {
             "Packets dropped, by reason",
             drops,
         )?;
+        let offloads = stats.offloads.iter().flat_map(Offloads::iter);
+        let offloads =
+            offloads.map(|(name, used)| (vec![("offload", name.to_owned())], u64::from(used)));
+        let help = "1 while the offload is in use on every lane";
+        gauges(&mut encoder, "carrick_gateway_offload", help, offloads)?;
         let foreign = self.foreign.load(Ordering::Relaxed);
         let help = "VXLAN packets dropped because they came from elsewhere than a node";
         counters(&mut encoder, "carrick_gateway_foreign_vxlan_packets", help, one(foreign))?;

@@ -151,7 +151,7 @@ fn read_control(message: &libc::msghdr) -> (Option<usize>, u8) {
         // where its data is, and its length says how much of it there is.
         let (header, data) = unsafe { (*next, libc::CMSG_DATA(next)) };
         // SAFETY: only computes a length.
-        let length = header.cmsg_len as usize - unsafe { libc::CMSG_LEN(0) } as usize;
+        let length = header.cmsg_len.saturating_sub(unsafe { libc::CMSG_LEN(0) } as usize);
         match (header.cmsg_level, header.cmsg_type) {
             (libc::SOL_UDP, libc::UDP_GRO) if length >= size_of::<libc::c_int>() => {
                 // SAFETY: an integer is there by its length; it is read unaligned.

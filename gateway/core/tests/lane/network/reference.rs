@@ -42,7 +42,7 @@ impl Flow {
         tcp.extend(443u16.to_be_bytes());
         tcp.extend(self.sequence.to_be_bytes());
         tcp.extend(99u32.to_be_bytes());
-        tcp.push(((20 + segment.options) / 4 << 4) as u8);
+        tcp.push((((20 + segment.options) / 4) << 4) as u8);
         tcp.push(segment.flags);
         tcp.extend([1, 0, 0, 0, 0, 0]);
         tcp.extend(std::iter::repeat_n(1, segment.options));
