@@ -1,7 +1,7 @@
 //! The packet path of a gateway in its pod: the data plane with a TAP, and the devices around it.
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 use carrick_exchange::peer::Lane;
 use tokio::sync::watch;
@@ -88,11 +88,16 @@ impl Plane for PodPlane {
     async fn foreign_packets(&self) -> Option<u64> {
         let network = self.network.clone();
         let read = tokio::task::spawn_blocking(move || {
-            let mut network = network.lock().unwrap_or_else(PoisonError::into_inner);
-            network.refresh().map(|()| network.foreign_packets())
+            // One at a time: who finds it busy has the figure of whoever reads it now.
+            let mut network = match network.try_lock() {
+                Ok(network) => network,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => return Ok(None),
+            };
+            network.refresh().map(|()| Some(network.foreign_packets()))
         });
         match read.await {
-            Ok(Ok(packets)) => Some(packets),
+            Ok(Ok(packets)) => packets,
             Ok(Err(error)) => {
                 tracing::warn!(%error, "the pod's packet filter cannot be read");
                 None
