@@ -1,5 +1,6 @@
 //! Gateways at work between network namespaces that the tests make. They need root.
 
+mod lanes;
 mod pod;
 mod process;
 mod standalone;
