@@ -69,9 +69,9 @@ impl End {
     }
 
     fn socket(&self) -> UdpSocket {
-        let socket = self.namespace.inside(|| {
-            UdpSocket::bind(format!("10.9.{}.1:0", self.number)).expect("a socket")
-        });
+        let socket = self
+            .namespace
+            .inside(|| UdpSocket::bind(format!("10.9.{}.1:0", self.number)).expect("a socket"));
         socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
         socket
     }
@@ -97,10 +97,15 @@ fn two_ends(offloads: Offloads) -> (End, End) {
     (one, two)
 }
 
-/// Sends a flow there and back, and checks its order.
+/// Sends a flow there and back, and checks its order. Both begin at once, before either has heard of
+/// the other: only then would a kernel that follows the writer move it.
 fn converse(here: &UdpSocket, there: &UdpSocket) {
     let (to, mut buffer) = (there.local_addr().expect("an address"), [0; 64]);
-    for number in 0..PACKETS {
+    here.send_to(b"here", to).expect("sent");
+    there.send_to(b"there", here.local_addr().expect("an address")).expect("sent");
+    there.recv_from(&mut buffer).expect("received");
+    here.recv_from(&mut buffer).expect("received");
+    for number in 1..PACKETS {
         here.send_to(&number.to_be_bytes(), to).expect("sent");
         let (length, from) = there.recv_from(&mut buffer).expect("received");
         assert_eq!(buffer[..length], number.to_be_bytes());
