@@ -203,6 +203,7 @@ impl Lane {
             config.tunnels.iter().filter(|t| t.lane == self.index).map(|t| (t.id, t)).collect();
         self.retire(&wanted);
         self.take_over(&wanted);
+        self.gate.set_tunnels(wanted.len());
         self.tables = Forwarding::new(&config);
         self.assign_peers(&config);
         self.config = config;

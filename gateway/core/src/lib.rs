@@ -8,6 +8,7 @@ pub mod coalesce;
 pub mod config;
 pub mod drops;
 pub mod ecn;
+mod flood;
 pub mod forward;
 pub mod icmp;
 pub mod lane;

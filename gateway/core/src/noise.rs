@@ -8,6 +8,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use boringtun::noise::errors::WireGuardError;
 use boringtun::noise::handshake::parse_handshake_anon;
@@ -17,13 +18,12 @@ use carrick_model::TunnelKey;
 use x25519_dalek::{PublicKey, StaticSecret};
 
 use crate::drops::DropReason;
+use crate::flood::{self, Flood};
 
 /// What a data message adds to a packet, in bytes.
 pub const OVERHEAD: usize = 32;
 /// The longest handshake message in bytes: every output buffer is at least this long.
 pub const LONGEST_HANDSHAKE: usize = 148;
-/// Handshakes a second that are answered without a cookie.
-const HANDSHAKES_PER_SECOND: u64 = 200;
 /// WireGuard's REKEY_AFTER_MESSAGES.
 const REKEY_AFTER_MESSAGES: u64 = 1 << 60;
 /// WireGuard's REJECT_AFTER_MESSAGES. It also keeps boringtun's replay window from overflowing.
@@ -78,19 +78,32 @@ pub struct Gate {
     secret: StaticSecret,
     public: PublicKey,
     limiter: RateLimiter,
+    flood: Flood,
+    tunnels: usize,
 }
 
 impl Gate {
-    /// The gate of the lane with this key.
+    /// The gate of the lane with this key, without tunnels.
     pub fn new(secret: &SecretKey) -> Self {
         let public = PublicKey::from(&secret.0);
-        let limiter = RateLimiter::new(&public, HANDSHAKES_PER_SECOND);
-        Self { secret: secret.0.clone(), public, limiter }
+        let (limiter, flood) = (RateLimiter::new(&public, flood::limit(0)), Flood::new(0));
+        Self { secret: secret.0.clone(), public, limiter, flood, tunnels: 0 }
+    }
+
+    /// Sets the limits for a lane with so many tunnels. Others than before make cookies void that were
+    /// given: who holds one gets a new one.
+    pub fn set_tunnels(&mut self, tunnels: usize) {
+        if self.tunnels != tunnels {
+            self.tunnels = tunnels;
+            self.limiter = RateLimiter::new(&self.public, flood::limit(tunnels));
+            self.flood = Flood::new(tunnels);
+        }
     }
 
     /// Says for whom `datagram` is. `reply` must have room for [`LONGEST_HANDSHAKE`] bytes.
     pub fn admit(
-        &self,
+        &mut self,
+        now: Instant,
         from: IpAddr,
         datagram: &[u8],
         reply: &mut [u8],
@@ -105,6 +118,10 @@ impl Gate {
             Err(TunnResult::Err(error)) => return Err(Refusal::Drop(handshake_drop(&error))),
             Err(_) => return Err(malformed),
         };
+        let costs = matches!(packet, Packet::HandshakeInit(_) | Packet::HandshakeResponse(_));
+        if costs && !self.flood.admits(now, from) {
+            return Err(Refusal::Drop(DropReason::UnderLoad));
+        }
         match packet {
             Packet::HandshakeInit(init) => {
                 let half = parse_handshake_anon(&self.secret, &self.public, &init)
@@ -314,6 +331,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
+    use crate::testing::start;
 
     const FROM: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -390,30 +408,71 @@ mod tests {
     #[test]
     fn the_gate_tells_initiations_by_key_and_the_rest_by_index() {
         let (mut a, _) = pair();
-        let (key, gate) =
+        let (key, mut gate) =
             (SecretKey::from_bytes([1; 32]), Gate::new(&SecretKey::from_bytes([2; 32])));
+        let now = start();
         let (mut message, mut reply) = ([0; LONGEST_HANDSHAKE], [0; LONGEST_HANDSHAKE]);
         a.initiate(&mut message).expect("an initiation");
-        assert_eq!(gate.admit(FROM, &message, &mut reply), Ok(Addressee::Key(key.public())));
+        assert_eq!(gate.admit(now, FROM, &message, &mut reply), Ok(Addressee::Key(key.public())));
         let mut data = [0; 48];
         data[0] = DATA;
         data[4..8].copy_from_slice(&0x0001_0203_u32.to_le_bytes());
-        assert_eq!(gate.admit(FROM, &data, &mut reply), Ok(Addressee::Index(0x0102)));
+        assert_eq!(gate.admit(now, FROM, &data, &mut reply), Ok(Addressee::Index(0x0102)));
         message[120] ^= 1;
         let bad_mac = Err(Refusal::Drop(DropReason::BadMac));
-        assert_eq!(gate.admit(FROM, &message, &mut reply), bad_mac);
+        assert_eq!(gate.admit(now, FROM, &message, &mut reply), bad_mac);
+    }
+
+    /// Whoever knows our public key can make messages that the first MAC lets in.
+    #[test]
+    fn under_a_flood_a_peer_gets_in_with_the_cookie_it_is_given() {
+        let (secret, now) = (SecretKey::from_bytes([2; 32]), start());
+        let mut gate = Gate::new(&secret);
+        let mut peer = NoiseTunnel::new(&SecretKey::from_bytes([1; 32]), &secret.public(), None, 1);
+        let mut stranger =
+            NoiseTunnel::new(&SecretKey::from_bytes([9; 32]), &secret.public(), None, 1);
+        let (mut message, mut reply) = ([0; LONGEST_HANDSHAKE], [0; LONGEST_HANDSHAKE]);
+        stranger.initiate(&mut message).expect("an initiation");
+        let forged = |number: u32| IpAddr::V4(Ipv4Addr::from(0x0a00_0000 | number));
+        let limit = flood::limit(0) as u32;
+        let cookies = (0..4 * limit)
+            .filter(|n| {
+                matches!(
+                    gate.admit(now, forged(*n), &message, &mut reply),
+                    Err(Refusal::Cookie(64))
+                )
+            })
+            .count() as u32;
+        assert_eq!(cookies, 3 * limit, "all but the first get no more than a cookie");
+
+        peer.initiate(&mut message).expect("an initiation");
+        assert_eq!(gate.admit(now, FROM, &message, &mut reply), Err(Refusal::Cookie(64)));
+        assert_eq!(peer.receive(FROM, &reply[..64], &mut message), Ok(Received::Cookie));
+        peer.initiate(&mut message).expect("an initiation");
+        let key = SecretKey::from_bytes([1; 32]).public();
+        assert_eq!(gate.admit(now, FROM, &message, &mut reply), Ok(Addressee::Key(key)));
     }
 
     #[test]
-    fn a_flood_of_handshakes_is_asked_for_cookies_and_let_in_again_later() {
-        let (mut a, _) = pair();
-        let gate = Gate::new(&SecretKey::from_bytes([2; 32]));
+    fn a_cookie_is_no_licence_to_flood() {
+        let (secret, now) = (SecretKey::from_bytes([2; 32]), start());
+        let mut gate = Gate::new(&secret);
+        let mut flooder =
+            NoiseTunnel::new(&SecretKey::from_bytes([1; 32]), &secret.public(), None, 1);
         let (mut message, mut reply) = ([0; LONGEST_HANDSHAKE], [0; LONGEST_HANDSHAKE]);
-        a.initiate(&mut message).expect("an initiation");
-        let cookies = (0..2 * HANDSHAKES_PER_SECOND)
-            .filter(|_| matches!(gate.admit(FROM, &message, &mut reply), Err(Refusal::Cookie(64))))
-            .count();
-        assert!(cookies > 0, "a flood went in whole");
+        let mut let_in = 0;
+        for _ in 0..3 * flood::limit(0) {
+            flooder.initiate(&mut message).expect("an initiation");
+            match gate.admit(now, FROM, &message, &mut reply) {
+                Ok(_) => let_in += 1,
+                Err(Refusal::Cookie(length)) => {
+                    let cookie = flooder.receive(FROM, &reply[..length], &mut message);
+                    assert_eq!(cookie, Ok(Received::Cookie));
+                }
+                Err(Refusal::Drop(reason)) => assert_eq!(reason, DropReason::UnderLoad),
+            }
+        }
+        assert!(let_in < flood::limit(0) + 50, "{let_in} handshakes looked at");
     }
 
     #[test]

@@ -47,7 +47,7 @@ impl Lane {
         datagram: &[u8],
         sink: &mut impl Sink,
     ) -> Result<(), Lost> {
-        let addressee = match self.gate.admit(from.ip(), datagram, &mut self.buffer) {
+        let addressee = match self.gate.admit(now, from.ip(), datagram, &mut self.buffer) {
             Ok(addressee) => addressee,
             Err(Refusal::Drop(reason)) => return Err(reason.into()),
             Err(Refusal::Cookie(length)) => {
