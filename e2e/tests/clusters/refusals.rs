@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use carrick_e2e::cluster::Cluster;
+use carrick_e2e::wait::wait_until;
 use carrick_e2e::{Lab, carrick};
 use serde_json::{Value, json};
 
@@ -15,6 +16,7 @@ use crate::world::{Case, Outcome};
 pub const CASES: &[(&str, Case)] = &[
     ("refusals::the_api_refuses_what_cannot_be_right", the_api_refuses),
     ("refusals::the_status_says_why_and_the_good_one_goes_on", the_status_says_why),
+    ("refusals::what_others_write_into_a_status_is_written_over", foreign_edits_do_not_last),
 ];
 
 /// A try to connect may take its time; that of an address where nobody is takes 10 s.
@@ -145,4 +147,20 @@ fn the_status_says_why(lab: &Lab) -> Outcome {
     }
     let record = flow.stop();
     check(record.lost() == 0, || format!("the good peering suffered: {}", record.summary()))
+}
+
+fn foreign_edits_do_not_last(lab: &Lab) -> Outcome {
+    let (paris, _) = peered(lab)?;
+    let patch = r#"{"status":{"conditions":[],"peer":{"release":"nonsense"}}}"#;
+    for _ in 0..2 {
+        let edit = ["patch", "clusterpeering", "osaka", "--subresource=status", "--type=merge"];
+        text(paris.kubectl(&[&edit[..], &["--patch", patch]].concat()))?;
+        text(wait_until(LIMIT, "the controller's own words", || {
+            let object = text(paris.kubectl_json(&["get", "clusterpeering", "osaka"]))?;
+            let status = &object["status"];
+            let said = status["conditions"].as_array().map_or(0, Vec::len);
+            check(said == 6 && status["peer"]["release"] != "nonsense", || status.to_string())
+        }))?;
+    }
+    text(carrick::wait_condition(&paris, "osaka", "Ready", "True", LIMIT))
 }
