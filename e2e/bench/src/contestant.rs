@@ -83,6 +83,14 @@ impl Tunnel {
         Ok(tunnel)
     }
 
+    /// What a gateway's last words were, if one has ended.
+    pub fn last_words(&mut self, world: &World, ledger: &Ledger) -> Option<String> {
+        let ends = [&world.near, &world.far].into_iter().zip(self.gateways.iter_mut().flatten());
+        let ended = ends.filter_map(|(end, gateway)| gateway.ended().then(|| tail(end, ledger)));
+        let words: String = ended.collect();
+        (!words.is_empty()).then_some(words)
+    }
+
     fn ours(program: &Program, world: &World, ledger: &Ledger) -> anyhow::Result<Self> {
         let start = |own: &End, other: &End, keys: &Keys, peer: &Keys| {
             let text = format!(

@@ -25,7 +25,7 @@ struct Record {
 pub struct Ledger {
     folder: PathBuf,
     record: Mutex<Record>,
-    _lock: Lock,
+    lock: Mutex<Option<Lock>>,
 }
 
 impl Ledger {
@@ -43,7 +43,8 @@ impl Ledger {
             clean(&left, &boot);
         }
         let record = Record { boot_id: boot, ..Record::default() };
-        let ledger = Self { folder: folder.to_owned(), record: Mutex::new(record), _lock: lock };
+        let (record, lock) = (Mutex::new(record), Mutex::new(Some(lock)));
+        let ledger = Self { folder: folder.to_owned(), record, lock };
         ledger.save(&ledger.record())?;
         Ok(ledger)
     }
@@ -79,15 +80,19 @@ impl Ledger {
         Ok(())
     }
 
-    /// Ends and removes all that is on the record.
+    /// Ends and removes all that is on the record, and the folder. The run is over.
     pub fn clean(&self) {
         let mut record = self.record();
-        clean(&record, &record.boot_id);
-        record.processes.clear();
-        record.files.clear();
-        if let Err(error) = std::fs::remove_file(self.folder.join("record.json")) {
-            eprintln!("the record of the run stays behind: {error}");
+        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if lock.is_none() {
+            return;
         }
+        clean(&record, &record.boot_id);
+        *record = Record::default();
+        drop_file(&self.folder.join("record.json"));
+        drop(lock);
+        // It stays when something is in it that isn't ours, or another run has begun.
+        let _ = std::fs::remove_dir(&self.folder);
     }
 
     fn save(&self, record: &Record) -> anyhow::Result<()> {
@@ -127,13 +132,15 @@ fn clean(record: &Record, boot: &str) {
             eprintln!("process {} of the bench still runs: {error}", process.pid);
         }
     }
-    for file in &record.files {
-        match std::fs::remove_file(file) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                eprintln!("{} stays behind: {error}", file.display());
-            }
-            _ => {}
+    record.files.iter().for_each(|file| drop_file(file));
+}
+
+fn drop_file(file: &Path) {
+    match std::fs::remove_file(file) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            eprintln!("{} stays behind: {error}", file.display());
         }
+        _ => {}
     }
 }
 
@@ -158,7 +165,7 @@ mod tests {
         assert!(!left.processes[0].alive() && !file.exists());
         reaper.join().expect("joined").expect("reaped");
         drop(ledger);
-        assert!(!record.exists());
+        assert!(!root.path().exists());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use carrick_e2e::progress::Progress;
 use serde::Serialize;
 
@@ -69,16 +69,31 @@ fn one(
     sample: &mut Sample,
 ) -> anyhow::Result<()> {
     let world = World::new(sample.profile)?;
-    let tunnel = Tunnel::start(sample.contestant, program, &world, ledger)?;
+    let mut tunnel = Tunnel::start(sample.contestant, program, &world, ledger)?;
+    let result = measure(plan, &world, &tunnel, ledger, progress, sample);
+    match tunnel.last_words(&world, ledger) {
+        Some(words) => bail!("a gateway of {} has ended: {words}", sample.contestant.name()),
+        None => result,
+    }
+}
+
+fn measure(
+    plan: &Plan,
+    world: &World,
+    tunnel: &Tunnel,
+    ledger: &Ledger,
+    progress: &Progress,
+    sample: &mut Sample,
+) -> anyhow::Result<()> {
     let (near, far) = world.targets(sample.contestant != Contestant::Plain);
-    let subject =
-        Subject { world: &world, tunnel: &tunnel, near, far, ledger, seconds: plan.seconds };
+    let subject = Subject { world, tunnel, near, far, ledger, seconds: plan.seconds };
     if plan.measures.contains(&Measure::Memory) {
         sample.figures.extend(subject.memory("rest")?);
     }
     for measure in Measure::ALL.into_iter().filter(|measure| plan.measures.contains(measure)) {
         let said = format!("{}, {}", sample.contestant.name(), measure.name());
         match subject.measure(measure).with_context(|| said) {
+            Ok(figures) if figures.is_empty() => {}
             Ok(figures) => {
                 progress.say(&format!("    {}: {}", measure.name(), in_words(&figures)));
                 sample.figures.extend(figures);
