@@ -104,6 +104,8 @@ impl Tunnel {
                 other.underlay,
                 other.inner
             );
+            let settings = program.settings.iter().map(|line| format!("{line}\n"));
+            let text = settings.fold(text, |text, line| text + &line);
             let file = ledger.folder().join(format!("{}.yaml", own.device));
             ledger.add_file(&file)?;
             std::fs::write(&file, text).with_context(|| format!("writing {}", file.display()))?;

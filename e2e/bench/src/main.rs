@@ -44,6 +44,9 @@ struct Cli {
     /// A carrick-gateway that does all but the cipher: contestant `floor`, what input and output cost.
     #[arg(long, value_name = "PATH")]
     floor: Option<PathBuf>,
+    /// A line for our gateway's configuration file, for example "lanes: 2"; may be given again.
+    #[arg(long = "setting", value_name = "LINE")]
+    settings: Vec<String>,
     /// Where bench-tunnel.json, .md and .svg go.
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
@@ -62,7 +65,7 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let plan = plan(&cli)?;
-    let given = Given { gateway: cli.gateway, floor: cli.floor };
+    let given = Given { gateway: cli.gateway, floor: cli.floor, settings: cli.settings };
     programs::check_given(&given)?;
     if !nix::unistd::geteuid().is_root() {
         bail!("network namespaces and TUN devices need root; run it as root or with sudo");

@@ -35,6 +35,14 @@ pub struct Program {
     pub path: PathBuf,
     /// What it is, for reports.
     pub version: String,
+    /// Lines for its configuration file, if it is ours.
+    pub settings: Vec<String>,
+}
+
+impl Program {
+    fn new(path: PathBuf, version: String) -> Self {
+        Self { path, version, settings: Vec::new() }
+    }
 }
 
 /// What a person gave instead of what is built here.
@@ -44,6 +52,8 @@ pub struct Given {
     pub gateway: Option<PathBuf>,
     /// Our gateway without its cipher.
     pub floor: Option<PathBuf>,
+    /// Lines for our gateway's configuration file, for example `lanes: 2`.
+    pub settings: Vec<String>,
 }
 
 /// The programs of all contestants; builds and installs what is missing.
@@ -61,13 +71,13 @@ pub fn ensure(
     let mut programs = BTreeMap::new();
     for contestant in contestants {
         let program = match contestant {
-            Contestant::Plain => Program { path: PathBuf::new(), version: kernel()? },
+            Contestant::Plain => Program::new(PathBuf::new(), kernel()?),
             Contestant::Floor => ours(given.floor.as_deref().context(
                 "contestant floor needs --floor PATH: a carrick-gateway that was built without its cipher",
-            )?)?,
+            )?, &given.settings)?,
             Contestant::Carrick => match &given.gateway {
-                Some(path) => ours(path)?,
-                None => ours(&gateway_program(progress)?)?,
+                Some(path) => ours(path, &given.settings)?,
+                None => ours(&gateway_program(progress)?, &given.settings)?,
             },
             Contestant::WireguardGo => wireguard_go(&cache, progress)?,
             Contestant::BoringtunCli => from_crates("boringtun-cli", BORINGTUN, &cache, progress)?,
@@ -85,13 +95,18 @@ fn kernel() -> anyhow::Result<String> {
     Ok(format!("Linux {}", nix::sys::utsname::uname()?.release().to_string_lossy()))
 }
 
-fn ours(path: &Path) -> anyhow::Result<Program> {
-    let said = run(Command::new(path).arg("--version"))?;
-    let commit = run(Command::new("git")
-        .args(["describe", "--always", "--dirty"])
-        .current_dir(repository()));
-    let commit = commit.map(|text| format!(" at {}", text.trim())).unwrap_or_default();
-    Ok(Program { path: path.to_owned(), version: format!("{}{commit}", said.trim()) })
+fn ours(path: &Path, settings: &[String]) -> anyhow::Result<Program> {
+    let mut version = run(Command::new(path).arg("--version"))?.trim().to_owned();
+    let mut git = Command::new("git");
+    git.args(["describe", "--always", "--dirty"]).current_dir(repository());
+    // A source archive has no history.
+    if let Ok(commit) = run(&mut git) {
+        version += &format!(", repository at {}", commit.trim());
+    }
+    for setting in settings {
+        version += &format!(", {setting}");
+    }
+    Ok(Program { path: path.to_owned(), version, settings: settings.to_vec() })
 }
 
 fn wireguard_go(cache: &Path, progress: &Progress) -> anyhow::Result<Program> {
@@ -101,7 +116,7 @@ fn wireguard_go(cache: &Path, progress: &Progress) -> anyhow::Result<Program> {
     let version = required(&text, GO_MODULE)
         .with_context(|| format!("e2e/parts/go.mod requires no {GO_MODULE}"))?;
     let path = cache.join(format!("bench-wireguard-go-{version}/wireguard-go"));
-    let program = Program { path: path.clone(), version: version.to_owned() };
+    let program = Program::new(path.clone(), version.to_owned());
     if path.is_file() {
         return Ok(program);
     }
@@ -131,7 +146,7 @@ fn from_crates(
 ) -> anyhow::Result<Program> {
     let folder = cache.join(format!("bench-{package}-{version}"));
     let path = folder.join("bin").join(package);
-    let program = Program { path, version: version.to_owned() };
+    let program = Program::new(path, version.to_owned());
     // Cargo writes this file when the installation is complete.
     if folder.join(".crates2.json").is_file() {
         return Ok(program);

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::contestant::Tunnel;
 use crate::ledger::Ledger;
-use crate::measure::{Figures, Subject};
+use crate::measure::{Figures, Subject, udp};
 use crate::plan::{Contestant, Measure, Plan, Profile};
 use crate::programs::Program;
 use crate::world::World;
@@ -111,5 +111,5 @@ fn fail(sample: &mut Sample, progress: &Progress, words: &str) {
 
 fn in_words(figures: &Figures) -> String {
     let one = |(key, value): (&String, &f64)| format!("{key} {value:.3}");
-    figures.iter().map(one).collect::<Vec<_>>().join("  ")
+    figures.iter().filter(|(key, _)| !key.contains(udp::AT)).map(one).collect::<Vec<_>>().join("  ")
 }

@@ -28,9 +28,13 @@ const CLEAN: f64 = 0.01;
 /// After so many rates in a row that were no better than one before, higher ones won't be either.
 const WORSE: u32 = 2;
 
+/// In the keys of what single rates gave: kept in files, too many for tables.
+pub const AT: &str = ".at-";
+
 /// What one rate gave.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Step {
+    rate: u32,
     sent: f64,
     arrived: f64,
 }
@@ -89,6 +93,11 @@ fn summarize(size: usize, steps: &[Step]) -> Figures {
     }
     let clean = steps.iter().filter(|step| step.lost() <= CLEAN).map(|step| step.arrived);
     figures.insert(format!("udp{size}.clean"), clean.fold(0.0, f64::max) / 1e3);
+    for step in steps {
+        let at = format!("udp{size}{AT}{}", step.rate);
+        figures.insert(format!("{at}.delivered"), step.arrived / 1e3);
+        figures.insert(format!("{at}.lost"), step.lost() * 100.0);
+    }
     figures
 }
 
@@ -117,7 +126,7 @@ fn step(
     }
     let seconds = start.elapsed().as_secs_f64();
     let all = drain(arrived) - before;
-    Ok(Step { sent: sent as f64 / seconds, arrived: all as f64 / seconds })
+    Ok(Step { rate, sent: sent as f64 / seconds, arrived: all as f64 / seconds })
 }
 
 fn drain(arrived: &AtomicU64) -> u64 {
@@ -150,7 +159,11 @@ mod tests {
     fn path(limit: f64) -> impl FnMut(u32) -> anyhow::Result<Step> {
         move |rate| {
             let sent = f64::from(rate);
-            Ok(Step { sent, arrived: if sent <= limit { sent } else { limit * limit / sent } })
+            Ok(Step {
+                rate,
+                sent,
+                arrived: if sent <= limit { sent } else { limit * limit / sent },
+            })
         }
     }
 
@@ -161,13 +174,15 @@ mod tests {
         let figures = summarize(64, &steps);
         assert_eq!((figures["udp64.best"], figures["udp64.best.lost"]), (45.0, 0.0));
         assert_eq!(figures["udp64.clean"], 45.0);
+        assert_eq!(figures["udp64.at-5000.delivered"], 5.0);
+        assert!(figures["udp64.at-65000.lost"] > 40.0);
     }
 
     #[test]
     fn a_full_sender_ends_the_climb() {
         let steps = climb(|rate| {
             let sent = f64::from(rate).min(100_000.0);
-            Ok(Step { sent, arrived: sent * 0.9 })
+            Ok(Step { rate, sent, arrived: sent * 0.9 })
         });
         let steps = steps.expect("steps");
         assert_eq!(steps.last().expect("steps").sent, 100_000.0);
