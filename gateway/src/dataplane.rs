@@ -5,6 +5,7 @@
 
 mod cut;
 mod device;
+pub mod figures;
 mod options;
 mod socket;
 mod stats;

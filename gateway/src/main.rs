@@ -22,12 +22,15 @@ struct Cli {
 enum Command {
     /// Run standalone from a file, without Kubernetes.
     Run {
-        /// The configuration (YAML).
-        #[arg(long, value_name = "FILE")]
-        config: PathBuf,
+        /// The configuration (YAML). SIGHUP reads it again.
+        #[arg(long, value_name = "FILE", required_unless_present = "show_config_example")]
+        config: Option<PathBuf>,
         /// Only check the file, and say what is wrong with it.
         #[arg(long)]
         check: bool,
+        /// Print a file with every field, commented.
+        #[arg(long)]
+        show_config_example: bool,
     },
     /// Run in a pod of Kubernetes, as the controller wants.
     Pod(#[command(flatten)] Box<PodOptions>),
@@ -50,13 +53,17 @@ fn main() -> ExitCode {
 
 fn command(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Run { config, check } => {
-            let config = Config::read(&config)?;
+        Command::Run { show_config_example: true, .. } | Command::Run { config: None, .. } => {
+            print!("{}", carrick_gateway::standalone::EXAMPLE);
+            Ok(())
+        }
+        Command::Run { config: Some(path), check, .. } => {
+            let config = Config::read(&path)?;
             if check {
                 println!("the configuration is good");
                 return Ok(());
             }
-            runtime()?.block_on(run(config))
+            runtime()?.block_on(run(config, &path))
         }
         Command::Pod(options) => runtime()?.block_on(pod(*options)),
         Command::Key => {
@@ -74,25 +81,29 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
         .context("cannot start the runtime")
 }
 
-async fn run(config: Config) -> anyhow::Result<()> {
+async fn run(config: Config, path: &PathBuf) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    let gateway = Standalone::start(config)?;
+    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+    let mut gateway = Standalone::start(config)?;
+    gateway.serve_metrics().await?;
     let lane = gateway.dataplane().lanes()[0];
     let device = gateway.dataplane().device();
     tracing::info!(device, port = lane.port, public_key = %lane.public_key, "gateway runs");
     let mut failure = gateway.dataplane().failure();
-    let failed = tokio::select! {
-        _ = terminate.recv() => None,
-        _ = interrupt.recv() => None,
-        failed = failure.wait_for(Option::is_some) => Some(match failed {
-            Ok(reason) => reason.clone().unwrap_or_default(),
-            Err(_) => "all lanes are gone".to_owned(),
-        }),
-    };
-    match failed {
-        Some(reason) => anyhow::bail!("{reason}"),
-        None => Ok(()),
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => match Config::read(path).map_err(Into::into).and_then(|config| gateway.reload(config)) {
+                Ok(()) => tracing::info!("configuration read again"),
+                Err(error) => tracing::error!("the configuration stays as it was: {error:#}"),
+            },
+            failed = failure.wait_for(Option::is_some) => match failed {
+                Ok(reason) => anyhow::bail!("{}", reason.clone().unwrap_or_default()),
+                Err(_) => anyhow::bail!("all lanes are gone"),
+            },
+        }
     }
 }
 

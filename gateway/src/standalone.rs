@@ -1,75 +1,118 @@
 //! A gateway from a file, without Kubernetes: hosts, edge sites, plain WireGuard peers.
 
 mod config;
+mod metrics;
+mod network;
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use carrick_model::{ClusterId, Prefix};
-use carrick_netlink::{LinkSettings, Netlink, Route, RouteKind};
+use carrick_model::ClusterId;
 
 use crate::dataplane::{
     Dataplane, DataplaneOptions, DeviceOptions, LaneOptions, PeerForwarding, TunnelConfig, TunnelId,
 };
 use carrick_gateway_core::ForwardingConfig;
 
-pub use config::{Config, Endpoint, FileError, Interface, Peer, Secret};
+pub use config::{Config, EXAMPLE, Endpoint, FileError, Interface, OffloadSwitches, Peer, Secret};
+
+use metrics::Names;
 
 /// A running standalone gateway; dropping it takes device and routes away.
 #[derive(Debug)]
 pub struct Standalone {
-    dataplane: Dataplane,
+    dataplane: Arc<Dataplane>,
+    config: Config,
+    names: Names,
+    next: u64,
 }
 
 impl Standalone {
     /// Opens device and socket, sets addresses and routes, and begins to talk to the peers.
     pub fn start(config: Config) -> anyhow::Result<Self> {
-        let forwarding = forwarding(&config)?;
         let secret = config.private_key.as_ref().map(Secret::key);
         let dataplane = Dataplane::start(DataplaneOptions {
             lanes: vec![LaneOptions { port: config.listen_port, secret }],
             device: DeviceOptions::Tun { name: config.interface.name.clone() },
             offloads: config.offloads.into(),
         })?;
-        dataplane.apply(forwarding).context("peers")?;
-        set_up(&config)?;
-        Ok(Self { dataplane })
+        let (dataplane, names) = (Arc::new(dataplane), Names::default());
+        let mut gateway = Self { dataplane, config, names, next: 0 };
+        let config = gateway.config.clone();
+        gateway.apply(&config)?;
+        network::set_up(&config)?;
+        Ok(gateway)
+    }
+
+    /// Changes what differs in `config`; sessions with peers that stay go on. What needs a new device or
+    /// socket is refused, and then nothing changes.
+    pub fn reload(&mut self, config: Config) -> anyhow::Result<()> {
+        if let Some(field) = self.config.needs_restart(&config) {
+            bail!("{field} has changed, which takes a restart; nothing was changed");
+        }
+        self.apply(&config)?;
+        let before = std::mem::replace(&mut self.config, config);
+        network::change(&before, &self.config)
     }
 
     /// The data plane.
-    pub fn dataplane(&self) -> &Dataplane {
+    pub fn dataplane(&self) -> &Arc<Dataplane> {
         &self.dataplane
+    }
+
+    /// Serves metrics and health, if the file says where, until the process ends.
+    pub async fn serve_metrics(&self) -> anyhow::Result<()> {
+        match self.config.metrics {
+            Some(address) => {
+                metrics::serve(address, self.dataplane.clone(), self.names.clone()).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Gives the data plane what a file asks of it; names of endpoints are resolved now. Peers that were
+    /// there before keep their tunnel.
+    fn apply(&mut self, config: &Config) -> anyhow::Result<()> {
+        let held = self.names.ids();
+        let (mut tunnels, mut peers, mut names) = (Vec::new(), Vec::new(), BTreeMap::new());
+        for (index, peer) in config.peers.iter().enumerate() {
+            let id = held.get(&peer.public_key).copied().unwrap_or_else(|| {
+                self.next += 1;
+                TunnelId(self.next)
+            });
+            let cluster = match &peer.name {
+                Some(name) => name.clone(),
+                None => format!("peer-{index}").parse::<ClusterId>()?,
+            };
+            let endpoint = peer.endpoint.as_ref().map(resolve).transpose();
+            let endpoint = endpoint.with_context(|| format!("peers[{index}].endpoint"))?;
+            tunnels.push(tunnel(id, peer, endpoint));
+            names.insert(id, (peer.public_key, cluster.to_string()));
+            let prefixes = peer.allowed_prefixes.clone();
+            peers.push(PeerForwarding { cluster, prefixes, tunnels: vec![id] });
+        }
+        let mtu = config.interface.mtu.into();
+        let forwarding = ForwardingConfig { tunnels, peers, mtu, ..Default::default() };
+        self.dataplane.apply(forwarding).context("peers")?;
+        self.names.replace(names);
+        Ok(())
     }
 }
 
-/// What the file asks of the data plane; names of endpoints are resolved now.
-fn forwarding(config: &Config) -> anyhow::Result<ForwardingConfig> {
-    let mut tunnels = Vec::new();
-    let mut peers = Vec::new();
-    for (index, peer) in config.peers.iter().enumerate() {
-        let id = TunnelId(index as u64);
-        let endpoint = peer.endpoint.as_ref().map(resolve).transpose();
-        let endpoint = endpoint.with_context(|| format!("peers[{index}].endpoint"))?;
-        let keepalive = peer.keepalive.filter(|seconds| *seconds > 0);
-        tunnels.push(TunnelConfig {
-            id,
-            lane: 0,
-            remote_key: peer.public_key,
-            psk: peer.preshared_key.as_ref().map(Secret::bytes),
-            endpoint,
-            roaming: true,
-            keepalive,
-            initiate: endpoint.is_some() && keepalive.is_some(),
-        });
-        let cluster = match &peer.name {
-            Some(name) => name.clone(),
-            None => format!("peer-{index}").parse::<ClusterId>()?,
-        };
-        let prefixes = peer.allowed_prefixes.clone();
-        peers.push(PeerForwarding { cluster, prefixes, tunnels: vec![id] });
+fn tunnel(id: TunnelId, peer: &Peer, endpoint: Option<SocketAddr>) -> TunnelConfig {
+    let keepalive = peer.keepalive.filter(|seconds| *seconds > 0);
+    TunnelConfig {
+        id,
+        lane: 0,
+        remote_key: peer.public_key,
+        psk: peer.preshared_key.as_ref().map(Secret::bytes),
+        endpoint,
+        roaming: true,
+        keepalive,
+        initiate: endpoint.is_some() && keepalive.is_some(),
     }
-    let mtu = config.interface.mtu.into();
-    Ok(ForwardingConfig { tunnels, peers, mtu, ..Default::default() })
 }
 
 fn resolve(endpoint: &Endpoint) -> anyhow::Result<SocketAddr> {
@@ -85,55 +128,6 @@ fn resolve(endpoint: &Endpoint) -> anyhow::Result<SocketAddr> {
             }
         }
     }
-}
-
-/// The device's MTU, addresses and routes.
-fn set_up(config: &Config) -> anyhow::Result<()> {
-    let interface = &config.interface;
-    let name = &interface.name;
-    let mut netlink = Netlink::open()?;
-    let settings = LinkSettings {
-        mtu: Some(interface.mtu.into()),
-        up: Some(true),
-        ipv6_addresses_off: Some(true),
-        ..LinkSettings::default()
-    };
-    netlink.ensure_settings(name, &settings)?;
-    let link = netlink.link(name)?.with_context(|| format!("the device {name} has vanished"))?;
-    let addresses: Vec<_> =
-        interface.addresses.iter().map(|net| (net.addr(), net.prefix_len())).collect();
-    netlink.sync_addresses(link.index, &addresses).context("interface.addresses")?;
-    if interface.routes {
-        netlink.ensure_routes(&routes(config, link.index)).context("peers[].allowed_prefixes")?;
-    }
-    Ok(())
-}
-
-/// Routes to what the peers have, except what the interface's own subnets already lead there.
-fn routes(config: &Config, link: u32) -> Vec<Route> {
-    let connected: Vec<Prefix> = config
-        .interface
-        .addresses
-        .iter()
-        .map(|net| Prefix::containing(net.addr(), net.prefix_len()))
-        .collect();
-    let prefixes = config.peers.iter().flat_map(|peer| &peer.allowed_prefixes);
-    prefixes
-        .filter(|prefix| !connected.iter().any(|subnet| subnet.covers(prefix)))
-        .map(|prefix| Route {
-            destination: *prefix,
-            metric: if prefix.address().is_ipv4() { 0 } else { 1024 },
-            table: carrick_netlink::TABLE_MAIN,
-            kind: RouteKind::Unicast,
-            protocol: carrick_netlink::PROTOCOL,
-            gateway: None,
-            link: Some(link),
-            source: None,
-            onlink: false,
-            mtu: None,
-            advmss: None,
-        })
-        .collect()
 }
 
 /// A new private key with its public key, as lines for a configuration file.

@@ -1,5 +1,7 @@
 //! Routes.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 
 use carrick_model::Prefix;
@@ -101,8 +103,13 @@ impl Netlink {
     /// much was written.
     pub fn ensure_routes(&mut self, wanted: &[Route]) -> Result<usize, NetlinkError> {
         let before = self.writes();
+        let mut held = BTreeMap::new();
         for route in wanted {
-            if !self.routes(route.table)?.contains(route) {
+            let held = match held.entry(route.table) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => entry.insert(self.routes(route.table)?),
+            };
+            if !held.contains(route) {
                 let flags = libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL;
                 self.write(request(libc::RTM_NEWROUTE, flags, route), || {
                     format!("add route {} in table {}", route.destination, route.table)
@@ -110,6 +117,22 @@ impl Netlink {
             }
         }
         Ok((self.writes() - before) as usize)
+    }
+
+    /// Takes these away, and leaves all others of their tables alone. One that is gone already is no
+    /// failure.
+    pub fn remove_routes(&mut self, routes: &[Route]) -> Result<(), NetlinkError> {
+        for route in routes {
+            let request = request(libc::RTM_DELROUTE, libc::NLM_F_ACK, route);
+            let deleted = self.write(request, || {
+                format!("delete route {} in table {}", route.destination, route.table)
+            });
+            match deleted {
+                Err(error) if error.errno() != Some(libc::ESRCH) => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Makes these the only routes of a table that is all ours, in the order given. Each must name that

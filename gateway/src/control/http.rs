@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::plane::Plane;
 use super::view::{TunnelName, View};
-use crate::dataplane::{DataplaneStats, Offloads, TunnelStats};
+use crate::dataplane::{TunnelStats, figures};
 
 /// Serves until `stop`.
 pub async fn serve<P: Plane>(
@@ -58,33 +58,16 @@ impl<P> Debug for Figures<P> {
     }
 }
 
-/// One of a tunnel's figures.
-type Figure = fn(&TunnelStats) -> u64;
-
 impl<P: Plane> Collector for Figures<P> {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let view = self.view.borrow().clone();
         let stats = self.plane.stats();
         encode_control(&mut encoder, &view)?;
-        let drops = stats
-            .drops
-            .iter()
-            .map(|(reason, packets)| (vec![("reason", reason.label().to_owned())], *packets));
-        counters(
-            &mut encoder,
-            "carrick_gateway_dropped_packets",
-            "Packets dropped, by reason",
-            drops,
-        )?;
-        let offloads = stats.offloads.iter().flat_map(Offloads::iter);
-        let offloads =
-            offloads.map(|(name, used)| (vec![("offload", name.to_owned())], u64::from(used)));
-        let help = "1 while the offload is in use on every lane";
-        gauges(&mut encoder, "carrick_gateway_offload", help, offloads)?;
         let foreign = self.foreign.load(Ordering::Relaxed);
         let help = "VXLAN packets dropped because they came from elsewhere than a node";
         counters(&mut encoder, "carrick_gateway_foreign_vxlan_packets", help, one(foreign))?;
-        encode_tunnels(&mut encoder, &view, &stats)
+        let name = |tunnel: &TunnelStats| Some(labels(view.tunnels.get(&tunnel.id)?));
+        figures::encode(&mut encoder, &stats, name)
     }
 }
 
@@ -109,34 +92,6 @@ fn encode_control(encoder: &mut DescriptorEncoder<'_>, view: &View) -> Result<()
     let failures = failures.map(|(reason, count)| (vec![("reason", reason.clone())], *count));
     let help = "Attempts to link that failed, by reason";
     counters(encoder, "carrick_gateway_connect_failures", help, failures)
-}
-
-fn encode_tunnels(
-    encoder: &mut DescriptorEncoder<'_>,
-    view: &View,
-    stats: &DataplaneStats,
-) -> Result<(), fmt::Error> {
-    let named: Vec<(Labels, &TunnelStats)> = stats
-        .tunnels
-        .iter()
-        .filter_map(|tunnel| Some((labels(view.tunnels.get(&tunnel.id)?), tunnel)))
-        .collect();
-    let values =
-        |value: Figure| named.iter().map(move |(labels, tunnel)| (labels.clone(), value(tunnel)));
-    let help = "1 while a session stands and something authentic came within 15 s";
-    gauges(encoder, "carrick_gateway_tunnel_up", help, values(|t| u64::from(t.up)))?;
-    let all: [(&str, &str, Figure); 6] = [
-        ("carrick_gateway_tunnel_sessions", "WireGuard sessions established", |t| t.sessions),
-        ("carrick_gateway_tunnel_initiations", "WireGuard handshakes begun", |t| t.initiations),
-        ("carrick_gateway_tunnel_sent_bytes", "Inner bytes sent", |t| t.tx_bytes),
-        ("carrick_gateway_tunnel_received_bytes", "Inner bytes received", |t| t.rx_bytes),
-        ("carrick_gateway_tunnel_sent_packets", "Inner packets sent", |t| t.tx_packets),
-        ("carrick_gateway_tunnel_received_packets", "Inner packets received", |t| t.rx_packets),
-    ];
-    for (name, help, value) in all {
-        counters(encoder, name, help, values(value))?;
-    }
-    Ok(())
 }
 
 fn labels(name: &TunnelName) -> Labels {

@@ -18,6 +18,9 @@ use serde::{Deserialize, Deserializer};
 
 use crate::dataplane::Offloads;
 
+/// A file with every field, commented.
+pub const EXAMPLE: &str = include_str!("example.yaml");
+
 /// Why a configuration file is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
@@ -50,7 +53,7 @@ pub enum FileError {
 }
 
 /// A standalone gateway's configuration.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The TUN device.
@@ -67,13 +70,16 @@ pub struct Config {
     /// Whom we talk to.
     #[serde(default)]
     pub peers: Vec<Peer>,
+    /// Where metrics and health are served over HTTP; nowhere by default.
+    #[serde(default, deserialize_with = "optional_text")]
+    pub metrics: Option<SocketAddr>,
     /// What may be left to the kernel; all that it has, by default.
     #[serde(default)]
     pub offloads: OffloadSwitches,
 }
 
 /// Switches of [`Offloads`], each on unless said otherwise.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OffloadSwitches {
     /// TCP streams cross the device uncut.
@@ -100,7 +106,7 @@ impl From<OffloadSwitches> for Offloads {
 }
 
 /// The TUN device.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Interface {
     /// Its name, 1–15 bytes.
@@ -117,7 +123,7 @@ pub struct Interface {
 }
 
 /// A remote WireGuard peer.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Peer {
     /// A name for logs: an RFC 1123 label.
@@ -249,10 +255,10 @@ impl FromStr for Endpoint {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if let Ok(address) = text.parse() {
-            return Ok(Self::Address(address));
+        let bad = "an endpoint must be address:port or name:port, with a port from 1 to 65535";
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return if address.port() == 0 { Err(bad) } else { Ok(Self::Address(address)) };
         }
-        let bad = "an endpoint must be address:port or name:port";
         let (name, port) = text.rsplit_once(':').ok_or(bad)?;
         let fits = !name.is_empty()
             && name.len() <= 253
@@ -282,6 +288,20 @@ impl Config {
             peer.preshared_key = take_secret(inline, peer.preshared_key_file.as_ref())?;
         }
         Ok(config)
+    }
+
+    /// The first field that differs and is fixed while the gateway runs.
+    pub(super) fn needs_restart(&self, other: &Self) -> Option<&'static str> {
+        let key = |config: &Self| config.private_key.as_ref().map(Secret::bytes);
+        [
+            ("interface.name", self.interface.name != other.interface.name),
+            ("listen_port", self.listen_port != other.listen_port),
+            ("private_key", key(self) != key(other)),
+            ("metrics", self.metrics != other.metrics),
+            ("offloads", self.offloads != other.offloads),
+        ]
+        .into_iter()
+        .find_map(|(field, differs)| differs.then_some(field))
     }
 
     /// What no single field shows; the field at fault and what is wrong with it.
@@ -390,6 +410,12 @@ mod tests {
     }
 
     #[test]
+    fn the_example_is_a_good_file() {
+        let config = read_text(EXAMPLE).expect("the example");
+        assert!(config.metrics.is_some() && config.peers.len() == 2);
+    }
+
+    #[test]
     fn what_is_wrong_is_named_with_field_and_line() {
         let cases = [
             (
@@ -398,6 +424,7 @@ mod tests {
                 ["peers[0].allowed_prefixes[0]", "line 10", "10.9.0.0/24"],
             ),
             ("192.0.2.1:51820", "192.0.2.1", ["peers[0].endpoint", "line 8", "address:port"]),
+            ("192.0.2.1:51820", "192.0.2.1:0", ["peers[0].endpoint", "line 8", "from 1 to"]),
             ("listen_port: 51820", "listen_port: 70000", ["listen_port", "line 5", "u16"]),
             (OTHER, "abc", ["peers[0].public_key", "line 7", "base64"]),
             ("name: wan0", "nam: wan0", ["interface", "line 2", "unknown field `nam`"]),

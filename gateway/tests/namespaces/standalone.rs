@@ -109,6 +109,52 @@ fn a_gateway_that_is_told_to_stop_leaves_nothing() {
     assert!(!namespace.succeeds("ip route get 10.9.2.1"));
 }
 
+/// What the gateway's metrics say of a name with its labels.
+fn metric(namespace: &Namespace, name: &str) -> Option<u64> {
+    use std::io::Read as _;
+    let mut stream = namespace.inside(|| std::net::TcpStream::connect("127.0.0.1:9586").ok())?;
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(2))).ok()?;
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+}
+
+#[test]
+fn a_hangup_changes_what_differs_and_leaves_sessions_alone() {
+    let (left, right) = (Namespace::new(), Namespace::new());
+    left.cable(("net0", "192.0.2.1/24"), &right, ("net0", "192.0.2.2/24"));
+    let (a, b) = (keys(), keys());
+    let here = config(&a, 1, &b, "endpoint: 192.0.2.2:51820");
+    let before = std::fs::read_to_string(here.path()).expect("the file");
+    let before = format!("metrics: 127.0.0.1:9586\n{before}");
+    std::fs::write(here.path(), &before).expect("written");
+    let running = start(&left, &here);
+    let _right = start(&right, &config(&b, 2, &a, "keepalive: 5"));
+    let crosses = || echo(&left, "10.9.1.1", &right, "10.9.2.1", 100).is_some();
+    eventually("a packet crosses", crosses);
+    let sessions = || metric(&left, "carrick_gateway_tunnel_sessions_total{peer=\"peer-0\"}");
+    assert_eq!(sessions(), Some(1));
+
+    let hang_up = |text: &str| {
+        std::fs::write(here.path(), text).expect("written");
+        let pid = nix::unistd::Pid::from_raw(running.0.id() as i32);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGHUP).expect("a signal");
+    };
+    let second = format!("- public_key: {}\n  allowed_prefixes: [10.30.0.0/16]\n", keys().public);
+    let route = || left.output("ip route show 10.30.0.0/16 dev wan0").stdout;
+    hang_up(&format!("{before}{second}"));
+    eventually("the new peer has its route", || !route().is_empty());
+    // Wrong files, and files that want a restart, change nothing; the process lives on.
+    hang_up("interface: 7");
+    hang_up(&before.replace("51820\npeers", "51821\npeers"));
+    assert!(crosses() && !route().is_empty());
+    hang_up(&before);
+    eventually("the route is gone with its peer", || route().is_empty());
+    assert!(crosses());
+    assert_eq!(sessions(), Some(1), "the session goes on");
+}
+
 #[test]
 fn a_wrong_file_is_refused_by_check_with_line_and_field() {
     let config = file("interface:\n  name: wan0\nlisten_port: 99999\n");

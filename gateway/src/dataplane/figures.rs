@@ -1,0 +1,55 @@
+//! The data plane's figures as metrics, made at each scrape.
+
+use std::fmt;
+
+use carrick_observe::figures::{Labels, counters, gauges};
+use prometheus_client::encoding::DescriptorEncoder;
+
+use super::{DataplaneStats, Offloads, TunnelStats};
+
+/// One of a tunnel's figures.
+type Figure = fn(&TunnelStats) -> u64;
+
+/// Encodes them. `labels` says how a tunnel is named; those without a name are left out.
+pub fn encode(
+    encoder: &mut DescriptorEncoder<'_>,
+    stats: &DataplaneStats,
+    labels: impl Fn(&TunnelStats) -> Option<Labels>,
+) -> Result<(), fmt::Error> {
+    let drops = stats.drops.iter();
+    let drops =
+        drops.map(|(reason, packets)| (vec![("reason", reason.label().to_owned())], *packets));
+    let help = "Packets dropped, by reason";
+    counters(encoder, "carrick_gateway_dropped_packets", help, drops)?;
+    let offloads = stats.offloads.iter().flat_map(Offloads::iter);
+    let offloads =
+        offloads.map(|(name, used)| (vec![("offload", name.to_owned())], u64::from(used)));
+    let help = "1 while the offload is in use on every lane";
+    gauges(encoder, "carrick_gateway_offload", help, offloads)?;
+    let tunnels = stats.tunnels.iter();
+    let named: Vec<(Labels, &TunnelStats)> =
+        tunnels.filter_map(|tunnel| Some((labels(tunnel)?, tunnel))).collect();
+    encode_tunnels(encoder, &named)
+}
+
+fn encode_tunnels(
+    encoder: &mut DescriptorEncoder<'_>,
+    named: &[(Labels, &TunnelStats)],
+) -> Result<(), fmt::Error> {
+    let values =
+        |value: Figure| named.iter().map(move |(labels, tunnel)| (labels.clone(), value(tunnel)));
+    let help = "1 while a session stands and something authentic came within 15 s";
+    gauges(encoder, "carrick_gateway_tunnel_up", help, values(|t| u64::from(t.up)))?;
+    let all: [(&str, &str, Figure); 6] = [
+        ("carrick_gateway_tunnel_sessions", "WireGuard sessions established", |t| t.sessions),
+        ("carrick_gateway_tunnel_initiations", "WireGuard handshakes begun", |t| t.initiations),
+        ("carrick_gateway_tunnel_sent_bytes", "Inner bytes sent", |t| t.tx_bytes),
+        ("carrick_gateway_tunnel_received_bytes", "Inner bytes received", |t| t.rx_bytes),
+        ("carrick_gateway_tunnel_sent_packets", "Inner packets sent", |t| t.tx_packets),
+        ("carrick_gateway_tunnel_received_packets", "Inner packets received", |t| t.rx_packets),
+    ];
+    for (name, help, value) in all {
+        counters(encoder, name, help, values(value))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,68 @@
+//! The device's MTU, addresses and routes.
+
+use anyhow::Context as _;
+use carrick_model::Prefix;
+use carrick_netlink::{LinkSettings, Netlink, Route, RouteKind};
+
+use super::Config;
+
+/// Sets what the file asks for.
+pub(super) fn set_up(config: &Config) -> anyhow::Result<()> {
+    let interface = &config.interface;
+    let name = &interface.name;
+    let mut netlink = Netlink::open()?;
+    let settings = LinkSettings {
+        mtu: Some(interface.mtu.into()),
+        up: Some(true),
+        ipv6_addresses_off: Some(true),
+        ..LinkSettings::default()
+    };
+    netlink.ensure_settings(name, &settings)?;
+    let link = netlink.link(name)?.with_context(|| format!("the device {name} has vanished"))?;
+    let addresses: Vec<_> =
+        interface.addresses.iter().map(|net| (net.addr(), net.prefix_len())).collect();
+    netlink.sync_addresses(link.index, &addresses).context("interface.addresses")?;
+    if interface.routes {
+        netlink.ensure_routes(&routes(config, link.index)).context("peers[].allowed_prefixes")?;
+    }
+    Ok(())
+}
+
+/// Goes from one file to another: routes that are no longer asked for are taken away.
+pub(super) fn change(before: &Config, after: &Config) -> anyhow::Result<()> {
+    let mut netlink = Netlink::open()?;
+    let name = &after.interface.name;
+    let link = netlink.link(name)?.with_context(|| format!("the device {name} has vanished"))?;
+    let wanted = if after.interface.routes { routes(after, link.index) } else { Vec::new() };
+    let mut gone = if before.interface.routes { routes(before, link.index) } else { Vec::new() };
+    gone.retain(|route| !wanted.contains(route));
+    netlink.remove_routes(&gone).context("peers[].allowed_prefixes")?;
+    set_up(after)
+}
+
+/// Routes to what the peers have, except what the interface's own subnets already lead there.
+fn routes(config: &Config, link: u32) -> Vec<Route> {
+    let connected: Vec<Prefix> = config
+        .interface
+        .addresses
+        .iter()
+        .map(|net| Prefix::containing(net.addr(), net.prefix_len()))
+        .collect();
+    let prefixes = config.peers.iter().flat_map(|peer| &peer.allowed_prefixes);
+    prefixes
+        .filter(|prefix| !connected.iter().any(|subnet| subnet.covers(prefix)))
+        .map(|prefix| Route {
+            destination: *prefix,
+            metric: if prefix.address().is_ipv4() { 0 } else { 1024 },
+            table: carrick_netlink::TABLE_MAIN,
+            kind: RouteKind::Unicast,
+            protocol: carrick_netlink::PROTOCOL,
+            gateway: None,
+            link: Some(link),
+            source: None,
+            onlink: false,
+            mtu: None,
+            advmss: None,
+        })
+        .collect()
+}
