@@ -1,5 +1,7 @@
 //! The machine that figures come from: without it they mean nothing.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 /// What a reader must know of the machine.
@@ -52,6 +54,26 @@ impl Machine {
     }
 }
 
+/// The share of all processors' time (0 to 1) that something else uses while we only wait; none when the
+/// kernel doesn't say.
+#[must_use]
+pub fn busy_share(wait: Duration) -> Option<f64> {
+    let times = || parse_times(&std::fs::read_to_string("/proc/stat").ok()?);
+    let before = times()?;
+    std::thread::sleep(wait);
+    let after = times()?;
+    let (idle, all) = (after.0 - before.0, after.1 - before.1);
+    (all > 0).then(|| 1.0 - idle as f64 / all as f64)
+}
+
+/// Ticks of all processors since boot: idle ones and all.
+fn parse_times(stat: &str) -> Option<(u64, u64)> {
+    let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
+    let ticks: Vec<u64> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    // Guests' time, at the end, is in the users' already; waiting for a disk is idle.
+    Some((ticks.get(3)? + ticks.get(4)?, ticks.iter().take(8).sum()))
+}
+
 fn field<'a>(cpuinfo: &'a str, name: &str) -> Option<&'a str> {
     let mut fields = cpuinfo.lines().filter_map(|line| line.split_once(':'));
     fields.find_map(|(key, value)| (key.trim() == name).then(|| value.trim()))
@@ -73,6 +95,9 @@ mod tests {
             processor\t: 1\nmodel name\t: other\n";
         assert_eq!(field(text, "model name"), Some("AMD EPYC"));
         assert_eq!(cipher_features(text), ["ssse3", "avx2"]);
+        assert_eq!(parse_times("cpu  1 2 3 40 5 6 7 8 9 9\ncpu0 1\n"), Some((45, 72)));
+        let busy = busy_share(Duration::from_millis(30)).expect("said");
+        assert!((0.0..=1.0).contains(&busy), "{busy}");
         assert!(Machine::this().describe().contains("Linux"));
     }
 }

@@ -1,6 +1,7 @@
 //! The rounds: every contestant once in each, on a fresh world, in an order that changes.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use carrick_e2e::progress::Progress;
@@ -8,10 +9,16 @@ use serde::Serialize;
 
 use crate::contestant::Tunnel;
 use crate::ledger::Ledger;
+use crate::machine::busy_share;
 use crate::measure::{Figures, Subject, udp};
 use crate::plan::{Contestant, Measure, Plan, Profile};
 use crate::programs::Program;
 use crate::world::World;
+
+/// How long the machine is looked at before each turn.
+const LOOK: Duration = Duration::from_millis(200);
+/// Above this share of others, figures suffer.
+pub const DISTURBED: f64 = 0.1;
 
 /// The figures of one contestant in one round.
 #[derive(Clone, Debug, Serialize)]
@@ -23,6 +30,8 @@ pub struct Sample {
     pub round: usize,
     /// Who.
     pub contestant: Contestant,
+    /// The share of the processors (0 to 1) that others used just before.
+    pub busy: f64,
     /// What came out.
     pub figures: Figures,
     /// What failed, in words: its figures are missing.
@@ -44,10 +53,16 @@ pub fn run(
                 let Some(program) = programs.get(&contestant) else { continue };
                 let name = format!("{} round {}: {}", profile.name(), round + 1, contestant.name());
                 progress.say(&format!("[{}/{count}] {name}", samples.len() + 1));
+                let busy = busy_share(LOOK).unwrap_or(f64::NAN);
+                if busy > DISTURBED {
+                    let percent = 100.0 * busy;
+                    progress.say(&format!("    others use {percent:.0} % of the processors"));
+                }
                 let mut sample = Sample {
                     profile: *profile,
                     round,
                     contestant,
+                    busy,
                     figures: Figures::new(),
                     failures: Vec::new(),
                 };

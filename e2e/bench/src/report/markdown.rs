@@ -2,6 +2,7 @@
 
 use crate::plan::Contestant;
 use crate::report::{Report, Row};
+use crate::rounds::{DISTURBED, Sample};
 
 /// The report as text.
 pub(super) fn render(report: &Report) -> String {
@@ -17,6 +18,7 @@ pub(super) fn render(report: &Report) -> String {
         plan.rounds,
         plan.seconds
     );
+    text += &disturbance(&report.samples);
     for (contestant, version) in &report.versions {
         text += &format!("- {}: {version}\n", contestant.name());
     }
@@ -26,6 +28,21 @@ pub(super) fn render(report: &Report) -> String {
         text += &table(&plan.contestants, &rows);
     }
     text + &failures(report)
+}
+
+/// What others did to the figures.
+fn disturbance(samples: &[Sample]) -> String {
+    let disturbed = samples.iter().filter(|sample| sample.busy > DISTURBED).count();
+    let most = samples.iter().map(|sample| sample.busy).fold(0.0, f64::max);
+    match disturbed {
+        0 => String::new(),
+        count => format!(
+            "Other work disturbed {count} of {} turns: before them it used up to {:.0} % of the \
+             processors.\n\n",
+            samples.len(),
+            100.0 * most
+        ),
+    }
 }
 
 fn table(contestants: &[Contestant], rows: &[&Row]) -> String {
@@ -92,6 +109,7 @@ mod tests {
         );
         assert!(text.contains("| figure | unit | plain | carrick | wireguard-go | ours / plain |"));
         assert!(text.contains("- wireguard-go, underlay segmentation, round 2: it <crashed>\n"));
+        assert!(text.contains("disturbed 6 of 6 turns: before them it used up to 25 %"), "{text}");
         assert!(text.contains("2 cores of Some CPU (avx2), Linux 6.18"));
     }
 }

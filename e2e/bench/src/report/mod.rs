@@ -144,6 +144,7 @@ pub(crate) mod tests {
             profile: Profile::Segmentation,
             round,
             contestant,
+            busy: 0.25,
             figures: speed.into_iter().map(|speed| ("tcp1.there".to_owned(), speed)).collect(),
             failures: if speed.is_none() { vec!["it <crashed>".into()] } else { vec![] },
         };
