@@ -148,6 +148,8 @@ impl Emulator {
             wake,
             epoch,
             emptied: 0,
+            handled: 0,
+            polled: true,
         }
     }
 

@@ -25,6 +25,10 @@ const READ_BATCH: usize = 64;
 /// Due packets written before others are read: after a pause both queues get shorter together.
 const WRITE_BATCH: usize = 2 * READ_BATCH;
 
+/// Packets that come so soon after others wait for each other: a wake-up for each would cost more
+/// than the packets do.
+const GATHER: Duration = Duration::from_micros(50);
+
 /// What the control side asks of a site; each is answered.
 pub enum Command {
     /// New conditions towards a site.
@@ -66,6 +70,10 @@ pub struct Site {
     pub epoch: Instant,
     /// When the device had nothing to read, the last time.
     pub emptied: u64,
+    /// When a packet was read or written, the last time.
+    pub handled: u64,
+    /// Whether a command may have made `wake` readable.
+    pub polled: bool,
 }
 
 impl Site {
@@ -88,12 +96,17 @@ impl Site {
         self.epoch.elapsed().as_nanos() as u64
     }
 
+    /// Waits for a packet, a departure or a command.
     fn wait(&mut self) -> io::Result<()> {
         let now = self.now();
+        if Duration::from_nanos(now.saturating_sub(self.handled)) < GATHER {
+            std::thread::sleep(GATHER);
+            return Ok(());
+        }
         let timeout = self.waiting.peek().map(|Reverse(next)| next.0.saturating_sub(now));
         let device = self.devices[self.own].as_fd();
         sys::wait_readable([device, self.wake.as_fd()], timeout.map(Duration::from_nanos))?;
-        self.emptied = self.now();
+        (self.emptied, self.polled) = (self.now(), true);
         Ok(())
     }
 
@@ -103,7 +116,9 @@ impl Site {
             // An answer that nobody waits for any more is no error.
             match self.commands.try_recv() {
                 Err(TryRecvError::Disconnected) => return false,
+                Err(TryRecvError::Empty) if !self.polled => return true,
                 Err(TryRecvError::Empty) => {
+                    self.polled = false;
                     // Emptied only now: a later command makes it readable again.
                     let mut bytes = [0; 64];
                     return match self.wake.read(&mut bytes) {
@@ -183,6 +198,7 @@ impl Site {
         };
         self.stats.directions[to].received += 1;
         let now = self.now();
+        self.handled = now;
         match self.links[to].arrive(now, len) {
             Verdict::Drop(reason) => {
                 self.stats.directions[to].dropped.count(reason);
@@ -237,6 +253,7 @@ impl Site {
             if at > now {
                 return false;
             }
+            self.handled = now;
             let late = (now - at) / 1_000;
             self.stats.worst_lateness_us = self.stats.worst_lateness_us.max(late);
             self.waiting.pop();
