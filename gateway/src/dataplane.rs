@@ -6,6 +6,7 @@
 mod cut;
 mod device;
 pub mod figures;
+mod handover;
 mod options;
 mod socket;
 mod stats;
@@ -29,6 +30,7 @@ pub use socket::SocketError;
 pub use stats::{DataplaneStats, TunnelStats};
 
 use device::{Device, Queue};
+use handover::Handover;
 use stats::LaneStats;
 use worker::{Shared, Worker};
 
@@ -44,6 +46,16 @@ pub enum StartError {
     /// A lane's UDP socket could not be opened.
     #[error(transparent)]
     Socket(#[from] SocketError),
+    /// The sockets between lanes could not be made.
+    #[error(
+        "cannot make the sockets between {lanes} lanes: {source}; are there file descriptors left?"
+    )]
+    Handover {
+        /// How many lanes.
+        lanes: usize,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The event that wakes a lane could not be made.
     #[error("cannot make the event that wakes lane {lane}: {source}")]
     Event {
@@ -101,14 +113,18 @@ impl Dataplane {
         }
         let offloads = options.offloads.on_kernel(&kernel_release());
         let queues = device::open(&options.device, options.lanes.len(), offloads)?;
+        let lanes = options.lanes.len();
+        let handovers =
+            handover::between(lanes).map_err(|source| StartError::Handover { lanes, source })?;
         let device = queues[0].name().to_owned();
         let config = Arc::new(ArcSwap::from_pointee(ForwardingConfig::default()));
         let (changed, changes) = watch::channel(0);
         let (failed, failure) = watch::channel(None);
         let mut plane =
             Self { lanes: vec![], keys: vec![], handles: vec![], config, changes, failure, device };
-        for ((index, lane), queue) in (0..).zip(options.lanes).zip(queues) {
-            plane.start_lane(index, lane, queue, changed.clone(), failed.clone())?;
+        let sides = queues.into_iter().zip(handovers);
+        for ((index, lane), (queue, handover)) in (0..).zip(options.lanes).zip(sides) {
+            plane.start_lane(index, lane, (queue, handover), changed.clone(), failed.clone())?;
         }
         Ok(plane)
     }
@@ -117,7 +133,7 @@ impl Dataplane {
         &mut self,
         index: u32,
         options: LaneOptions,
-        queue: Queue,
+        (queue, handover): (Queue, Handover),
         changed: watch::Sender<u64>,
         failed: watch::Sender<Option<String>>,
     ) -> Result<(), StartError> {
@@ -139,7 +155,7 @@ impl Dataplane {
         };
         let public_key = secret.public();
         let lane = Lane::new(index, secret, queue.framing());
-        let worker = Worker::new(lane, queue, socket, offloads, shared);
+        let worker = Worker::new(lane, queue, socket, handover, offloads, shared);
         let thread = std::thread::Builder::new()
             .name(format!("lane-{index}"))
             .spawn(move || {

@@ -32,9 +32,12 @@ pub struct Standalone {
 impl Standalone {
     /// Opens device and socket, sets addresses and routes, and begins to talk to the peers.
     pub fn start(config: Config) -> anyhow::Result<Self> {
-        let secret = config.private_key.as_ref().map(Secret::key);
+        let lane = |index| LaneOptions {
+            port: if config.listen_port == 0 { 0 } else { config.listen_port + index },
+            secret: config.private_key.as_ref().map(Secret::key),
+        };
         let dataplane = Dataplane::start(DataplaneOptions {
-            lanes: vec![LaneOptions { port: config.listen_port, secret }],
+            lanes: (0..config.lanes).map(lane).collect(),
             device: DeviceOptions::Tun { name: config.interface.name.clone() },
             offloads: config.offloads.into(),
         })?;
@@ -105,7 +108,7 @@ fn tunnel(id: TunnelId, peer: &Peer, endpoint: Option<SocketAddr>) -> TunnelConf
     let keepalive = peer.keepalive.filter(|seconds| *seconds > 0);
     TunnelConfig {
         id,
-        lane: 0,
+        lane: peer.lane.into(),
         remote_key: peer.public_key,
         psk: peer.preshared_key.as_ref().map(Secret::bytes),
         endpoint,

@@ -188,6 +188,14 @@ pub enum ConfigError {
 }
 
 impl ForwardingConfig {
+    /// The lanes that have tunnels to `peer`, in order.
+    pub fn lanes_to(&self, peer: &PeerForwarding) -> Vec<u32> {
+        let ids: BTreeSet<TunnelId> = peer.tunnels.iter().copied().collect();
+        let tunnels = self.tunnels.iter().filter(|tunnel| ids.contains(&tunnel.id));
+        let lanes: BTreeSet<u32> = tunnels.map(|tunnel| tunnel.lane).collect();
+        lanes.into_iter().collect()
+    }
+
     /// Checks it against the lanes' public keys, lane k's at index k.
     pub fn check(&self, lanes: &[TunnelKey]) -> Result<(), ConfigError> {
         if !MTU_RANGE.contains(&self.mtu) {

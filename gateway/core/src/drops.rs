@@ -54,6 +54,8 @@ pub enum DropReason {
     NoNode,
     /// Congestion was signalled on the way to ends that do not know the signal (RFC 6040).
     Congested,
+    /// The lane that has the tunnel took no more from this one.
+    LaneFull,
     /// The device took no more.
     DeviceFull,
     /// The device refused the packet.
@@ -66,7 +68,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// All of them, in order.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::NotIp,
         Self::NotUnicast,
         Self::MalformedPacket,
@@ -92,6 +94,7 @@ impl DropReason {
         Self::SourceNotOfPeer,
         Self::NoNode,
         Self::Congested,
+        Self::LaneFull,
         Self::DeviceFull,
         Self::DeviceError,
         Self::SocketFull,
@@ -126,6 +129,7 @@ impl DropReason {
             Self::SourceNotOfPeer => "source_not_of_peer",
             Self::NoNode => "no_node",
             Self::Congested => "congested",
+            Self::LaneFull => "lane_full",
             Self::DeviceFull => "device_full",
             Self::DeviceError => "device_error",
             Self::SocketFull => "socket_full",

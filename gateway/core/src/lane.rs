@@ -56,6 +56,8 @@ pub trait Sink {
     fn datagrams(&mut self, datagrams: &Datagrams<'_>) -> Result<(), Lost>;
     /// Writes a frame (or an IP packet) to the device. It may be changed, to finish or to cut it.
     fn frame(&mut self, bytes: &mut [u8], offload: Offload) -> Result<(), DropReason>;
+    /// Gives a frame, as the device gave it, to another lane, which is to take it as if from the device.
+    fn hand_over(&mut self, lane: u32, frame: &[u8], offload: Offload) -> Result<(), DropReason>;
 }
 
 /// Datagrams that leave together.
@@ -113,6 +115,8 @@ pub struct Lane {
     slots: Vec<Option<Tunnel>>,
     by_key: BTreeMap<TunnelKey, usize>,
     peers: Vec<Vec<usize>>,
+    /// Which lanes have tunnels to a peer that this one has none to, by peer.
+    elsewhere: Vec<Vec<u32>>,
     incarnation: u32,
     next_tick: Option<(Instant, Reason)>,
     limiter: Limiter,
@@ -139,6 +143,7 @@ impl Lane {
             slots: Vec::new(),
             by_key: BTreeMap::new(),
             peers: Vec::new(),
+            elsewhere: Vec::new(),
             incarnation: 0,
             next_tick: None,
             limiter: Limiter::default(),
@@ -264,6 +269,12 @@ impl Lane {
                 }
             }
             self.peers.push(slots);
+        }
+        self.elsewhere = config.peers.iter().map(|peer| config.lanes_to(peer)).collect();
+        for (slots, lanes) in self.peers.iter().zip(&mut self.elsewhere) {
+            if !slots.is_empty() {
+                lanes.clear();
+            }
         }
     }
 

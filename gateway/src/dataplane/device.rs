@@ -6,7 +6,7 @@
 //! where its hash puts it.
 #![expect(unsafe_code, reason = "TUNSETIFF and its like are ioctls that no crate here wraps")]
 
-mod virtio;
+pub(super) mod virtio;
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, IoSliceMut, Read as _, Write as _};

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use super::cut::write_cut;
 use super::device::Device;
+use super::handover::Handover;
 use super::options::Offloads;
 use super::socket::{LaneSocket, Ring};
 use super::stats::LaneStats;
@@ -67,6 +68,7 @@ struct Ends<D> {
     socket: LaneSocket,
     /// What the device has turned out to take merged.
     merging: Merging,
+    handover: Handover,
 }
 
 impl<D: Device> Sink for Ends<D> {
@@ -90,6 +92,10 @@ impl<D: Device> Sink for Ends<D> {
             _ => Err(drop_of(&error)),
         }
     }
+
+    fn hand_over(&mut self, lane: u32, frame: &[u8], offload: Offload) -> Result<(), DropReason> {
+        self.handover.send(lane, frame, offload)
+    }
 }
 
 pub(super) fn drop_of(error: &io::Error) -> DropReason {
@@ -104,6 +110,7 @@ struct Ready {
     wake: bool,
     socket: bool,
     device: bool,
+    handover: bool,
 }
 
 impl<D: Device> Worker<D> {
@@ -111,12 +118,13 @@ impl<D: Device> Worker<D> {
         mut lane: Lane,
         device: D,
         socket: LaneSocket,
+        handover: Handover,
         offloads: Offloads,
         shared: Shared,
     ) -> Self {
         let merging = Merging { tcp: offloads.device_tcp, udp: offloads.device_udp };
         lane.set_merging(merging);
-        let ends = Ends { device, socket, merging };
+        let ends = Ends { device, socket, merging, handover };
         Self {
             lane,
             ends,
@@ -134,7 +142,7 @@ impl<D: Device> Worker<D> {
         while !self.shared.stop.load(Ordering::Relaxed) {
             let ready = self.wait()?;
             let now = Instant::now();
-            self.stale |= ready.socket || ready.device;
+            self.stale |= ready.socket || ready.device || ready.handover;
             if ready.wake {
                 self.take_config(now);
             }
@@ -143,6 +151,9 @@ impl<D: Device> Worker<D> {
             }
             if ready.device {
                 self.drain_device(now)?;
+            }
+            if ready.handover {
+                self.drain_handover(now);
             }
             self.lane.handle_timeout(now, &mut self.ends);
             self.lane.flush(&mut self.ends);
@@ -157,13 +168,19 @@ impl<D: Device> Worker<D> {
             PollFd::new(self.shared.wake.as_fd(), input),
             PollFd::new(self.ends.socket.as_fd(), input),
             PollFd::new(self.ends.device.as_fd(), input),
+            PollFd::new(self.ends.handover.as_fd(), input),
         ];
         match nix::poll::poll(&mut fds, self.timeout()) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(error) => return Err(WorkerError::Poll(error)),
         }
         let any = |fd: &PollFd<'_>| fd.any().unwrap_or(true);
-        Ok(Ready { wake: any(&fds[0]), socket: any(&fds[1]), device: any(&fds[2]) })
+        Ok(Ready {
+            wake: any(&fds[0]),
+            socket: any(&fds[1]),
+            device: any(&fds[2]),
+            handover: any(&fds[3]),
+        })
     }
 
     fn timeout(&self) -> PollTimeout {
@@ -221,6 +238,18 @@ impl<D: Device> Worker<D> {
         }
         self.lane.flush(&mut self.ends);
         Ok(())
+    }
+
+    /// Takes what other lanes gave for tunnels that are here.
+    fn drain_handover(&mut self, now: Instant) {
+        for _ in 0..TURN_PACKETS {
+            let Some((length, offload)) = self.ends.handover.receive(&mut self.buffer) else {
+                break;
+            };
+            let frame = &mut self.buffer[..length];
+            self.lane.handle_device(now, frame, offload, &mut self.ends);
+        }
+        self.lane.flush(&mut self.ends);
     }
 
     /// Which offloads are in use now.

@@ -18,6 +18,9 @@ use serde::{Deserialize, Deserializer};
 
 use crate::dataplane::Offloads;
 
+/// How many lanes there may be.
+const LANES: std::ops::RangeInclusive<u16> = 1..=16;
+
 /// A file with every field, commented.
 pub const EXAMPLE: &str = include_str!("example.yaml");
 
@@ -67,6 +70,9 @@ pub struct Config {
     /// The UDP port to listen on; 0 or nothing lets the kernel choose.
     #[serde(default)]
     pub listen_port: u16,
+    /// How many lanes, 1–16: threads, each with a UDP port of its own from `listen_port` on.
+    #[serde(default = "one")]
+    pub lanes: u16,
     /// Whom we talk to.
     #[serde(default)]
     pub peers: Vec<Peer>,
@@ -144,6 +150,9 @@ pub struct Peer {
     /// What is routed to it, and the only sources that may come from it.
     #[serde(deserialize_with = "texts")]
     pub allowed_prefixes: Vec<Prefix>,
+    /// The lane that it lives on, from 0: what it sends must come to that lane's port.
+    #[serde(default)]
+    pub lane: u16,
     /// Seconds between keepalives; 0 or nothing is off.
     #[serde(default)]
     pub keepalive: Option<u16>,
@@ -164,6 +173,10 @@ pub enum Endpoint {
 
 fn default_mtu() -> u16 {
     1420
+}
+
+fn one() -> u16 {
+    1
 }
 
 fn yes() -> bool {
@@ -296,6 +309,7 @@ impl Config {
         [
             ("interface.name", self.interface.name != other.interface.name),
             ("listen_port", self.listen_port != other.listen_port),
+            ("lanes", self.lanes != other.lanes),
             ("private_key", key(self) != key(other)),
             ("metrics", self.metrics != other.metrics),
             ("offloads", self.offloads != other.offloads),
@@ -310,6 +324,13 @@ impl Config {
         if !MTU_RANGE.contains(&usize::from(self.interface.mtu)) {
             let (low, high) = (MTU_RANGE.start(), MTU_RANGE.end());
             return refuse("interface.mtu", &format!("must be from {low} to {high}"));
+        }
+        if !LANES.contains(&self.lanes) {
+            let (low, high) = (LANES.start(), LANES.end());
+            return refuse("lanes", &format!("must be from {low} to {high}"));
+        }
+        if self.listen_port != 0 && self.listen_port.checked_add(self.lanes - 1).is_none() {
+            return refuse("listen_port", "the last lane's port would be beyond 65535");
         }
         match (&self.private_key, &self.private_key_file) {
             (Some(_), Some(_)) => {
@@ -329,6 +350,10 @@ impl Config {
         let mut prefixes = BTreeMap::new();
         for (index, peer) in self.peers.iter().enumerate() {
             let field = |name: &str| format!("peers[{index}].{name}");
+            if peer.lane >= self.lanes {
+                let problem = format!("{} is no lane: there are {}, from 0", peer.lane, self.lanes);
+                return Err((field("lane"), problem));
+            }
             if let Some(first) = keys.insert(peer.public_key, index) {
                 let problem = format!("is that of peers[{first}] too; merge the two");
                 return Err((field("public_key"), problem));

@@ -42,26 +42,27 @@ impl End {
         end
     }
 
-    fn meet(&self) {
+    /// Makes tunnels to the other end on the first so many lanes.
+    fn meet(&self, lanes: u16) {
         let other = 3 - self.number;
         // Lanes are crossed: both ends share a kernel and so its hash, which would put both directions
         // of a flow on lanes of the same number, where nothing could draw them elsewhere.
         let tunnel = |k: u16| TunnelConfig {
             id: TunnelId(k.into()),
             lane: k.into(),
-            remote_key: secret(other, LANES - 1 - k).public(),
+            remote_key: secret(other, lanes - 1 - k).public(),
             psk: None,
-            endpoint: Some(SocketAddr::from(([192, 0, 2, other], BASE + LANES - 1 - k))),
+            endpoint: Some(SocketAddr::from(([192, 0, 2, other], BASE + lanes - 1 - k))),
             roaming: false,
             keepalive: None,
             initiate: true,
         };
         let config = ForwardingConfig {
-            tunnels: (0..LANES).map(tunnel).collect(),
+            tunnels: (0..lanes).map(tunnel).collect(),
             peers: vec![PeerForwarding {
                 cluster: format!("end-{other}").parse().expect("a name"),
                 prefixes: vec![format!("10.9.{other}.0/24").parse().expect("a prefix")],
-                tunnels: (0..LANES).map(|k| TunnelId(k.into())).collect(),
+                tunnels: (0..lanes).map(|k| TunnelId(k.into())).collect(),
             }],
             ..ForwardingConfig::default()
         };
@@ -81,19 +82,20 @@ impl End {
         self.dataplane.stats().tunnels.iter().map(|tunnel| tunnel.tx_packets).collect()
     }
 
-    fn are_up(&self) -> bool {
+    fn are_up(&self, lanes: u16) -> bool {
         let stats = self.dataplane.stats();
-        stats.tunnels.iter().filter(|tunnel| tunnel.up).count() == usize::from(LANES)
+        stats.tunnels.iter().filter(|tunnel| tunnel.up).count() == usize::from(lanes)
     }
 }
 
-fn two_ends(offloads: Offloads) -> (End, End) {
+/// Two gateways with tunnels on the first so many lanes.
+fn two_ends(offloads: Offloads, lanes: u16) -> (End, End) {
     let (one, two) = (End::new(1, offloads), End::new(2, offloads));
     let (a, b) = ("192.0.2.1/24", "192.0.2.2/24");
     one.namespace.cable(("net0", a), &two.namespace, ("net0", b));
-    one.meet();
-    two.meet();
-    eventually("all lanes are up", || one.are_up() && two.are_up());
+    one.meet(lanes);
+    two.meet(lanes);
+    eventually("all lanes are up", || one.are_up(lanes) && two.are_up(lanes));
     (one, two)
 }
 
@@ -128,7 +130,7 @@ fn lane_of(end: &End, before: &[u64]) -> usize {
 
 #[test]
 fn flows_spread_over_the_lanes_and_each_stays_on_one_in_each_direction() {
-    let (one, two) = two_ends(Offloads::default());
+    let (one, two) = two_ends(Offloads::default(), LANES);
     let (mut used_out, mut used_back) = ([0; LANES as usize], [0; LANES as usize]);
     for _ in 0..24 {
         let (here, there) = (one.socket(), two.socket());
@@ -145,7 +147,7 @@ fn flows_spread_over_the_lanes_and_each_stays_on_one_in_each_direction() {
 #[test]
 fn streams_cross_lanes_with_and_without_offloads() {
     for offloads in [Offloads::default(), Offloads::OFF] {
-        let (one, two) = two_ends(offloads);
+        let (one, two) = two_ends(offloads, LANES);
         for _ in 0..4 {
             let (bytes, _) =
                 transfer(&one.namespace, "10.9.1.1", &two.namespace, "10.9.2.1", 3_000_000);
@@ -153,4 +155,16 @@ fn streams_cross_lanes_with_and_without_offloads() {
         }
         assert_eq!(one.dataplane.stats().offloads, Some(offloads));
     }
+}
+
+#[test]
+fn a_peer_on_one_lane_is_reached_from_all_in_order() {
+    let (one, two) = two_ends(Offloads::default(), 1);
+    let before = one.sent()[0];
+    for _ in 0..16 {
+        converse(&one.socket(), &two.socket());
+    }
+    eventually("the one lane has carried all", || one.sent()[0] >= before + 16 * PACKETS);
+    let (bytes, _) = transfer(&one.namespace, "10.9.1.1", &two.namespace, "10.9.2.1", 3_000_000);
+    assert_eq!(bytes, 3_000_000);
 }

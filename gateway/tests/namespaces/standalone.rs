@@ -109,6 +109,22 @@ fn a_gateway_that_is_told_to_stop_leaves_nothing() {
     assert!(!namespace.succeeds("ip route get 10.9.2.1"));
 }
 
+#[test]
+fn peers_live_on_the_lane_that_the_file_gives_them() {
+    let (left, right) = (Namespace::new(), Namespace::new());
+    left.cable(("net0", "192.0.2.1/24"), &right, ("net0", "192.0.2.2/24"));
+    let (a, b) = (keys(), keys());
+    let here = config(&a, 1, &b, "lane: 1\n  keepalive: 5");
+    let text = std::fs::read_to_string(here.path()).expect("the file");
+    std::fs::write(here.path(), format!("lanes: 2\n{text}")).expect("written");
+    let _left = start(&left, &here);
+    let _right = start(&right, &config(&b, 2, &a, "endpoint: 192.0.2.1:51821\n  keepalive: 5"));
+    let crosses = || echo(&left, "10.9.1.1", &right, "10.9.2.1", 1420).is_some();
+    eventually("a packet crosses", crosses);
+    // Flows from everywhere, whichever lane reads them.
+    assert!((0..16).all(|_| crosses()));
+}
+
 /// What the gateway's metrics say of a name with its labels.
 fn metric(namespace: &Namespace, name: &str) -> Option<u64> {
     use std::io::Read as _;

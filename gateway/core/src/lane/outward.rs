@@ -40,7 +40,7 @@ impl Lane {
         sink: &mut impl Sink,
     ) -> Result<(), DropReason> {
         let (source, packet) = match self.framing {
-            Framing::Ip => (None, frame),
+            Framing::Ip => (None, &mut *frame),
             Framing::Ethernet => {
                 let (mac, packet) = open_frame(frame)?;
                 (Some(mac), packet)
@@ -58,6 +58,11 @@ impl Lane {
         }
         let peer = self.tables.peer_of(header.destination).ok_or(DropReason::NoRoute)?;
         let packet = &mut packet[..header.length];
+        let lanes = &self.elsewhere[peer as usize];
+        if !lanes.is_empty() {
+            let lane = lanes[(header.flow(packet) % lanes.len() as u64) as usize];
+            return sink.hand_over(lane, frame, offload);
+        }
         let link = if source.is_some() { ETHERNET } else { 0 };
         let longest = finish(packet, &header, offload, link)?;
         let mtu = self.tables.mtu;

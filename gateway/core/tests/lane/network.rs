@@ -29,6 +29,8 @@ pub struct Network {
     devices: [Vec<Written>; 2],
     /// How many sends there were.
     sends: usize,
+    /// What was given to other lanes.
+    pub handed: Vec<(u32, Written)>,
     wire: Wire,
     now: Instant,
 }
@@ -38,6 +40,7 @@ struct Ends<'a> {
     wire: &'a mut Wire,
     device: &'a mut Vec<Written>,
     sends: &'a mut usize,
+    handed: &'a mut Vec<(u32, Written)>,
 }
 
 impl Sink for Ends<'_> {
@@ -51,6 +54,11 @@ impl Sink for Ends<'_> {
 
     fn frame(&mut self, bytes: &mut [u8], offload: Offload) -> Result<(), DropReason> {
         self.device.push((bytes.to_vec(), offload));
+        Ok(())
+    }
+
+    fn hand_over(&mut self, lane: u32, frame: &[u8], offload: Offload) -> Result<(), DropReason> {
+        self.handed.push((lane, (frame.to_vec(), offload)));
         Ok(())
     }
 }
@@ -119,6 +127,7 @@ impl Network {
             configs: [PARIS, OSAKA].map(config),
             devices: [Vec::new(), Vec::new()],
             sends: 0,
+            handed: Vec::new(),
             wire: VecDeque::new(),
             now,
         };
@@ -133,6 +142,7 @@ impl Network {
             wire: &mut self.wire,
             device: &mut self.devices[city],
             sends: &mut self.sends,
+            handed: &mut self.handed,
         };
         step(&mut self.lanes[city], self.now, &mut ends);
     }
@@ -141,7 +151,9 @@ impl Network {
     pub fn reapply(&mut self, city: usize, change: impl FnOnce(&mut ForwardingConfig)) {
         change(&mut self.configs[city]);
         let config = self.configs[city].clone();
-        config.check(&[secret(city).public()]).expect("a good configuration");
+        config
+            .check(&[secret(city).public(), secret(city + 7).public()])
+            .expect("a good configuration");
         self.with(city, |lane, now, ends| {
             lane.apply(now, config, ends);
             lane.flush(ends);

@@ -156,6 +156,21 @@ fn marks_of_congestion_reach_the_receiver() {
     assert_eq!(marks, [2, 2, 3, 2]);
 }
 
+#[test]
+fn what_another_lane_has_the_tunnel_for_is_handed_over_untouched() {
+    let mut network = Network::new(Framing::Ethernet);
+    network.reapply(PARIS, |config| config.tunnels[0].lane = 1);
+    let (packet, offload) = Flow::tcp(PARIS_POD, OSAKA_POD, 1).stream(1380, 10 * 1380);
+    let frame = crate::network::frame(PARIS, &packet);
+    network.enter_all(PARIS, &[(frame.clone(), offload)]);
+    assert_eq!(network.handed, [(1, (frame, offload))]);
+    assert_eq!((network.on_the_wire(), network.drops(PARIS).total()), (0, 0));
+    // What is nobody's, or from nowhere, is not handed on.
+    let stray = crate::network::frame(PARIS, &udp(PARIS_POD, "192.0.2.77", b"stray"));
+    network.enters(PARIS, &stray);
+    assert_eq!((network.handed.len(), network.drops(PARIS).total()), (1, 1));
+}
+
 /// What may enter: pieces of several flows of both families.
 fn piece() -> impl Strategy<Value = (usize, usize, usize, u8)> {
     // Which flow, segment size, bytes, and what is odd about it.

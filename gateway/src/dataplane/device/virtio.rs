@@ -4,7 +4,7 @@
 use carrick_gateway_core::{Cut, CutKind, Offload};
 
 /// Its length in bytes.
-pub(super) const HEADER: usize = 10;
+pub(crate) const HEADER: usize = 10;
 
 const NEEDS_CHECKSUM: u8 = 1;
 const DATA_VALID: u8 = 2;
@@ -17,7 +17,7 @@ const ECN: u8 = 0x80;
 
 /// What `header` says of a frame of `length` bytes. Kinds that were not asked for are taken as whole;
 /// what follows refuses them as malformed if they are not.
-pub(super) fn read(header: &[u8; HEADER], length: usize) -> Offload {
+pub(crate) fn read(header: &[u8; HEADER], length: usize) -> Offload {
     let word = |at: usize| usize::from(u16::from_ne_bytes([header[at], header[at + 1]]));
     let (size, start, offset) = (word(4), word(6), word(8));
     let kind = match header[1] & !ECN {
@@ -31,7 +31,7 @@ pub(super) fn read(header: &[u8; HEADER], length: usize) -> Offload {
 }
 
 /// The header for a frame.
-pub(super) fn write(offload: Offload) -> [u8; HEADER] {
+pub(crate) fn write(offload: Offload) -> [u8; HEADER] {
     let mut header = [0; HEADER];
     let mut word = |at: usize, value: usize| {
         header[at..at + 2].copy_from_slice(&(value as u16).to_ne_bytes());
