@@ -94,7 +94,7 @@ impl Standalone {
             tunnels.push(tunnel(id, peer, endpoint));
             names.insert(id, (peer.public_key, cluster.to_string()));
             let prefixes = peer.allowed_prefixes.clone();
-            peers.push(PeerForwarding { cluster, prefixes, tunnels: vec![id] });
+            peers.push(PeerForwarding { cluster, prefixes, tunnels: vec![id], mtu: None });
         }
         let mtu = config.interface.mtu.into();
         let forwarding = ForwardingConfig { tunnels, peers, mtu, ..Default::default() };

@@ -23,7 +23,7 @@ pub(super) fn config(
         generation: 0,
         vxlan: Some(vxlan(world)),
         nodes: nodes(world, claims),
-        peerings: served.iter().map(|peering| peering_config(peering)).collect(),
+        peerings: served.iter().map(|peering| peering_config(world, peering)).collect(),
         own_ranges: base.own.ranges.iter().map(|range| (*range).into()).collect(),
         mesh_prefix: Some(base.own.mesh.into()),
         mtu: served
@@ -56,7 +56,7 @@ fn nodes(world: &World, claims: &Claims) -> Vec<LocalNode> {
     world.facts.nodes.keys().filter_map(complete).collect()
 }
 
-fn peering_config(peering: &Peering) -> PeeringConfig {
+fn peering_config(world: &World, peering: &Peering) -> PeeringConfig {
     PeeringConfig {
         cluster: peering.cluster.to_string(),
         identities: peering.identities.iter().map(|key| key.as_bytes().to_vec()).collect(),
@@ -66,6 +66,8 @@ fn peering_config(peering: &Peering) -> PeeringConfig {
         snapshot: None,
         keepalive_seconds: peering.keepalive_seconds.into(),
         post_quantum_required: peering.post_quantum_required,
+        lanes: peering.lanes.unwrap_or_default(),
+        mtu: peering.mtu.unwrap_or(world.settings.tunnel_mtu),
     }
 }
 

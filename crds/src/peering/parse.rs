@@ -29,6 +29,8 @@ pub struct Peering {
     pub announce: Vec<Prefix>,
     /// What new connections from there may reach.
     pub access: Access,
+    /// How many lanes between two gateways at most, 1–7, if not as many as both have.
+    pub lanes: Option<u32>,
     /// The largest inner packet in bytes, if this peering wants another than the chart's.
     pub mtu: Option<u32>,
     /// WireGuard's persistent keepalive in seconds; 0 is off.
@@ -121,6 +123,7 @@ impl Peering {
                 access,
                 mtu: tunnel.mtu,
                 keepalive_seconds: tunnel.keepalive_seconds,
+                lanes: tunnel.lanes,
                 post_quantum_required: tunnel.post_quantum_required,
                 suspended: spec.suspended,
             }),
@@ -331,17 +334,14 @@ fn refuse_unimplemented(spec: &ClusterPeeringSpec, errors: &mut Errors) {
 
 /// The part of [`Peering`] that comes from `spec.tunnel`.
 struct Tunnel {
+    lanes: Option<u32>,
     mtu: Option<u32>,
     keepalive_seconds: u16,
     post_quantum_required: bool,
 }
 
 fn tunnel(spec: &TunnelSpec, errors: &mut Errors) -> Tunnel {
-    match spec.lanes {
-        None | Some(1) => {}
-        Some(n @ 2..=7) => errors.not_implemented("spec.tunnel.lanes", format!("{n} lanes")),
-        Some(n) => errors.invalid("spec.tunnel.lanes", format!("{n} must be 1–7")),
-    }
+    let lanes = spec.lanes.and_then(|lanes| errors.number("spec.tunnel.lanes", lanes, (1, 7)));
     let mtu = spec.mtu.and_then(|mtu| errors.number("spec.tunnel.mtu", mtu, MTU_RANGE));
     let keepalive =
         errors.number("spec.tunnel.keepaliveSeconds", spec.keepalive_seconds, (0, 65535));
@@ -355,6 +355,7 @@ fn tunnel(spec: &TunnelSpec, errors: &mut Errors) -> Tunnel {
         }
     };
     Tunnel {
+        lanes,
         mtu,
         keepalive_seconds: keepalive.unwrap_or_default(),
         post_quantum_required: required,

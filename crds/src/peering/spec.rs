@@ -202,8 +202,7 @@ pub struct FailoverSpec {
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TunnelSpec {
-    /// How many lanes between two gateways at most; as many as both have when not set. Other than 1
-    /// is not implemented in this release.
+    /// How many lanes between two gateways at most; as many as both have when not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 7))]
     pub lanes: Option<i32>,

@@ -135,6 +135,12 @@ pub struct PeeringConfig {
     /// Refuse connections without a post-quantum key exchange.
     #[prost(bool, tag = "8")]
     pub post_quantum_required: bool,
+    /// How many lanes to have tunnels on with each of its gateways at most; 0 is as many as both have.
+    #[prost(uint32, tag = "9")]
+    pub lanes: u32,
+    /// The largest inner packet to and from it in bytes; 0 is [`GatewayConfig::mtu`].
+    #[prost(uint32, tag = "10")]
+    pub mtu: u32,
 }
 
 /// What a gateway says of itself. Its name is in its certificate.

@@ -105,6 +105,9 @@ pub struct PeerForwarding {
     pub prefixes: Vec<Prefix>,
     /// Its tunnels, on any lane.
     pub tunnels: Vec<TunnelId>,
+    /// The largest inner packet to and from it in bytes, within [`MTU_RANGE`]; where it is larger than
+    /// [`ForwardingConfig::mtu`], or not given, that counts.
+    pub mtu: Option<usize>,
 }
 
 /// A node of our own cluster as the packet path sees it.
@@ -201,6 +204,10 @@ impl ForwardingConfig {
         if !MTU_RANGE.contains(&self.mtu) {
             return Err(ConfigError::Mtu(self.mtu));
         }
+        let mut mtus = self.peers.iter().filter_map(|peer| peer.mtu);
+        if let Some(mtu) = mtus.find(|mtu| !MTU_RANGE.contains(mtu)) {
+            return Err(ConfigError::Mtu(mtu));
+        }
         let ids = self.check_tunnels(lanes)?;
         self.check_peers(&ids)
     }
@@ -274,6 +281,7 @@ mod tests {
             cluster: name.parse().expect(name),
             prefixes: Vec::new(),
             tunnels: tunnels.iter().map(|id| TunnelId(*id)).collect(),
+            mtu: None,
         }
     }
 
@@ -308,6 +316,8 @@ mod tests {
         assert_eq!(own, Err(ConfigError::OwnKey(TunnelId(1))));
         let mtu = ForwardingConfig { mtu: 100, ..Default::default() }.check(&[]);
         assert_eq!(mtu, Err(ConfigError::Mtu(100)));
+        let narrow = check(vec![], vec![PeerForwarding { mtu: Some(200), ..peer("a", &[]) }]);
+        assert_eq!(narrow, Err(ConfigError::Mtu(200)));
     }
 
     #[test]

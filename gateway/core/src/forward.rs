@@ -20,8 +20,8 @@ pub struct Forwarding {
     nodes: PrefixTable<NodeIndex>,
     by_mac: BTreeMap<Mac, NodeIndex>,
     macs: Vec<Mac>,
-    /// The largest inner packet in bytes.
-    pub mtu: usize,
+    /// The largest inner packet of each peer, in bytes.
+    mtus: Vec<usize>,
     /// Where our ICMP errors come from.
     pub routers: Routers,
 }
@@ -29,8 +29,9 @@ pub struct Forwarding {
 impl Forwarding {
     /// Where two claim the same prefix, the first in the configuration has it.
     pub fn new(config: &ForwardingConfig) -> Self {
-        let mut tables = Self { mtu: config.mtu, routers: config.routers, ..Self::default() };
+        let mut tables = Self { routers: config.routers, ..Self::default() };
         for (index, peer) in (0..).zip(&config.peers) {
+            tables.mtus.push(peer.mtu.map_or(config.mtu, |mtu| mtu.min(config.mtu)));
             for prefix in &peer.prefixes {
                 tables.peers.insert(*prefix, index);
             }
@@ -49,6 +50,11 @@ impl Forwarding {
     /// The peer that a packet to `destination` goes to.
     pub fn peer_of(&self, destination: IpAddr) -> Option<PeerIndex> {
         self.peers.lookup(destination)
+    }
+
+    /// The largest inner packet to and from `peer`, in bytes.
+    pub fn mtu_of(&self, peer: PeerIndex) -> usize {
+        self.mtus[peer as usize]
     }
 
     /// Whether `source` belongs to `peer` and to no other: the longest prefix over all peers decides,
@@ -88,7 +94,7 @@ mod tests {
 
     fn peer(name: &str, of: &[&str]) -> PeerForwarding {
         let cluster = name.parse().expect(name);
-        PeerForwarding { cluster, prefixes: prefixes(of), tunnels: Vec::new() }
+        PeerForwarding { cluster, prefixes: prefixes(of), tunnels: Vec::new(), mtu: None }
     }
 
     fn node(mesh: &str, of: &[&str]) -> NodeForwarding {

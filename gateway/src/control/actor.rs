@@ -319,7 +319,7 @@ impl<P: Plane> Control<P> {
         let session = Session::new(
             peer.peering.pin.clone(),
             self.parts.trusted.cluster.clone(),
-            self.lanes.clone(),
+            peer.lanes(&self.lanes),
             peer.held(&name),
             peer.version(),
             now,

@@ -6,6 +6,7 @@ use carrick_exchange::message::snapshot::SignedSnapshot;
 use carrick_exchange::snapshot::{MAX_ENDPOINTS, MAX_PREFIXES};
 use carrick_exchange::wire::{self, Endpoint, WireError};
 use carrick_gateway_core::NodeForwarding;
+use carrick_gateway_core::config::MTU_RANGE;
 use carrick_model::{ClusterId, MeshPrefix, Prefix, Role};
 
 /// What an inner packet may have when the controller does not say, in bytes.
@@ -54,6 +55,10 @@ pub struct Peering {
     pub snapshot: Option<SignedSnapshot>,
     /// WireGuard's persistent keepalive in seconds.
     pub keepalive: Option<u16>,
+    /// How many lanes to have tunnels on at most, if not as many as both have.
+    pub lanes: Option<usize>,
+    /// Largest inner packet in bytes, if smaller than the gateway's.
+    pub mtu: Option<usize>,
 }
 
 /// Parses a configuration for a gateway of `own`. An error means that nothing of it can be used.
@@ -100,6 +105,18 @@ fn node(raw: &LocalNode) -> Result<NodeForwarding, WireError> {
     })
 }
 
+fn mtu(raw: u32) -> Result<Option<usize>, WireError> {
+    match raw as usize {
+        0 => Ok(None),
+        mtu if MTU_RANGE.contains(&mtu) => Ok(Some(mtu)),
+        mtu => {
+            let (low, high) = (MTU_RANGE.start(), MTU_RANGE.end());
+            let error = format!("{mtu} must be from {low} to {high}");
+            Err(WireError::Text { field: "mtu", error })
+        }
+    }
+}
+
 fn peering(raw: &PeeringConfig, own: &ClusterId) -> Result<Peering, WireError> {
     let cluster: ClusterId = wire::parse(&raw.cluster, "cluster")?;
     if cluster == *own {
@@ -124,6 +141,8 @@ fn peering(raw: &PeeringConfig, own: &ClusterId) -> Result<Peering, WireError> {
         max_prefixes: (raw.max_prefixes as usize).min(MAX_PREFIXES),
         snapshot: raw.snapshot.clone(),
         keepalive: u16::try_from(raw.keepalive_seconds).ok().filter(|seconds| *seconds != 0),
+        lanes: Some(raw.lanes as usize).filter(|lanes| *lanes != 0),
+        mtu: mtu(raw.mtu)?,
     })
 }
 
@@ -162,12 +181,13 @@ mod tests {
         let endpoint = WireEndpoint { host: "a b".to_owned(), port: 1 };
         let bad_endpoint = PeeringConfig { endpoints: vec![endpoint], ..peer("oslo") };
         let nobody = PeeringConfig { identities: Vec::new(), ..peer("rome") };
-        raw.peerings = vec![bad_key, peer("osaka"), peer("paris"), bad_endpoint, nobody];
+        let narrow = PeeringConfig { mtu: 100, ..peer("cairo") };
+        raw.peerings = vec![bad_key, peer("osaka"), peer("paris"), bad_endpoint, nobody, narrow];
         let config = parse(&raw, &own()).expect("usable");
         let kept: Vec<_> = config.peerings.iter().map(|p| p.pin.cluster.as_str()).collect();
         assert_eq!(kept, ["osaka"]);
         let errors = config.errors.join("\n");
-        for name in ["\"n1\"", "\"lima\"", "\"paris\"", "\"oslo\"", "\"rome\""] {
+        for name in ["\"n1\"", "\"lima\"", "\"paris\"", "\"oslo\"", "\"rome\"", "\"cairo\""] {
             assert!(errors.contains(name), "{name}: {errors}");
         }
     }

@@ -68,7 +68,8 @@ pub fn derive(config: &Config, peers: &BTreeMap<ClusterId, Peer>, own: &[TunnelK
         let forwarding = &mut out.setup.forwarding;
         forwarding.tunnels.extend(tunnels);
         let cluster = cluster.clone();
-        forwarding.peers.push(PeerForwarding { cluster, prefixes, tunnels: ids });
+        let mtu = peering.mtu;
+        forwarding.peers.push(PeerForwarding { cluster, prefixes, tunnels: ids, mtu });
     }
     out
 }

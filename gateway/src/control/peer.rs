@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use carrick_exchange::message::peer::Report;
 use carrick_exchange::message::snapshot::SignedSnapshot;
-use carrick_exchange::peer::{Agreed, DialRole, Established, Held, dial_role};
+use carrick_exchange::peer::{Agreed, DialRole, Established, Held, Lane, dial_role};
 use carrick_exchange::snapshot::{RemoteGateway, VerifiedSnapshot, Version};
 use carrick_exchange::wire::Endpoint;
 use carrick_exchange::{CloseReason, Link};
@@ -143,6 +143,7 @@ impl Peer {
         if self.peering.pin != peering.pin || self.peering.endpoints != peering.endpoints {
             self.failures.clear();
         }
+        let lanes = self.peering.lanes != peering.lanes;
         self.peering = peering;
         self.dialling.set_role(role(&self.own, &self.peering));
         let vouched = |signed: &SignedSnapshot| {
@@ -160,8 +161,16 @@ impl Peer {
                 if let Some(held) = &gateway.link {
                     held.link.close(&not_post_quantum());
                 }
+            } else if lanes && let Some(held) = &gateway.link {
+                // A new link agrees on other lanes; tunnels that are on both stay as they are.
+                held.link.close(&CloseReason::Done);
             }
         }
+    }
+
+    /// Those of our lanes that are to have tunnels with it.
+    pub fn lanes(&self, all: &[Lane]) -> Vec<Lane> {
+        all.iter().take(self.peering.lanes.unwrap_or(usize::MAX)).copied().collect()
     }
 
     /// The version of the snapshot that we hold.

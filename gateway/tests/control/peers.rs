@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use carrick_exchange::message::member::PeerState;
+use carrick_exchange::message::member::{PeerState, PeeringConfig};
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
 
@@ -31,6 +31,37 @@ async fn two_gateways_agree_on_a_tunnel_and_forward_what_is_accepted() {
     let report = a.peer(&osaka).expect("reported");
     assert_eq!(report.connections[0].gateway, osaka.gateway());
     assert!(report.snapshot.is_some(), "the controller can verify it itself");
+}
+
+#[tokio::test]
+async fn tunnels_are_on_the_lanes_that_both_have_and_both_want() {
+    let (paris, osaka) = (Cluster::new("paris", 1), Cluster::new("osaka", 2));
+    let (a, b) = (Site::start_with(&paris, None, 3), Site::start_with(&osaka, None, 2));
+    let wanting = |lanes| PeeringConfig { lanes, ..paris.peering(&osaka, &[b.address]) };
+    a.configure(paris.config(1, vec![wanting(0)])).await;
+    b.configure(osaka.config(1, vec![osaka.peering(&paris, &[])])).await;
+    let both = async |lanes: &[u32]| {
+        for site in [&a, &b] {
+            site.plane
+                .sets_up("the lanes agreed on", |setup| {
+                    setup
+                        .forwarding
+                        .tunnels
+                        .iter()
+                        .map(|tunnel| tunnel.lane)
+                        .eq(lanes.iter().copied())
+                })
+                .await;
+        }
+    };
+    both(&[0, 1]).await;
+    let first = a.plane.last().expect("set up").forwarding.tunnels[0].clone();
+    a.configure(paris.config(2, vec![wanting(1)])).await;
+    both(&[0]).await;
+    a.configure(paris.config(3, vec![wanting(7)])).await;
+    both(&[0, 1]).await;
+    let last = a.plane.last().expect("set up").forwarding.tunnels[0].clone();
+    assert_eq!(first, last, "the tunnel that is in all stays the very same");
 }
 
 #[tokio::test]

@@ -37,10 +37,15 @@ pub struct FakePlane {
 }
 
 impl FakePlane {
-    fn new(key: [u8; 32]) -> Self {
-        let lane = Lane { index: 0, key: TunnelKey::from_bytes(key), port: 40_000 };
+    fn new(key: [u8; 32], lanes: u8) -> Self {
+        let lane = |index: u8| {
+            let mut key = key;
+            key[31] = index;
+            let (index, port) = (index.into(), 40_000 + u16::from(index));
+            Lane { index, key: TunnelKey::from_bytes(key), port }
+        };
         Self {
-            lanes: vec![lane],
+            lanes: (0..lanes).map(lane).collect(),
             applied: Mutex::default(),
             refuse: Mutex::default(),
             changes: watch::Sender::new(0),
@@ -50,6 +55,15 @@ impl FakePlane {
 
     pub fn last(&self) -> Option<Setup> {
         self.applied.lock().expect("plane").last().cloned()
+    }
+
+    /// Waits until the newest set-up fulfils `condition`.
+    pub async fn sets_up(&self, what: &str, condition: impl Fn(&Setup) -> bool) {
+        let mut changes = self.changes.subscribe();
+        let done = changes.wait_for(|_| self.last().as_ref().is_some_and(&condition));
+        if tokio::time::timeout(PATIENCE, done).await.is_err() {
+            panic!("{what}: {:#?}", self.last());
+        }
     }
 
     pub fn count(&self) -> usize {
@@ -180,6 +194,8 @@ impl Cluster {
             // What a ClusterPeering has when nobody chose.
             keepalive_seconds: 25,
             post_quantum_required: false,
+            lanes: 0,
+            mtu: 0,
         }
     }
 
@@ -232,9 +248,14 @@ impl Site {
 
     /// With a folder for the last configuration.
     pub fn start_in(cluster: &Cluster, folder: Option<&Path>) -> Self {
+        Self::start_with(cluster, folder, 1)
+    }
+
+    /// As above, with so many lanes.
+    pub fn start_with(cluster: &Cluster, folder: Option<&Path>, lanes: u8) -> Self {
         let mut key = [cluster.number; 32];
         key[..8].copy_from_slice(&rand::random::<u64>().to_be_bytes());
-        let plane = Arc::new(FakePlane::new(key));
+        let plane = Arc::new(FakePlane::new(key, lanes));
         let socket = UdpSocket::bind("127.0.0.1:0").expect("socket");
         let credentials = cluster.credentials(Role::Gateway, &cluster.gateway());
         let trust = cluster.trust(Rules::default());

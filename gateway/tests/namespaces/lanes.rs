@@ -63,6 +63,7 @@ impl End {
                 cluster: format!("end-{other}").parse().expect("a name"),
                 prefixes: vec![format!("10.9.{other}.0/24").parse().expect("a prefix")],
                 tunnels: (0..lanes).map(|k| TunnelId(k.into())).collect(),
+                mtu: None,
             }],
             ..ForwardingConfig::default()
         };

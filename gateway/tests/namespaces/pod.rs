@@ -133,6 +133,7 @@ impl Cluster {
                     mesh(number).prefix(),
                 ],
                 tunnels: vec![TunnelId(7)],
+                mtu: None,
             }],
             nodes: self.nodes(),
             mtu: MTU,

@@ -195,6 +195,8 @@ impl Cluster {
                 snapshot: Some(self.identity().sign_snapshot(&snapshot).expect("signed")),
                 keepalive_seconds: 5,
                 post_quantum_required: true,
+                lanes: 0,
+                mtu: 0,
             }
         };
         let node = LocalNode {

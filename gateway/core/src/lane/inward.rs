@@ -8,6 +8,7 @@ use super::{ETHERNET, Framing, LONGEST_DATAGRAM, Lane, Lost, Sink};
 use crate::config::MAX_TUNNELS_PER_LANE;
 use crate::drops::DropReason;
 use crate::ecn;
+use crate::forward::PeerIndex;
 use crate::icmp;
 use crate::mss;
 use crate::noise::{Addressee, Received, Refusal, data_index};
@@ -160,11 +161,8 @@ impl Lane {
         if !header.is_unicast() {
             return Err(DropReason::NotUnicast.into());
         }
-        let theirs =
-            tunnel.peer.is_some_and(|peer| self.tables.is_source_of_peer(peer, header.source));
-        if !theirs {
-            return Err(DropReason::SourceNotOfPeer.into());
-        }
+        let theirs = |peer: &PeerIndex| self.tables.is_source_of_peer(*peer, header.source);
+        let peer = tunnel.peer.filter(theirs).ok_or(DropReason::SourceNotOfPeer)?;
         tunnel.rx.count(header.length);
         let node = match self.framing {
             Framing::Ip => None,
@@ -175,7 +173,7 @@ impl Lane {
         // Packets are compared as they came, before a hop is taken from them.
         let run = self.merge.run(header.length, &header);
         let packet = &mut self.merge.bytes()[ETHERNET..ETHERNET + header.length];
-        let mtu = self.tables.mtu;
+        let mtu = self.tables.mtu_of(peer);
         if let Err(refused) = pass_on(packet, &header, header.length, mtu, self.framing) {
             let routers = self.tables.routers;
             let out = &mut self.answer[ETHERNET..];

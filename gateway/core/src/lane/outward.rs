@@ -65,7 +65,7 @@ impl Lane {
         }
         let link = if source.is_some() { ETHERNET } else { 0 };
         let longest = finish(packet, &header, offload, link)?;
-        let mtu = self.tables.mtu;
+        let mtu = self.tables.mtu_of(peer);
         if let Err(refused) = pass_on(packet, &header, longest, mtu, self.framing) {
             self.refuse(now, refused, packet, &header, offload, source, sink)?;
             return Err(drop_of(refused));

@@ -104,6 +104,7 @@ fn config(city: usize) -> ForwardingConfig {
                 Prefix::containing(IpAddr::V4(mesh(other, 0)), 20),
             ],
             tunnels: vec![TunnelId(1)],
+            mtu: None,
         }],
         nodes: vec![NodeForwarding {
             mesh_address: mesh(city, 2),

@@ -108,6 +108,26 @@ fn a_peer_may_only_speak_for_what_it_was_accepted_for() {
 }
 
 #[test]
+fn each_peer_has_its_own_largest_packet() {
+    let mut network = Network::new(Framing::Ethernet);
+    cross(&mut network);
+    network.reapply(PARIS, |config| config.peers[0].mtu = Some(1300));
+    network.enters(PARIS, &frame(PARIS, &udp(PARIS_POD, OSAKA_POD, &[7; 1272])));
+    network.run();
+    assert_eq!(network.delivered(OSAKA).len(), 1, "1,300 bytes fit");
+    network.enters(PARIS, &frame(PARIS, &udp(PARIS_POD, OSAKA_POD, &[7; 1273])));
+    network.run();
+    assert_eq!(network.delivered(OSAKA).len(), 0);
+    let answer = &network.delivered(PARIS)[0][14..];
+    assert_eq!((answer[20], answer[21], &answer[26..28]), (3, 4, &1300u16.to_be_bytes()[..]));
+    // More than the gateway carries is not had by asking.
+    network.reapply(PARIS, |config| config.peers[0].mtu = Some(9000));
+    network.enters(PARIS, &frame(PARIS, &udp(PARIS_POD, OSAKA_POD, &[7; 1393])));
+    network.run();
+    assert_eq!(network.delivered(OSAKA).len(), 0);
+}
+
+#[test]
 fn one_peer_cannot_speak_for_another() {
     let mut network = Network::new(Framing::Ethernet);
     cross(&mut network);

@@ -34,6 +34,8 @@ fn peering(port: u16) -> Peering {
         max_prefixes: 1,
         snapshot: None,
         keepalive: None,
+        lanes: None,
+        mtu: None,
     }
 }
 
