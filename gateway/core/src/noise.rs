@@ -5,6 +5,9 @@
 //! cookie unless its rate limiter is reset. It reads the clock and the system's randomness itself;
 //! whoever simulates replaces its clock by boringtun's `mock-instant` feature.
 
+#[cfg(carrick_floor)]
+mod floor;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -176,6 +179,8 @@ pub struct NoiseTunnel {
     previous: Option<u32>,
     next_counter: u64,
     sessions: u64,
+    #[cfg(carrick_floor)]
+    floor: floor::Floor,
 }
 
 impl NoiseTunnel {
@@ -187,7 +192,16 @@ impl NoiseTunnel {
         let remote = PublicKey::from(*remote.as_bytes());
         let tunn =
             Tunn::new(secret.0.clone(), remote, psk, None, index & 0xff_ffff, Some(unlimited));
-        Self { tunn, ready: false, receiver: None, previous: None, next_counter: 0, sessions: 0 }
+        Self {
+            tunn,
+            ready: false,
+            receiver: None,
+            previous: None,
+            next_counter: 0,
+            sessions: 0,
+            #[cfg(carrick_floor)]
+            floor: floor::Floor::default(),
+        }
     }
 
     /// Whether packets can be encrypted now.
@@ -224,8 +238,14 @@ impl NoiseTunnel {
         if out.len() < (packet.len() + OVERHEAD).max(LONGEST_HANDSHAKE) {
             return Err(DropReason::TooBig);
         }
+        #[cfg(carrick_floor)]
+        if let Some(length) = self.floor.seal(packet, out) {
+            return Ok(length);
+        }
         match self.tunn.encapsulate(packet, out) {
             TunnResult::WriteToNetwork(message) if message[0] == DATA => {
+                #[cfg(carrick_floor)]
+                self.floor.note(message);
                 self.next_counter = counter(message).map_or(0, |last| last + 1);
                 Ok(message.len())
             }
@@ -246,6 +266,11 @@ impl NoiseTunnel {
         let kind = datagram.first().copied().unwrap_or_default();
         if kind == DATA && counter(datagram).is_none_or(|c| c >= REJECT_AFTER_MESSAGES) {
             return Err(DropReason::MessageLimit);
+        }
+        #[cfg(carrick_floor)]
+        if let Some(length) = floor::Floor::open(datagram, out) {
+            self.note_session(kind, datagram);
+            return Ok(if length == 0 { Received::Nothing } else { Received::Packet(length) });
         }
         let received = match self.tunn.decapsulate(Some(from), datagram, out) {
             TunnResult::Done if kind == COOKIE => Received::Cookie,
@@ -274,6 +299,8 @@ impl NoiseTunnel {
             self.previous = std::mem::replace(&mut self.receiver, receiver);
             self.sessions += 1;
             self.next_counter = 0;
+            #[cfg(carrick_floor)]
+            self.floor.renew();
         }
     }
 
