@@ -21,8 +21,8 @@ use nix::sys::signal::{SigSet, Signal};
 #[derive(Parser)]
 #[command(name = "cargo bench-tunnel", version)]
 struct Cli {
-    /// Who takes part: plain, floor, carrick, wireguard-go, boringtun-cli, gotatun. All but floor,
-    /// which needs --floor, if left out.
+    /// Who takes part: plain, floor, carrick, wireguard-go, boringtun-cli, gotatun. All if left out,
+    /// but no floor beside another --gateway.
     #[arg(long, value_name = "LIST")]
     only: Option<String>,
     /// On which underlays: segmentation, receive, none. All if left out.
@@ -41,7 +41,8 @@ struct Cli {
     /// A built carrick-gateway, instead of the one that is built here.
     #[arg(long, value_name = "PATH")]
     gateway: Option<PathBuf>,
-    /// A carrick-gateway that does all but the cipher: contestant `floor`, what input and output cost.
+    /// A carrick-gateway that does all but the cipher, instead of the one that is built here: contestant
+    /// `floor`, what input and output cost.
     #[arg(long, value_name = "PATH")]
     floor: Option<PathBuf>,
     /// A line for our gateway's configuration file, for example "lanes: 2"; may be given again.
@@ -112,8 +113,10 @@ fn plan(cli: &Cli) -> anyhow::Result<Plan> {
     let contestants = match &cli.only {
         Some(text) => parse_list("--only", text, &Contestant::ALL, Contestant::name)?,
         None => {
-            let without = |one: &Contestant| *one != Contestant::Floor || cli.floor.is_some();
-            Contestant::ALL.into_iter().filter(without).collect()
+            // What is built here is no measure for a gateway that was built elsewhere.
+            let floor = cli.floor.is_some() || cli.gateway.is_none();
+            let wanted = |one: &Contestant| *one != Contestant::Floor || floor;
+            Contestant::ALL.into_iter().filter(wanted).collect()
         }
     };
     let profiles = match &cli.profile {

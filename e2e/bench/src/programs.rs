@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, bail};
-use carrick_e2e::image::gateway_program;
+use carrick_e2e::image::{Gateway, gateway_program};
 use carrick_e2e::parts::{cache_folder, ensure_go, ensure_programs, repository};
 use carrick_e2e::progress::Progress;
 use carrick_e2e::run::{last_line, run, run_logged};
@@ -72,12 +72,13 @@ pub fn ensure(
     for contestant in contestants {
         let program = match contestant {
             Contestant::Plain => Program::new(PathBuf::new(), kernel()?),
-            Contestant::Floor => ours(given.floor.as_deref().context(
-                "contestant floor needs --floor PATH: a carrick-gateway that was built without its cipher",
-            )?, &given.settings)?,
+            Contestant::Floor => match &given.floor {
+                Some(path) => ours(path, &given.settings)?,
+                None => built(Gateway::WithoutCipher, given, progress)?,
+            },
             Contestant::Carrick => match &given.gateway {
                 Some(path) => ours(path, &given.settings)?,
-                None => ours(&gateway_program(progress)?, &given.settings)?,
+                None => built(Gateway::Shipped, given, progress)?,
             },
             Contestant::WireguardGo => wireguard_go(&cache, progress)?,
             Contestant::BoringtunCli => from_crates("boringtun-cli", BORINGTUN, &cache, progress)?,
@@ -93,6 +94,10 @@ pub fn ensure(
 
 fn kernel() -> anyhow::Result<String> {
     Ok(format!("Linux {}", nix::sys::utsname::uname()?.release().to_string_lossy()))
+}
+
+fn built(which: Gateway, given: &Given, progress: &Progress) -> anyhow::Result<Program> {
+    ours(&gateway_program(which, progress)?, &given.settings)
 }
 
 fn ours(path: &Path, settings: &[String]) -> anyhow::Result<Program> {

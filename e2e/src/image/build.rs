@@ -34,6 +34,9 @@ const TARGET: &str = if cfg!(target_arch = "aarch64") {
     "x86_64-unknown-linux-gnu"
 };
 
+/// What makes them static.
+const FLAGS: &str = "-C target-feature=+crt-static";
+
 /// Carrick's images, written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Carrick {
@@ -67,7 +70,9 @@ pub fn build_carrick(folder: &Path, progress: &Progress) -> Result<Carrick> {
     let detail = || last_line(&log);
     let packages: Vec<&str> = PROGRAMS.iter().map(|(package, _)| *package).collect();
     let packages = [&packages[..], &["carrick-cli"]].concat();
-    progress.step("built Carrick's programs for images", detail, || compile(&packages, &log))?;
+    let mut command = cargo_build(&packages);
+    let words = "built Carrick's programs for images";
+    progress.step(words, detail, || run_logged(&mut command, &log))?;
     let built = built_folder()?;
     let tag = tag(&PROGRAMS.map(|(name, _)| built.join(name)))?;
     let images = PROGRAMS
@@ -100,25 +105,45 @@ pub fn carrick_program() -> Result<PathBuf> {
     }
 }
 
-/// Builds the gateway alone, as the images have it, and returns its path.
+/// A build of the gateway alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gateway {
+    /// As the images have it.
+    Shipped,
+    /// Without its cipher, which shows what input and output cost: for benches only.
+    WithoutCipher,
+}
+
+/// Builds the gateway alone and returns its path.
 ///
 /// # Errors
 /// When the build fails.
-pub fn gateway_program(progress: &Progress) -> Result<PathBuf> {
+pub fn gateway_program(which: Gateway, progress: &Progress) -> Result<PathBuf> {
     let cache = cache_folder();
     std::fs::create_dir_all(&cache).map_err(Error::file("making", &cache))?;
     let log = cache.join(format!("gateway-{}.log", std::process::id()));
     let detail = || last_line(&log);
     let package = "carrick-gateway";
-    progress.step("built carrick-gateway", detail, || compile(&[package], &log))?;
-    Ok(built_folder()?.join(package))
+    let mut command = cargo_build(&[package]);
+    let (words, target) = match which {
+        Gateway::Shipped => ("built carrick-gateway", target_folder()?),
+        Gateway::WithoutCipher => {
+            // A folder of its own: other flags would have everything built again, back and forth.
+            let target = target_folder()?.join("without-cipher");
+            command.env("RUSTFLAGS", format!("{FLAGS} --cfg carrick_floor"));
+            command.arg("--target-dir").arg(&target);
+            ("built carrick-gateway without its cipher", target)
+        }
+    };
+    progress.step(words, detail, || run_logged(&mut command, &log))?;
+    Ok(target.join(TARGET).join("image").join(package))
 }
 
 fn built_folder() -> Result<PathBuf> {
     Ok(target_folder()?.join(TARGET).join("image"))
 }
 
-fn compile(packages: &[&str], log: &Path) -> Result<()> {
+fn cargo_build(packages: &[&str]) -> Command {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let mut command = Command::new("nice");
     command.args(["-n", "5", &cargo, "build", "--profile", "image", "--target", TARGET]);
@@ -129,8 +154,8 @@ fn compile(packages: &[&str], log: &Path) -> Result<()> {
     for name in outer.filter(|name| name.to_string_lossy().starts_with("CARGO_PKG")) {
         command.env_remove(name);
     }
-    command.env("RUSTFLAGS", "-C target-feature=+crt-static");
-    run_logged(&mut command, log)
+    command.env("RUSTFLAGS", FLAGS);
+    command
 }
 
 fn target_folder() -> Result<PathBuf> {

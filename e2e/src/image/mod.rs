@@ -5,5 +5,6 @@ mod build;
 mod oci;
 
 pub(crate) use build::PAUSE;
-pub use build::{Carrick, build_carrick, carrick_program, cluster_images, gateway_program};
+pub use build::{Carrick, Gateway};
+pub use build::{build_carrick, carrick_program, cluster_images, gateway_program};
 pub use oci::{Entry, Image, Source};
