@@ -31,6 +31,8 @@ pub const LONGEST_HANDSHAKE: usize = 148;
 const REKEY_AFTER_MESSAGES: u64 = 1 << 60;
 /// WireGuard's REJECT_AFTER_MESSAGES. It also keeps boringtun's replay window from overflowing.
 const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
+/// How many sessions boringtun keeps.
+const SESSIONS: usize = 8;
 const DATA: u8 = 4;
 const INITIATION: u8 = 1;
 const RESPONSE: u8 = 2;
@@ -175,8 +177,8 @@ pub enum Tick {
 pub struct NoiseTunnel {
     tunn: Tunn,
     ready: bool,
-    receiver: Option<u32>,
-    previous: Option<u32>,
+    /// Our indices of the newest sessions; late packets may still come for any of them.
+    recent: [Option<u32>; SESSIONS],
     next_counter: u64,
     sessions: u64,
     #[cfg(carrick_floor)]
@@ -195,8 +197,7 @@ impl NoiseTunnel {
         Self {
             tunn,
             ready: false,
-            receiver: None,
-            previous: None,
+            recent: [None; SESSIONS],
             next_counter: 0,
             sessions: 0,
             #[cfg(carrick_floor)]
@@ -295,8 +296,9 @@ impl NoiseTunnel {
         };
         self.ready = true;
         let receiver = datagram[at..].first_chunk().map(|bytes| u32::from_le_bytes(*bytes));
-        if receiver != self.receiver && receiver != self.previous {
-            self.previous = std::mem::replace(&mut self.receiver, receiver);
+        if !self.recent.contains(&receiver) {
+            self.recent.rotate_right(1);
+            self.recent[0] = receiver;
             self.sessions += 1;
             self.next_counter = 0;
             #[cfg(carrick_floor)]
