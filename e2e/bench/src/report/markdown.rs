@@ -3,6 +3,7 @@
 use crate::plan::Contestant;
 use crate::report::{Report, Row};
 use crate::rounds::{DISTURBED, Sample};
+use crate::statistics::Spread;
 
 /// The report as text.
 pub(super) fn render(report: &Report) -> String {
@@ -50,11 +51,16 @@ fn table(contestants: &[Contestant], rows: &[&Row]) -> String {
     let others = contestants.iter().filter(|one| ours && **one != Contestant::Carrick);
     let others: Vec<Contestant> = others.copied().collect();
     let names = contestants.iter().map(|one| one.name().to_owned());
-    let ratios = others.iter().map(|one| format!("ours / {}", one.name()));
+    let both = [Contestant::Floor, Contestant::Plain].iter().all(|one| contestants.contains(one));
+    let floor = both.then(|| "floor / plain".to_owned());
+    let ratios = others.iter().map(|one| format!("ours / {}", one.name())).chain(floor);
     let head: Vec<String> = ["figure".to_owned(), "unit".to_owned()].into_iter().collect();
     let head: Vec<String> = head.into_iter().chain(names).chain(ratios).collect();
     let rule = vec!["---".to_owned(); head.len()];
-    let body = rows.iter().map(|row| cells(row, contestants, &others));
+    let body = rows.iter().map(|row| {
+        let last = both.then(|| ratio(row.floor_by_plain.as_ref()));
+        cells(row, contestants, &others).into_iter().chain(last).collect()
+    });
     let lines = [head, rule].into_iter().chain(body);
     lines.map(|cells| format!("| {} |\n", cells.join(" | "))).collect()
 }
@@ -71,12 +77,13 @@ fn cells(row: &Row, contestants: &[Contestant], others: &[Contestant]) -> Vec<St
             metric.text(spread.max)
         ),
     };
-    let ratio = |one: &Contestant| match row.ratios.get(one) {
-        None => "–".to_owned(),
-        Some(spread) => format!("{:.2}×", spread.median),
-    };
+    let ratios = others.iter().map(|one| ratio(row.ratios.get(one)));
     let start = [metric.title.clone(), metric.unit.to_owned()].into_iter();
-    start.chain(contestants.iter().map(value)).chain(others.iter().map(ratio)).collect()
+    start.chain(contestants.iter().map(value)).chain(ratios).collect()
+}
+
+fn ratio(spread: Option<&Spread>) -> String {
+    spread.map_or_else(|| "–".to_owned(), |spread| format!("{:.2}×", spread.median))
 }
 
 fn failures(report: &Report) -> String {

@@ -45,6 +45,8 @@ pub struct Row {
     pub values: BTreeMap<Contestant, Spread>,
     /// Ours divided by that of each other one, round by round.
     pub ratios: BTreeMap<Contestant, Spread>,
+    /// What is left of the plain path when all but the cipher is done, round by round.
+    pub floor_by_plain: Option<Spread>,
 }
 
 impl Report {
@@ -110,18 +112,24 @@ fn row(profile: Profile, metric: &Metric, contestants: &[Contestant], samples: &
         let own = samples.iter().filter(|sample| sample.contestant == contestant);
         own.filter_map(|s| Some((s.round, *s.figures.get(&metric.key)?))).collect()
     };
+    let by = |one: &BTreeMap<usize, f64>, other: &BTreeMap<usize, f64>| {
+        // Only rounds that have both: what ran hours apart is not compared.
+        Spread::of(one.iter().filter_map(|(round, value)| Some(value / other.get(round)?)))
+    };
     let ours = of(Contestant::Carrick);
-    let mut row =
-        Row { profile, metric: metric.clone(), values: <_>::default(), ratios: <_>::default() };
+    let mut row = Row {
+        profile,
+        metric: metric.clone(),
+        values: BTreeMap::new(),
+        ratios: BTreeMap::new(),
+        floor_by_plain: by(&of(Contestant::Floor), &of(Contestant::Plain)),
+    };
     for contestant in contestants {
         let theirs = of(*contestant);
         row.values.extend(Spread::of(theirs.values().copied()).map(|spread| (*contestant, spread)));
-        if *contestant == Contestant::Carrick {
-            continue;
+        if *contestant != Contestant::Carrick {
+            row.ratios.extend(by(&ours, &theirs).map(|spread| (*contestant, spread)));
         }
-        // Only rounds that have both: what ran hours apart is not compared.
-        let pairs = ours.iter().filter_map(|(round, own)| Some(own / theirs.get(round)?));
-        row.ratios.extend(Spread::of(pairs).map(|spread| (*contestant, spread)));
     }
     row
 }
