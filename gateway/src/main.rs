@@ -97,7 +97,7 @@ async fn run(config: Config, path: &PathBuf) -> anyhow::Result<()> {
             _ = interrupt.recv() => return Ok(()),
             _ = hangup.recv() => match Config::read(path).map_err(Into::into).and_then(|config| gateway.reload(config)) {
                 Ok(()) => tracing::info!("configuration read again"),
-                Err(error) => tracing::error!("the configuration stays as it was: {error:#}"),
+                Err(error) => tracing::error!("the configuration is not taken over: {error:#}"),
             },
             failed = failure.wait_for(Option::is_some) => match failed {
                 Ok(reason) => anyhow::bail!("{}", reason.clone().unwrap_or_default()),

@@ -55,9 +55,11 @@ impl Standalone {
         if let Some(field) = self.config.needs_restart(&config) {
             bail!("{field} has changed, which takes a restart; nothing was changed");
         }
-        self.apply(&config)?;
+        self.apply(&config).context("nothing was changed")?;
         let before = std::mem::replace(&mut self.config, config);
-        network::change(&before, &self.config)
+        network::change(&before, &self.config).context(
+            "peers are changed, addresses and routes not all; mend this and send SIGHUP again",
+        )
     }
 
     /// The data plane.
@@ -85,10 +87,7 @@ impl Standalone {
                 self.next += 1;
                 TunnelId(self.next)
             });
-            let cluster = match &peer.name {
-                Some(name) => name.clone(),
-                None => format!("peer-{index}").parse::<ClusterId>()?,
-            };
+            let cluster = peer.label().parse::<ClusterId>()?;
             let endpoint = peer.endpoint.as_ref().map(resolve).transpose();
             let endpoint = endpoint.with_context(|| format!("peers[{index}].endpoint"))?;
             tunnels.push(tunnel(id, peer, endpoint));

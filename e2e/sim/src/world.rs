@@ -41,7 +41,7 @@ impl Sink for Ends {
         Ok(())
     }
 
-    fn frame(&mut self, bytes: &mut [u8], offload: Offload) -> Result<(), DropReason> {
+    fn frame(&mut self, bytes: &mut [u8], offload: Offload) -> Result<(), Lost> {
         self.frames.push((bytes.to_vec(), offload));
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! A cookie proves that a source is not forged, and no more: whoever has a real address could still make
 //! us compute without end. So under load each source gets a share, as Linux's WireGuard does it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,9 @@ const LEAST: u64 = 200;
 const LEAST_OF_SOURCE: u64 = 20;
 /// Sources that are told apart; those beyond share one place.
 const SOURCES: usize = 4096;
+/// What all sources get under load together, as a multiple of the limit: what a lane can compute beside
+/// its packets. Sources that are known to be peers' have their shares beside it.
+const TOGETHER: u64 = 4;
 
 /// Handshakes a second that are answered without a cookie, on a lane with so many tunnels. After a
 /// restart all of them begin at once, and each takes an initiation and a response.
@@ -27,20 +30,26 @@ pub struct Flood {
     of_source: u64,
     since: Option<Instant>,
     count: u64,
+    /// Where peers are known to be.
+    known: BTreeSet<IpAddr>,
     sources: BTreeMap<IpAddr, u64>,
     others: u64,
+    /// Handshakes of unknown sources that were looked at under load.
+    strangers: u64,
 }
 
 impl Flood {
-    /// For a lane with so many tunnels.
-    pub fn new(tunnels: usize) -> Self {
+    /// For a lane with so many tunnels, whose peers are known to be at `known`.
+    pub fn new(tunnels: usize, known: BTreeSet<IpAddr>) -> Self {
         Self {
             limit: limit(tunnels),
             of_source: LEAST_OF_SOURCE + 2 * tunnels as u64,
             since: None,
             count: 0,
+            known: known.into_iter().map(network).collect(),
             sources: BTreeMap::new(),
             others: 0,
+            strangers: 0,
         }
     }
 
@@ -51,6 +60,7 @@ impl Flood {
             self.since = Some(now);
             self.count = 0;
             self.others = 0;
+            self.strangers = 0;
             self.sources.clear();
         }
         self.count += 1;
@@ -58,10 +68,16 @@ impl Flood {
             return true;
         }
         let source = network(source);
-        let known = self.sources.len() < SOURCES || self.sources.contains_key(&source);
-        let count = if known { self.sources.entry(source).or_default() } else { &mut self.others };
+        let stranger = !self.known.contains(&source);
+        if stranger && self.strangers >= TOGETHER * self.limit {
+            return false;
+        }
+        let room = self.sources.len() < SOURCES || !stranger || self.sources.contains_key(&source);
+        let count = if room { self.sources.entry(source).or_default() } else { &mut self.others };
         *count += 1;
-        *count <= self.of_source
+        let admitted = *count <= self.of_source;
+        self.strangers += u64::from(admitted && stranger);
+        admitted
     }
 }
 
@@ -84,7 +100,7 @@ mod tests {
 
     #[test]
     fn one_source_that_floods_leaves_the_others_their_share() {
-        let (mut flood, now) = (Flood::new(0), start());
+        let (mut flood, now) = (Flood::new(0, BTreeSet::new()), start());
         let admitted = (0..10_000).filter(|_| flood.admits(now, source(1))).count() as u64;
         assert_eq!(admitted, LEAST + LEAST_OF_SOURCE);
         assert!(flood.admits(now, source(2)));
@@ -93,7 +109,7 @@ mod tests {
 
     #[test]
     fn addresses_of_one_host_of_version_six_share() {
-        let (mut flood, now) = (Flood::new(0), start());
+        let (mut flood, now) = (Flood::new(0, BTreeSet::new()), start());
         let host = |number: u128| IpAddr::V6((0xfd00 << 112 | number).into());
         let admitted = (0..10_000).filter(|n| flood.admits(now, host(*n))).count() as u64;
         assert_eq!(admitted, LEAST + LEAST_OF_SOURCE);
@@ -101,15 +117,25 @@ mod tests {
 
     #[test]
     fn sources_without_end_are_bounded() {
-        let (mut flood, now) = (Flood::new(0), start());
+        let (mut flood, now) = (Flood::new(0, BTreeSet::new()), start());
         let admitted = (0..100_000).filter(|n| flood.admits(now, source(*n))).count() as u64;
-        assert_eq!(admitted, LEAST + SOURCES as u64 + LEAST_OF_SOURCE);
-        assert_eq!(flood.sources.len(), SOURCES);
+        assert_eq!(admitted, LEAST + TOGETHER * LEAST);
+        assert!(flood.sources.len() <= SOURCES);
+        assert!(!flood.admits(now, source(200_000)));
+    }
+
+    #[test]
+    fn a_known_peer_gets_in_beside_strangers_without_end() {
+        let (mut flood, now) = (Flood::new(1, [source(7)].into()), start());
+        (100..100_000).for_each(|n| {
+            flood.admits(now, source(n));
+        });
+        assert!(flood.admits(now, source(7)));
     }
 
     #[test]
     fn a_gateway_that_restarts_with_many_tunnels_does_not_limit_itself() {
-        let (mut flood, now) = (Flood::new(4096), start());
+        let (mut flood, now) = (Flood::new(4096, BTreeSet::new()), start());
         assert!((0..2 * 4096).all(|_| flood.admits(now, source(1))));
     }
 }

@@ -55,7 +55,7 @@ pub trait Sink {
     /// Sends datagrams.
     fn datagrams(&mut self, datagrams: &Datagrams<'_>) -> Result<(), Lost>;
     /// Writes a frame (or an IP packet) to the device. It may be changed, to finish or to cut it.
-    fn frame(&mut self, bytes: &mut [u8], offload: Offload) -> Result<(), DropReason>;
+    fn frame(&mut self, bytes: &mut [u8], offload: Offload) -> Result<(), Lost>;
     /// Gives a frame, as the device gave it, to another lane, which is to take it as if from the device.
     fn hand_over(&mut self, lane: u32, frame: &[u8], offload: Offload) -> Result<(), DropReason>;
 }
@@ -204,11 +204,14 @@ impl Lane {
         if config == self.config {
             return;
         }
+        // What waits belongs to tunnels that may be others' afterwards.
+        self.flush(sink);
         let wanted: BTreeMap<TunnelId, &TunnelConfig> =
             config.tunnels.iter().filter(|t| t.lane == self.index).map(|t| (t.id, t)).collect();
         self.retire(&wanted);
         self.take_over(&wanted);
-        self.gate.set_tunnels(wanted.len());
+        let endpoints = wanted.values().filter_map(|tunnel| tunnel.endpoint);
+        self.gate.set_tunnels(wanted.len(), endpoints.map(|endpoint| endpoint.ip()).collect());
         self.tables = Forwarding::new(&config);
         self.assign_peers(&config);
         self.config = config;

@@ -8,6 +8,7 @@
 #[cfg(carrick_floor)]
 mod floor;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -84,24 +85,27 @@ pub struct Gate {
     public: PublicKey,
     limiter: RateLimiter,
     flood: Flood,
-    tunnels: usize,
+    /// How many tunnels, and where their peers are known to be.
+    tunnels: (usize, BTreeSet<IpAddr>),
 }
 
 impl Gate {
     /// The gate of the lane with this key, without tunnels.
     pub fn new(secret: &SecretKey) -> Self {
         let public = PublicKey::from(&secret.0);
-        let (limiter, flood) = (RateLimiter::new(&public, flood::limit(0)), Flood::new(0));
-        Self { secret: secret.0.clone(), public, limiter, flood, tunnels: 0 }
+        let (limiter, flood) =
+            (RateLimiter::new(&public, flood::limit(0)), Flood::new(0, BTreeSet::new()));
+        Self { secret: secret.0.clone(), public, limiter, flood, tunnels: (0, BTreeSet::new()) }
     }
 
-    /// Sets the limits for a lane with so many tunnels. Others than before make cookies void that were
-    /// given: who holds one gets a new one.
-    pub fn set_tunnels(&mut self, tunnels: usize) {
-        if self.tunnels != tunnels {
-            self.tunnels = tunnels;
+    /// Sets the limits for a lane with so many tunnels, whose peers are known to be at `known`. Others than
+    /// before make cookies void that were given: who holds one gets a new one.
+    pub fn set_tunnels(&mut self, tunnels: usize, known: BTreeSet<IpAddr>) {
+        let wanted = (tunnels, known);
+        if self.tunnels != wanted {
             self.limiter = RateLimiter::new(&self.public, flood::limit(tunnels));
-            self.flood = Flood::new(tunnels);
+            self.flood = Flood::new(tunnels, wanted.1.clone());
+            self.tunnels = wanted;
         }
     }
 

@@ -37,6 +37,13 @@ pub struct Cut {
     pub payload: usize,
 }
 
+impl Cut {
+    /// How many packets a frame of `length` bytes makes.
+    pub fn packets(&self, length: usize) -> usize {
+        length.saturating_sub(self.payload).div_ceil(self.size.max(1)).max(1)
+    }
+}
+
 /// What is cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum CutKind {

@@ -190,10 +190,10 @@ pub fn decrement_hop_limit(packet: &mut [u8], header: &Header) -> bool {
         return false;
     }
     match header.source {
-        IpAddr::V6(_) => packet[7] -= 1,
+        IpAddr::V6(_) => packet[7] = header.hop_limit - 1,
         IpAddr::V4(_) => {
             let old = u16::from_be_bytes([packet[8], packet[9]]);
-            packet[8] -= 1;
+            packet[8] = header.hop_limit - 1;
             let new = u16::from_be_bytes([packet[8], packet[9]]);
             let sum = u16::from_be_bytes([packet[10], packet[11]]);
             packet[10..12].copy_from_slice(&checksum::updated(sum, old, new).to_be_bytes());

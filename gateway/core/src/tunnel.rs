@@ -122,6 +122,8 @@ impl Tunnel {
             self.prefers_learned = false;
             self.attempts = 0;
             self.retry = None;
+            // Whoever says where the peer is now knows that it has left where it was heard.
+            self.learned = self.learned.filter(|_| config.endpoint.is_none());
         }
         self.config = config;
     }
@@ -316,6 +318,18 @@ mod tests {
         let mut roams = tunnel(Some(ANNOUNCED), true);
         roams.note_heard(start(), address(LEARNED));
         assert_eq!(roams.target(), Some(address(LEARNED)));
+    }
+
+    #[test]
+    fn a_new_endpoint_counts_at_once_even_for_a_peer_that_roams() {
+        let mut roams = tunnel(Some(ANNOUNCED), true);
+        roams.note_heard(start(), address(LEARNED));
+        let same = roams.config.clone();
+        roams.become_like(same.clone());
+        assert_eq!(roams.target(), Some(address(LEARNED)));
+        let moved = "192.0.2.2:31821";
+        roams.become_like(TunnelConfig { endpoint: Some(address(moved)), ..same });
+        assert_eq!(roams.target(), Some(address(moved)));
     }
 
     #[test]

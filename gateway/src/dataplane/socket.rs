@@ -7,6 +7,7 @@ mod send;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::{Duration, Instant};
 
 use carrick_gateway_core::{Datagrams, DropReason, Lost};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -16,6 +17,8 @@ pub(super) use receive::Ring;
 
 use super::options::Offloads;
 
+/// How long trains go singly after the kernel refused one.
+const SINGLY: Duration = Duration::from_secs(60);
 /// Room for bursts in the kernel, each way, in bytes.
 const BUFFER: usize = 8 << 20;
 
@@ -44,6 +47,8 @@ pub(super) struct LaneSocket {
     port: u16,
     v6: bool,
     offloads: Offloads,
+    /// Until when trains go singly, since the kernel refused one.
+    singly: Option<Instant>,
 }
 
 /// Listens on `port` on all addresses of both families, or of IPv4 where the kernel has no IPv6. The
@@ -73,7 +78,7 @@ pub(super) fn open(port: u16, offloads: Offloads) -> Result<LaneSocket, SocketEr
     })?;
     let socket = UdpSocket::from(socket);
     let port = socket.local_addr().map_err(error("read the address of"))?.port();
-    Ok(LaneSocket { socket, port, v6, offloads })
+    Ok(LaneSocket { socket, port, v6, offloads, singly: None })
 }
 
 /// Sets DF and ignores what ICMP says of the path: our MTU is verified by full-size probes, and
@@ -115,7 +120,8 @@ impl LaneSocket {
 
     /// Which offloads are in use.
     pub fn offloads(&self) -> Offloads {
-        self.offloads
+        let socket_send = self.offloads.socket_send && self.singly.is_none();
+        Offloads { socket_send, ..self.offloads }
     }
 
     /// Takes what is there into `ring`, without waiting; how many messages.
@@ -123,11 +129,12 @@ impl LaneSocket {
         ring.receive(self.socket.as_fd())
     }
 
-    /// Sends all of `datagrams`. Where the kernel does not cut them, they go one by one, and from then
-    /// on always do, unless it was for their size.
+    /// Sends all of `datagrams`. Where the kernel does not cut them, they go one by one, and so do all for
+    /// a while, unless it was for their size: it may be the way to one peer only, or a passing state.
     pub fn send(&mut self, datagrams: &Datagrams<'_>) -> Result<(), Lost> {
         let train = datagrams.count() > 1;
-        if train && !self.offloads.socket_send {
+        self.singly = self.singly.filter(|until| Instant::now() < *until);
+        if train && !self.offloads().socket_send {
             return self.send_singly(datagrams);
         }
         let Err(error) = send::send(self.socket.as_fd(), self.v6, datagrams) else { return Ok(()) };
@@ -137,8 +144,10 @@ impl LaneSocket {
             Some(libc::EIO | libc::EINVAL | libc::EOPNOTSUPP | libc::ENOPROTOOPT) if train => {
                 let sent = self.send_singly(datagrams);
                 if sent.is_ok() {
-                    tracing::warn!(%error, "the kernel does not segment UDP: sending singly");
-                    self.offloads.socket_send = false;
+                    let (to, seconds) = (datagrams.to, SINGLY.as_secs());
+                    tracing::warn!(%error, %to, seconds, "the kernel does not segment UDP on the way \
+                        to this peer: sending singly for a while");
+                    self.singly = Some(Instant::now() + SINGLY);
                 }
                 sent
             }

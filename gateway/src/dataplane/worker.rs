@@ -76,21 +76,21 @@ impl<D: Device> Sink for Ends<D> {
         self.socket.send(datagrams)
     }
 
-    fn frame(&mut self, bytes: &mut [u8], offload: Offload) -> Result<(), DropReason> {
+    fn frame(&mut self, bytes: &mut [u8], offload: Offload) -> Result<(), Lost> {
         let Err(error) = self.device.write([bytes, &[]], offload) else { return Ok(()) };
-        match (error.raw_os_error(), offload) {
-            // Some kernels (of the time of 6.6.44) refuse what they offered to take.
-            (Some(libc::EINVAL), Offload::Cut(cut)) => {
-                write_cut(&self.device, bytes, cut)?;
-                tracing::warn!(kind = ?cut.kind, "the device takes no merged packets: writing singly");
-                match cut.kind {
-                    CutKind::Tcp4 | CutKind::Tcp6 => self.merging.tcp = false,
-                    CutKind::Udp => self.merging.udp = false,
-                }
-                Ok(())
-            }
-            _ => Err(drop_of(&error)),
+        let Offload::Cut(cut) = offload else { return Err(drop_of(&error).into()) };
+        // Some kernels (of the time of 6.6.44) refuse what they offered to take.
+        if error.raw_os_error() != Some(libc::EINVAL) {
+            return Err(Lost { reason: drop_of(&error), packets: cut.packets(bytes.len()) as u64 });
         }
+        let merges = match cut.kind {
+            CutKind::Tcp4 | CutKind::Tcp6 => &mut self.merging.tcp,
+            CutKind::Udp => &mut self.merging.udp,
+        };
+        if std::mem::take(merges) {
+            tracing::warn!(kind = ?cut.kind, "the device takes no merged packets: writing singly");
+        }
+        write_cut(&self.device, bytes, cut)
     }
 
     fn hand_over(&mut self, lane: u32, frame: &[u8], offload: Offload) -> Result<(), DropReason> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use base64::Engine as _;
@@ -283,24 +283,38 @@ impl FromStr for Endpoint {
     }
 }
 
+impl Peer {
+    /// Its name; without one, a name that its key gives it.
+    pub(super) fn label(&self) -> String {
+        let [a, b, c, d, ..] = self.public_key.as_bytes();
+        let from_key = || format!("peer-{a:02x}{b:02x}{c:02x}{d:02x}");
+        self.name.as_ref().map_or_else(from_key, ToString::to_string)
+    }
+}
+
 impl Config {
     /// Reads and checks the file, and the key files that it names.
     pub fn read(path: &PathBuf) -> Result<Self, FileError> {
-        let text = read(path)?;
-        let mut config: Self = serde_yaml::from_str(&text)
-            .map_err(|source| FileError::Yaml { path: path.clone(), source })?;
-        let field = |field: String, problem: String| {
-            Err(FileError::Field { path: path.clone(), field, problem })
-        };
-        if let Err((name, problem)) = config.check() {
-            return field(name, problem);
-        }
+        let mut config = Self::parse(&read(path)?, path)?;
         config.private_key = take_secret(config.private_key, config.private_key_file.as_ref())?;
         for peer in &mut config.peers {
             let inline = peer.preshared_key.take();
             peer.preshared_key = take_secret(inline, peer.preshared_key_file.as_ref())?;
         }
         Ok(config)
+    }
+
+    /// Checks the text of the file at `path`, without the key files that it names.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, FileError> {
+        let path = path.to_owned();
+        let config: Self = match serde_yaml::from_str(text) {
+            Ok(config) => config,
+            Err(source) => return Err(FileError::Yaml { path, source }),
+        };
+        match config.check() {
+            Ok(()) => Ok(config),
+            Err((field, problem)) => Err(FileError::Field { path, field, problem }),
+        }
     }
 
     /// The first field that differs and is fixed while the gateway runs.
@@ -347,6 +361,7 @@ impl Config {
 
     fn check_peers(&self) -> Result<(), (String, String)> {
         let mut keys = BTreeMap::new();
+        let mut labels = BTreeMap::new();
         let mut prefixes = BTreeMap::new();
         for (index, peer) in self.peers.iter().enumerate() {
             let field = |name: &str| format!("peers[{index}].{name}");
@@ -357,6 +372,10 @@ impl Config {
             if let Some(first) = keys.insert(peer.public_key, index) {
                 let problem = format!("is that of peers[{first}] too; merge the two");
                 return Err((field("public_key"), problem));
+            }
+            if let Some(first) = labels.insert(peer.label(), index) {
+                let problem = format!("{} is the name of peers[{first}] too", peer.label());
+                return Err((field("name"), problem));
             }
             if peer.preshared_key.is_some() && peer.preshared_key_file.is_some() {
                 let problem = "preshared_key is given too; remove one of them".to_owned();
@@ -438,6 +457,18 @@ mod tests {
     fn the_example_is_a_good_file() {
         let config = read_text(EXAMPLE).expect("the example");
         assert!(config.metrics.is_some() && config.peers.len() == 2);
+    }
+
+    #[test]
+    fn two_peers_of_one_name_are_refused() {
+        let third = "BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQ=";
+        let peer = |key: &str, name: &str, host: u8| {
+            format!("- public_key: {key}\n  name: {name}\n  allowed_prefixes: [10.8.0.{host}/32]\n")
+        };
+        let twice = good() + &peer(third, "peer-02020202", 7);
+        let error = read_text(&twice).expect_err("a name twice").to_string();
+        assert!(error.contains("peers[1].name") && error.contains("peers[0]"), "{error}");
+        assert!(read_text(&(good() + &peer(third, "laptop", 7))).is_ok());
     }
 
     #[test]

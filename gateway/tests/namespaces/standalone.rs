@@ -56,7 +56,7 @@ fn config(own: &Keys, host: u8, peer: &Keys, endpoint: &str) -> tempfile::NamedT
     let other = 3 - host;
     file(&format!(
         "interface:\n  name: wan0\n  addresses: [10.9.{host}.1/32, 'fd09:{host}::1/128']\n\
-         private_key: {}\nlisten_port: 51820\npeers:\n- public_key: {}\n  \
+         private_key: {}\nlisten_port: 51820\npeers:\n- name: other\n  public_key: {}\n  \
          preshared_key: AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM=\n  {endpoint}\n  \
          allowed_prefixes: [10.9.{other}.0/24, 'fd09:{other}::/64']\n",
         own.private, peer.public
@@ -149,7 +149,7 @@ fn a_hangup_changes_what_differs_and_leaves_sessions_alone() {
     let _right = start(&right, &config(&b, 2, &a, "keepalive: 5"));
     let crosses = || echo(&left, "10.9.1.1", &right, "10.9.2.1", 100).is_some();
     eventually("a packet crosses", crosses);
-    let sessions = || metric(&left, "carrick_gateway_tunnel_sessions_total{peer=\"peer-0\"}");
+    let sessions = || metric(&left, "carrick_gateway_tunnel_sessions_total{peer=\"other\"}");
     assert_eq!(sessions(), Some(1));
 
     let hang_up = |text: &str| {

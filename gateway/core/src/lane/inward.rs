@@ -73,9 +73,11 @@ impl Lane {
                 tunnel.note_answered(from);
             }
             tunnel.note_sent(now);
-            send_alone(from, &self.buffer[..length], sink)?;
+            let sent = send_alone(from, &self.buffer[..length], sink);
+            self.note(sent);
         }
-        self.flush_held(slot, now, sink)
+        self.flush_held(slot, now, sink);
+        Ok(())
     }
 
     fn take_data(
@@ -88,7 +90,8 @@ impl Lane {
         sink: &mut impl Sink,
     ) -> Result<(), Lost> {
         let slot = self.slot_with(index)?;
-        if !self.merge.is_open(slot) {
+        // What waits for another tunnel's packets is written only once this one has proved itself.
+        if self.merge.is_closed_for(slot) {
             let written = self.merge.flush(self.framing, sink);
             self.note(written);
         }
@@ -109,7 +112,8 @@ impl Lane {
             }
         };
         self.note(routed);
-        self.flush_held(slot, now, sink)
+        self.flush_held(slot, now, sink);
+        Ok(())
     }
 
     /// Notes that an authentic message came, and perhaps a new session with it.
@@ -180,7 +184,9 @@ impl Lane {
             let answer = icmp::answer(refused, packet, &header, routers, out);
             if let Some(length) = answer.filter(|_| self.limiter.take(now)) {
                 let answer = &self.answer[ETHERNET..ETHERNET + length];
-                send_or_hold(tunnel, answer, now, &mut self.batch, sink)?;
+                if let Err(lost) = send_or_hold(tunnel, answer, now, &mut self.batch, sink) {
+                    self.drops.count_many(lost.reason, lost.packets);
+                }
             }
             return Err(drop_of(refused).into());
         }
@@ -193,13 +199,15 @@ impl Lane {
     }
 
     /// Sends what waited, once there is a session.
-    fn flush_held(&mut self, slot: usize, now: Instant, sink: &mut impl Sink) -> Result<(), Lost> {
-        let Some(tunnel) = &mut self.slots[slot] else { return Ok(()) };
+    fn flush_held(&mut self, slot: usize, now: Instant, sink: &mut impl Sink) {
+        let Some(tunnel) = &mut self.slots[slot] else { return };
         while tunnel.noise.is_ready()
             && let Some(packet) = tunnel.next_held()
         {
-            send(tunnel, &packet, now, &mut self.batch, sink)?;
+            // What is lost is counted and stops none of those behind, lest later packets overtake them.
+            if let Err(lost) = send(tunnel, &packet, now, &mut self.batch, sink) {
+                self.drops.count_many(lost.reason, lost.packets);
+            }
         }
-        Ok(())
     }
 }

@@ -4,9 +4,8 @@
 //! that its headers land on the last payload's end. Those bytes are kept aside and put back afterwards,
 //! and nothing but headers is copied.
 
-use super::{ETHERNET, Framing, LONGEST_DATAGRAM, Sink};
+use super::{ETHERNET, Framing, LONGEST_DATAGRAM, Lost, Sink};
 use crate::coalesce::{LONGEST_MERGED, Merging, Run};
-use crate::drops::DropReason;
 use crate::offload::{Cut, Offload};
 use crate::packet::Header;
 
@@ -43,9 +42,9 @@ impl Default for Merge {
 }
 
 impl Merge {
-    /// Whether a packet of the tunnel in `slot` could join what waits.
-    pub fn is_open(&self, slot: usize) -> bool {
-        self.slot == slot && self.run.as_ref().is_some_and(Run::is_open)
+    /// Whether what waits is of the tunnel in `slot` and can take no more.
+    pub fn is_closed_for(&self, slot: usize) -> bool {
+        self.slot == slot && !self.run.as_ref().is_some_and(Run::is_open)
     }
 
     /// Where to decrypt the next datagram of the tunnel in `slot`.
@@ -90,7 +89,7 @@ impl Merge {
         length: usize,
         framing: Framing,
         sink: &mut impl Sink,
-    ) -> Result<(), DropReason> {
+    ) -> Result<(), Lost> {
         let at = self.end - self.kept;
         if at == ETHERNET {
             return Ok(());
@@ -121,7 +120,7 @@ impl Merge {
     }
 
     /// Writes what waits to the device.
-    pub fn flush(&mut self, framing: Framing, sink: &mut impl Sink) -> Result<(), DropReason> {
+    pub fn flush(&mut self, framing: Framing, sink: &mut impl Sink) -> Result<(), Lost> {
         let (end, run) = (self.end, self.run.take());
         self.end = ETHERNET;
         if end == ETHERNET {

@@ -24,11 +24,11 @@ impl Lane {
         sink: &mut impl Sink,
     ) {
         let packets = match offload {
-            Offload::Cut(cut) => frame.len().saturating_sub(cut.payload).div_ceil(cut.size.max(1)),
+            Offload::Cut(cut) => cut.packets(frame.len()),
             _ => 1,
         };
         if let Err(reason) = self.route_out(now, frame, offload, sink) {
-            self.drops.count_many(reason, packets.max(1) as u64);
+            self.drops.count_many(reason, packets as u64);
         }
     }
 
@@ -158,11 +158,15 @@ impl Lane {
             }
             None => ETHERNET,
         };
-        sink.frame(&mut self.answer[start..ETHERNET + length], Offload::Whole)
+        let written = sink.frame(&mut self.answer[start..ETHERNET + length], Offload::Whole);
+        self.note(written);
+        Ok(())
     }
 }
 
 /// Finishes what the device left to do, but for cutting; how long the longest packet on the wire is.
+/// Where a sum is to be written is the sender's word: in the IP header, which has been judged already,
+/// nothing is written.
 /// `link` is the length of the header before the packet, from which the device counts.
 fn finish(
     packet: &mut [u8],
@@ -173,7 +177,8 @@ fn finish(
     match offload {
         Offload::Whole | Offload::Checked => Ok(header.length),
         Offload::Checksum { start, offset } => {
-            let start = start.checked_sub(link).ok_or(DropReason::MalformedPacket)?;
+            let start = start.checked_sub(link).filter(|start| *start >= header.payload);
+            let start = start.ok_or(DropReason::MalformedPacket)?;
             let udp = header.protocol == UDP && !header.later_fragment;
             let done = finish_checksum(packet, start, offset, udp);
             if done { Ok(header.length) } else { Err(DropReason::MalformedPacket) }

@@ -29,6 +29,8 @@ pub struct Network {
     devices: [Vec<Written>; 2],
     /// How many sends there were.
     sends: usize,
+    /// Sockets take nothing.
+    pub refuses: bool,
     /// What was given to other lanes.
     pub handed: Vec<(u32, Written)>,
     wire: Wire,
@@ -40,19 +42,23 @@ struct Ends<'a> {
     wire: &'a mut Wire,
     device: &'a mut Vec<Written>,
     sends: &'a mut usize,
+    refuses: bool,
     handed: &'a mut Vec<(u32, Written)>,
 }
 
 impl Sink for Ends<'_> {
     fn datagrams(&mut self, datagrams: &Datagrams<'_>) -> Result<(), Lost> {
         *self.sends += 1;
+        if self.refuses {
+            return Err(Lost { reason: DropReason::SocketFull, packets: datagrams.count() as u64 });
+        }
         for bytes in datagrams.bytes.chunks(datagrams.segment) {
             self.wire.push_back((self.from, datagrams.to, datagrams.ecn, bytes.to_vec()));
         }
         Ok(())
     }
 
-    fn frame(&mut self, bytes: &mut [u8], offload: Offload) -> Result<(), DropReason> {
+    fn frame(&mut self, bytes: &mut [u8], offload: Offload) -> Result<(), Lost> {
         self.device.push((bytes.to_vec(), offload));
         Ok(())
     }
@@ -128,6 +134,7 @@ impl Network {
             configs: [PARIS, OSAKA].map(config),
             devices: [Vec::new(), Vec::new()],
             sends: 0,
+            refuses: false,
             handed: Vec::new(),
             wire: VecDeque::new(),
             now,
@@ -143,6 +150,7 @@ impl Network {
             wire: &mut self.wire,
             device: &mut self.devices[city],
             sends: &mut self.sends,
+            refuses: self.refuses,
             handed: &mut self.handed,
         };
         step(&mut self.lanes[city], self.now, &mut ends);
@@ -184,19 +192,24 @@ impl Network {
         });
     }
 
-    /// Carries datagrams until none is left, all that are under way to a city at once.
+    /// Carries datagrams until none is left.
     pub fn run(&mut self) {
         while !self.wire.is_empty() {
-            let under_way = std::mem::take(&mut self.wire);
-            for city in [PARIS, OSAKA] {
-                let here = under_way.iter().filter(|(_, to, ..)| *to == address(city));
-                self.with(city, |lane, now, ends| {
-                    for (from, _, ecn, bytes) in here {
-                        lane.handle_datagram(now, address(*from), bytes, *ecn, ends);
-                    }
-                    lane.flush(ends);
-                });
-            }
+            self.step();
+        }
+    }
+
+    /// Carries the datagrams that are under way, all to a city at once.
+    pub fn step(&mut self) {
+        let under_way = std::mem::take(&mut self.wire);
+        for city in [PARIS, OSAKA] {
+            let here = under_way.iter().filter(|(_, to, ..)| *to == address(city));
+            self.with(city, |lane, now, ends| {
+                for (from, _, ecn, bytes) in here {
+                    lane.handle_datagram(now, address(*from), bytes, *ecn, ends);
+                }
+                lane.flush(ends);
+            });
         }
     }
 

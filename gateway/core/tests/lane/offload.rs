@@ -110,13 +110,16 @@ fn lying_headers_are_refused_and_stop_nothing() {
         Offload::Cut(Cut { kind: CutKind::Tcp6, ..cut }),
         Offload::Cut(Cut { kind: CutKind::Udp, ..cut }),
         Offload::Checksum { start: 60_000, offset: 16 },
+        // Into the source, which has been checked already, and into the hop limit.
+        Offload::Checksum { start: 8, offset: 4 },
+        Offload::Checksum { start: 6, offset: 2 },
         Offload::Checksum { start: 20, offset: 60_000 },
         Offload::Checksum { start: usize::MAX, offset: usize::MAX },
     ] {
         network.enter_all(PARIS, &[(stream.0.clone(), lie)]);
         assert_eq!(network.on_the_wire(), 0, "{lie:?}");
     }
-    assert!(network.drops(PARIS).total() >= before + 7);
+    assert!(network.drops(PARIS).total() >= before + 9);
     network.enter_all(PARIS, std::slice::from_ref(&stream));
     network.run();
     assert_eq!(on_a_wire(&network.written(OSAKA)), on_a_wire(&[stream]));

@@ -108,6 +108,24 @@ fn a_peer_may_only_speak_for_what_it_was_accepted_for() {
 }
 
 #[test]
+fn what_waited_for_a_session_is_not_overtaken_when_the_socket_is_full() {
+    let mut network = Network::new(Framing::Ethernet);
+    for number in 0..10 {
+        network.enters(PARIS, &frame(PARIS, &udp(PARIS_POD, OSAKA_POD, &[number])));
+    }
+    network.step();
+    assert_eq!(network.on_the_wire(), 1, "the response");
+    network.refuses = true;
+    network.step();
+    network.refuses = false;
+    // Ten packets and the keepalive that says that the session stands.
+    assert_eq!(network.drops(PARIS).of(DropReason::SocketFull), 11);
+    network.enters(PARIS, &frame(PARIS, &udp(PARIS_POD, OSAKA_POD, b"after")));
+    network.run();
+    assert_eq!(network.delivered(OSAKA).len(), 1, "only what came after");
+}
+
+#[test]
 fn each_peer_has_its_own_largest_packet() {
     let mut network = Network::new(Framing::Ethernet);
     cross(&mut network);

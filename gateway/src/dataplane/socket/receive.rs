@@ -75,8 +75,8 @@ impl Ring {
         let mut parts: [libc::iovec; MESSAGES] = unsafe { std::mem::zeroed() };
         // SAFETY: as above.
         let mut headers: [libc::mmsghdr; MESSAGES] = unsafe { std::mem::zeroed() };
-        for (index, header) in headers.iter_mut().enumerate().take(self.wanted) {
-            let room = &mut self.bytes[index * LONGEST..(index + 1) * LONGEST];
+        let rooms = self.bytes.chunks_exact_mut(LONGEST);
+        for (index, (header, room)) in headers.iter_mut().zip(rooms).enumerate().take(self.wanted) {
             parts[index] = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: LONGEST };
             let message = &mut header.msg_hdr;
             message.msg_name = (&raw mut names[index]).cast();

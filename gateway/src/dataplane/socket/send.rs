@@ -30,8 +30,8 @@ pub(super) fn send(socket: BorrowedFd<'_>, v6: bool, datagrams: &Datagrams<'_>) 
     message.msg_namelen = to.len();
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
-    message.msg_control = control.as_mut_ptr().cast();
     message.msg_controllen = write_control(&mut control, datagrams);
+    message.msg_control = control.as_mut_ptr().cast();
     // SAFETY: the descriptor is open; address, part and control are alive and as long as the message
     // says; the kernel writes to none of them.
     let sent = unsafe {
