@@ -1,0 +1,3 @@
+//! What is fuzzed: everything that takes bytes from outside.
+
+pub mod targets;
