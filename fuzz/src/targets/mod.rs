@@ -6,6 +6,9 @@ pub mod handshake;
 mod input;
 mod pair;
 
+/// Takes one input.
+pub type Target = fn(&[u8]);
+
 /// All of them, by name.
-pub const ALL: &[(&str, fn(&[u8]))] =
+pub const ALL: &[(&str, Target)] =
     &[("device", device::run), ("datagram", datagram::run), ("handshake", handshake::run)];
