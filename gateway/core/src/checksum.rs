@@ -1,7 +1,5 @@
 //! The Internet checksum: whole (RFC 1071) and by difference (RFC 1624).
 
-use std::net::IpAddr;
-
 /// Bytes that one round adds: as many as the compiler turns into vector instructions.
 const ROUND: usize = 64;
 
@@ -63,14 +61,10 @@ pub fn updated(checksum: u16, old: u16, new: u16) -> u16 {
 }
 
 /// The sum of the pseudo-header of TCP and UDP (RFC 9293, section 3.1; RFC 8200, section 8.1), with
-/// `length` bytes of upper header and data.
-pub fn pseudo(source: IpAddr, destination: IpAddr, protocol: u8, length: usize) -> u32 {
-    let sum = [source, destination].into_iter().fold(0, |sum, address| match address {
-        IpAddr::V4(v4) => add(sum, &v4.octets()),
-        IpAddr::V6(v6) => add(sum, &v6.octets()),
-    });
-    let sum = sum_of(sum, u16::from(protocol));
-    sum_of(sum_of(sum, length as u16), (length >> 16) as u16)
+/// `length` bytes of upper header and data. `ip` is the packet's IP header, or begins with it.
+pub fn pseudo(ip: &[u8], protocol: u8, length: u16) -> u32 {
+    let addresses = if ip[0] >> 4 == 4 { &ip[12..20] } else { &ip[8..40] };
+    sum_of(sum_of(add(0, addresses), u16::from(protocol)), length)
 }
 
 #[cfg(test)]

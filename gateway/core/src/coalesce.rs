@@ -7,6 +7,7 @@
 use crate::checksum;
 use crate::offload::{Cut, CutKind};
 use crate::packet::{Header, TCP, UDP};
+use crate::segment::upper_length;
 
 /// The longest IP and upper header of a packet that is merged: IPv6 and TCP with all options.
 pub const LONGEST_MERGED: usize = 100;
@@ -179,10 +180,9 @@ impl Run {
         } else {
             packet[4..6].copy_from_slice(&upper_length.to_be_bytes());
         }
-        let addresses = if self.v4 { 12..20 } else { 8..40 };
         let protocol = if self.tcp { TCP } else { UDP };
-        let pseudo = checksum::sum_of(checksum::add(0, &packet[addresses]), u16::from(protocol));
-        let pseudo = checksum::fold(checksum::sum_of(pseudo, upper_length)).to_be_bytes();
+        let pseudo = checksum::pseudo(packet, protocol, upper_length);
+        let pseudo = checksum::fold(pseudo).to_be_bytes();
         let upper = &mut packet[self.upper..];
         let kind = if self.tcp {
             upper[16..18].copy_from_slice(&pseudo);
@@ -222,18 +222,7 @@ fn identification(packet: &[u8]) -> u16 {
 /// Whether IPv4's header checksum and the upper checksum are right. `ip` has no options.
 fn has_right_sums(ip: &[u8], upper: &[u8], protocol: u8) -> bool {
     let v4 = ip.len() == 20;
-    let addresses = if v4 { &ip[12..20] } else { &ip[8..40] };
-    let pseudo = checksum::sum_of(checksum::add(0, addresses), u16::from(protocol));
-    let pseudo = checksum::sum_of(pseudo, upper.len() as u16);
+    let pseudo = checksum::pseudo(ip, protocol, upper.len() as u16);
     (!v4 || checksum::fold(checksum::add(0, ip)) == 0xffff)
         && checksum::fold(checksum::add(pseudo, upper)) == 0xffff
-}
-
-/// The upper header's length in bytes, when it is whole.
-fn upper_length(upper: &[u8], tcp: bool) -> Option<usize> {
-    if !tcp {
-        return (upper.len() >= 8).then_some(8);
-    }
-    let length = usize::from(upper.get(12)? >> 4) * 4;
-    (length >= 20 && upper.len() >= length).then_some(length)
 }

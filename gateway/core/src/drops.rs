@@ -1,5 +1,7 @@
 //! Why packets are dropped, counted.
 
+use crate::lane::Lost;
+
 /// Why a packet was dropped. The label is what metrics and status show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(usize)]
@@ -157,6 +159,14 @@ impl Drops {
     /// Counts so many packets.
     pub fn count_many(&mut self, reason: DropReason, packets: u64) {
         self.0[reason as usize] += packets;
+    }
+
+    /// Counts what a step lost, if it did.
+    pub(crate) fn note(&mut self, done: Result<(), impl Into<Lost>>) {
+        if let Err(lost) = done {
+            let lost = lost.into();
+            self.count_many(lost.reason, lost.packets);
+        }
     }
 
     /// How many went for this reason.

@@ -138,9 +138,7 @@ fn answer_v6(
         }
     }
     out[48..length].copy_from_slice(&packet[..quoted]);
-    // The pseudo-header: addresses, upper length, protocol.
-    let pseudo = checksum::add(0, &out[8..40]);
-    let pseudo = checksum::add(pseudo, &[out[4], out[5], 0, ICMPV6]);
+    let pseudo = checksum::pseudo(&out[..], ICMPV6, 8 + quoted as u16);
     let sum = checksum::finish(checksum::add(pseudo, &out[40..length]));
     out[42..44].copy_from_slice(&sum.to_be_bytes());
     length

@@ -177,10 +177,7 @@ impl Lane {
 
     /// Counts what was lost.
     fn note(&mut self, done: Result<(), impl Into<Lost>>) {
-        if let Err(lost) = done {
-            let lost = lost.into();
-            self.drops.count_many(lost.reason, lost.packets);
-        }
+        self.drops.note(done);
     }
 
     /// What was dropped since start.

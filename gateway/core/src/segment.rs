@@ -111,7 +111,7 @@ impl Plan {
             template[upper + 16..upper + 18].fill(0);
         }
         let ip_sum = if v4 { checksum::add(0, &template[..upper]) } else { 0 };
-        let pseudo = checksum::pseudo(header.source, header.destination, header.protocol, 0);
+        let pseudo = checksum::pseudo(bytes, header.protocol, 0);
         let upper_sum = checksum::add(pseudo, &template[upper..headers]);
         Ok(Self {
             template,
@@ -167,7 +167,8 @@ fn headers(
         CutKind::Udp => header.protocol == UDP,
     };
     let upper = bytes.get(header.payload..).ok_or(BadSuperPacket)?;
-    let headers = header.payload + upper_length(upper, kind != CutKind::Udp)?;
+    let length = upper_length(upper, kind != CutKind::Udp).ok_or(BadSuperPacket)?;
+    let headers = header.payload + length;
     let payload = bytes.len().checked_sub(headers).ok_or(BadSuperPacket)?;
     let bounded = size > 0 && payload > 0 && payload.div_ceil(size) <= MOST_PACKETS;
     if !fits || header.fragment || headers > LONGEST_HEADERS || !bounded {
@@ -176,14 +177,13 @@ fn headers(
     Ok(headers)
 }
 
-/// The upper header's length in bytes.
-fn upper_length(upper: &[u8], tcp: bool) -> Result<usize, BadSuperPacket> {
-    let fixed = if tcp { 20 } else { 8 };
-    if upper.len() < fixed {
-        return Err(BadSuperPacket);
+/// The length of a TCP or UDP header in bytes, when it is whole.
+pub(crate) fn upper_length(upper: &[u8], tcp: bool) -> Option<usize> {
+    if !tcp {
+        return (upper.len() >= 8).then_some(8);
     }
-    let length = if tcp { usize::from(upper[12] >> 4) * 4 } else { fixed };
-    if length < fixed || length > upper.len() { Err(BadSuperPacket) } else { Ok(length) }
+    let length = usize::from(upper.get(12)? >> 4) * 4;
+    (length >= 20 && upper.len() >= length).then_some(length)
 }
 
 /// Sequence number, flags and checksum (RFC 9293, section 3.1): FIN and PSH belong to the last

@@ -1,12 +1,10 @@
 //! Cutting in the kernel's place, where it does not take a merged packet back.
 
+use carrick_gateway_core::lane::ETHERNET;
 use carrick_gateway_core::{Cut, DropReason, Framing, Lost, Offload, packet, segment::Segments};
 
 use super::device::Device;
 use super::worker::drop_of;
-
-/// Length of an Ethernet header.
-const ETHERNET: usize = 14;
 
 /// Writes the packets that `frame` stands for, one by one; one that fails stops none of the others.
 pub(super) fn write_cut(device: &impl Device, frame: &mut [u8], cut: Cut) -> Result<(), Lost> {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use carrick_gateway_core::lane::ETHERNET;
 use carrick_gateway_core::{
     CutKind, Datagrams, DropReason, ForwardingConfig, Lane, Lost, Merging, Offload, Sink,
 };
@@ -26,7 +27,7 @@ use super::stats::LaneStats;
 const TURN_BYTES: usize = 4 << 16;
 const TURN_PACKETS: usize = 64;
 /// The largest frame there is.
-const LARGEST: usize = (1 << 16) + 14;
+const LARGEST: usize = ETHERNET + (1 << 16);
 /// Figures are at most so old.
 const PUBLISH: Duration = Duration::from_millis(250);
 

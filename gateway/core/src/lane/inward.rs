@@ -184,9 +184,7 @@ impl Lane {
             let answer = icmp::answer(refused, packet, &header, routers, out);
             if let Some(length) = answer.filter(|_| self.limiter.take(now)) {
                 let answer = &self.answer[ETHERNET..ETHERNET + length];
-                if let Err(lost) = send_or_hold(tunnel, answer, now, &mut self.batch, sink) {
-                    self.drops.count_many(lost.reason, lost.packets);
-                }
+                self.drops.note(send_or_hold(tunnel, answer, now, &mut self.batch, sink));
             }
             return Err(drop_of(refused).into());
         }
@@ -205,9 +203,7 @@ impl Lane {
             && let Some(packet) = tunnel.next_held()
         {
             // What is lost is counted and stops none of those behind, lest later packets overtake them.
-            if let Err(lost) = send(tunnel, &packet, now, &mut self.batch, sink) {
-                self.drops.count_many(lost.reason, lost.packets);
-            }
+            self.drops.note(send(tunnel, &packet, now, &mut self.batch, sink));
         }
     }
 }

@@ -97,9 +97,7 @@ impl Lane {
             .map_err(|_| DropReason::MalformedPacket)?;
         let Some(tunnel) = &mut self.slots[slot] else { return Err(DropReason::NoTunnel) };
         while let Some(packet) = segments.next_packet() {
-            if let Err(lost) = send_or_hold(tunnel, packet, now, &mut self.batch, sink) {
-                self.drops.count_many(lost.reason, lost.packets);
-            }
+            self.drops.note(send_or_hold(tunnel, packet, now, &mut self.batch, sink));
         }
         Ok(())
     }
