@@ -76,6 +76,10 @@ pub fn identity() -> ClusterIdentity {
             "podRanges": ["10.1.0.0/16"],
             "meshPrefix": "240.1.16.0/20",
             "endpoints": [{ "gateway": "carrick-gateway-0", "address": "192.0.2.1", "port": 31820 }],
+            "gateways": [{
+                "name": "carrick-gateway-0", "offloads": ["device_tcp", "socket_send"],
+                "offloadsOff": ["device_udp"],
+            }],
             "clusterPeering": {
                 "apiVersion": "carrick.dev/v1alpha1",
                 "kind": "ClusterPeering",

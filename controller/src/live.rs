@@ -88,6 +88,8 @@ fn gateway(state: &GatewayState) -> Value {
     });
     let drops: std::collections::BTreeMap<&str, u64> =
         state.drops.iter().map(|drop| (drop.reason.as_str(), drop.packets)).collect();
+    let offloads: std::collections::BTreeMap<&str, bool> =
+        state.offloads.iter().map(|offload| (offload.name.as_str(), offload.used)).collect();
     json!({
         "release": state.release,
         "applied": state.applied,
@@ -95,6 +97,7 @@ fn gateway(state: &GatewayState) -> Value {
         "draining": state.draining,
         "errors": state.errors,
         "drops": drops,
+        "offloads": offloads,
         "peers": peers.collect::<Vec<_>>(),
     })
 }

@@ -65,6 +65,9 @@ pub struct ClusterIdentityStatus {
     /// Where our gateways can be dialled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<IdentityEndpoint>,
+    /// Our gateways that report, and what they leave to the kernel.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gateways: Vec<IdentityGateway>,
     /// Each node's mesh address, so that it stays the same when the controller restarts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nodes: Vec<NodeAddress>,
@@ -93,6 +96,22 @@ pub struct IdentityEndpoint {
     pub address: String,
     /// The UDP port of its exchange.
     pub port: i32,
+}
+
+/// One of our gateways, as it reports.
+#[derive(
+    Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Default, JsonSchema,
+)]
+#[serde(rename_all = "camelCase")]
+pub struct IdentityGateway {
+    /// Its pod's name.
+    pub name: String,
+    /// Offloads that are in use on all its lanes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub offloads: Vec<String>,
+    /// Offloads that are not: switched off, not had by the kernel, or failed on some lane.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub offloads_off: Vec<String>,
 }
 
 /// A node's mesh address.

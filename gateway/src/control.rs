@@ -13,6 +13,7 @@ pub mod dialling;
 pub mod failures;
 pub mod http;
 pub mod link;
+pub mod offloads;
 pub mod peer;
 pub mod plane;
 pub mod pod_plane;

@@ -2,6 +2,7 @@
 
 use carrick_crds::ClusterPeering;
 use carrick_crds::condition::PeeringCondition;
+use carrick_crds::identity::IdentityGateway;
 use carrick_crds::peering::RefusedPrefix;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -46,6 +47,20 @@ pub struct ClusterReport {
     pub gateways: Option<Count>,
     /// Agents ready, of how many.
     pub agents: Option<Count>,
+    /// What each gateway that reports leaves to the kernel.
+    pub offloads: Vec<OffloadsReport>,
+}
+
+/// What one gateway leaves to the kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OffloadsReport {
+    /// Its pod.
+    pub gateway: String,
+    /// In use on all its lanes.
+    pub in_use: Vec<String>,
+    /// Not in use: switched off, not had by the kernel, or failed.
+    pub off: Vec<String>,
 }
 
 /// One peering.
@@ -138,7 +153,13 @@ fn cluster(state: &State) -> Result<ClusterReport, FetchError> {
         controllers: parts::controllers(state),
         gateways: parts::gateways(state),
         agents: parts::agents(state),
+        offloads: status.gateways.into_iter().map(offloads).collect(),
     })
+}
+
+fn offloads(gateway: IdentityGateway) -> OffloadsReport {
+    let IdentityGateway { name, offloads, offloads_off } = gateway;
+    OffloadsReport { gateway: name, in_use: offloads, off: offloads_off }
 }
 
 fn peering(listed: &Listed) -> PeeringReport {

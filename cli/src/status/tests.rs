@@ -24,6 +24,9 @@ mesh        240.1.16.0/20
 dialled at  192.0.2.1:31820
 ready       controllers 2/2, gateways 1/1, agents 2/2
 
+GATEWAY             OFFLOADS IN USE           OFF
+carrick-gateway-0   device_tcp, socket_send   device_udp
+
 PEERING   CLUSTER   READY   REASON   PEER VERSION   GATEWAYS   TUNNELS   ROUTED   REFUSED   AGE
 osaka     osaka     True    Ready    0.1.0          1/1        1/1       1        1         100s
 
@@ -99,6 +102,7 @@ fn programs_get_the_same_as_json_and_yaml() {
     assert_eq!(json, yaml);
     let peering = &json["peerings"][0];
     assert_eq!(json["cluster"]["clusterID"], "paris");
+    assert_eq!(json["cluster"]["offloads"][0]["off"][0], "device_udp");
     assert_eq!(peering["ready"], "True");
     assert_eq!(peering["tunnels"][0]["lastHandshake"], "2026-01-01T00:01:00Z");
     assert_eq!(peering["conditions"][0]["type"], "Accepted");

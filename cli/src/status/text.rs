@@ -9,6 +9,11 @@ use crate::table::{Table, ago};
 /// The whole report.
 pub fn table(report: &Report) -> String {
     let mut text = cluster(&report.cluster);
+    let offloads = offloads(&report.cluster);
+    if !offloads.is_empty() {
+        text.push('\n');
+        text.push_str(&offloads.render());
+    }
     if report.peerings.is_empty() {
         text.push_str(
             "\nNo ClusterPeering yet: `carrick invite` in the other cluster prints one.\n",
@@ -52,6 +57,14 @@ fn cluster(cluster: &ClusterReport) -> String {
         line("attention", why);
     }
     text
+}
+
+fn offloads(cluster: &ClusterReport) -> Table {
+    let mut table = Table::new(&["GATEWAY", "OFFLOADS IN USE", "OFF"]);
+    for one in &cluster.offloads {
+        table.row([one.gateway.clone(), one.in_use.join(", "), one.off.join(", ")]);
+    }
+    table
 }
 
 fn age(since: Option<Timestamp>, now: Timestamp) -> String {

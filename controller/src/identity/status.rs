@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 
 use carrick_crds::condition::{self, IdentityCondition, Verdict};
-use carrick_crds::identity::IdentityEndpoint;
+use carrick_crds::identity::{IdentityEndpoint, IdentityGateway};
 use carrick_crds::peering::{AcceptSpec, EndpointSpec};
 use carrick_crds::{ClusterIdentityStatus, ClusterPeering, ClusterPeeringSpec, Reason};
+use carrick_exchange::snapshot::MAX_GATEWAYS;
 use carrick_model::Prefix;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
@@ -42,6 +43,7 @@ pub fn status(
         service_ranges: texts(&world.settings.service_ranges),
         mesh_prefix: world.mesh().prefix().to_string(),
         endpoints: plan.offer.iter().map(endpoint).collect(),
+        gateways: if settled { gateways(world, now) } else { before.gateways.clone() },
         cluster_peering: offer(world, plan),
         ..ClusterIdentityStatus::default()
     };
@@ -69,11 +71,37 @@ pub fn unreadable(
     status
 }
 
-/// Whether two statuses differ in more than figures and wordings.
+/// Our gateways that report what they leave to the kernel, by name.
+fn gateways(world: &World, now: Now) -> Vec<IdentityGateway> {
+    let pods = world.facts.gateway_pods(&world.settings.namespace);
+    let reported = pods.iter().filter_map(|pod| {
+        let member = world.gateways.get(&pod.uid.parse().ok()?)?;
+        let said = &member.live(now.instant)?.offloads;
+        let those = |used: bool| {
+            let some = said.iter().filter(|offload| offload.used == used);
+            some.map(|offload| offload.name.clone()).collect()
+        };
+        let (offloads, offloads_off) = (those(true), those(false));
+        (!said.is_empty()).then(|| IdentityGateway {
+            name: pod.name.clone(),
+            offloads,
+            offloads_off,
+        })
+    });
+    let mut gateways: Vec<_> = reported.take(MAX_GATEWAYS).collect();
+    gateways.sort_unstable();
+    gateways
+}
+
+/// Whether two statuses differ in more than figures and wordings. A gateway that falls back now and
+/// then is no reason to write at once.
 pub fn differs_in_substance(old: &ClusterIdentityStatus, new: &ClusterIdentityStatus) -> bool {
     let bare = |status: &ClusterIdentityStatus| {
         let mut status = status.clone();
         status.conditions.iter_mut().for_each(|c: &mut Condition| c.message.clear());
+        for gateway in &mut status.gateways {
+            (gateway.offloads, gateway.offloads_off) = (Vec::new(), Vec::new());
+        }
         status
     };
     bare(old) != bare(new)
@@ -196,3 +224,6 @@ fn texts(prefixes: &[Prefix]) -> Vec<String> {
 pub fn same_record(a: &Record, b: &Record) -> bool {
     (&a.mesh, &a.accepted, &a.tombstones) == (&b.mesh, &b.accepted, &b.tombstones)
 }
+
+#[cfg(test)]
+mod tests;

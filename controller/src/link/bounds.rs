@@ -12,6 +12,8 @@ const LIST_LIMIT: usize = 4096;
 const CONNECTIONS_LIMIT: usize = 256;
 /// The most errors, failures and probe targets.
 const ERRORS_LIMIT: usize = 16;
+/// The most offloads.
+const OFFLOADS_LIMIT: usize = 16;
 /// The most characters of a name, an address or a reason.
 const WORD_LIMIT: usize = 256;
 /// The most characters of a text for a person.
@@ -25,6 +27,8 @@ pub fn gateway(mut state: GatewayState) -> GatewayState {
     state.drops.truncate(WORD_LIMIT);
     state.drops.iter_mut().for_each(|drops| cut(&mut drops.reason, WORD_LIMIT));
     errors(&mut state.errors);
+    state.offloads.retain(|offload| is_word(&offload.name));
+    state.offloads.truncate(OFFLOADS_LIMIT);
     state
 }
 
@@ -85,6 +89,11 @@ fn errors(errors: &mut Vec<String>) {
     errors.iter_mut().for_each(|error| cut(error, TEXT_LIMIT));
 }
 
+/// Whether a text is a name as metrics have them, fit for a status.
+fn is_word(name: &str) -> bool {
+    matches!(name.len(), 1..=32) && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+}
+
 fn cut(text: &mut String, most: usize) {
     if let Some((end, _)) = text.char_indices().nth(most) {
         text.truncate(end);
@@ -94,7 +103,9 @@ fn cut(text: &mut String, most: usize) {
 
 #[cfg(test)]
 mod tests {
-    use carrick_exchange::message::member::{ConnectFailure, ProbeTarget, TunnelState};
+    use carrick_exchange::message::member::{
+        ConnectFailure, OffloadState, ProbeTarget, TunnelState,
+    };
     use carrick_exchange::message::peer::{Refusal, Report};
     use carrick_exchange::message::snapshot::SignedSnapshot;
     use prost::Message as _;
@@ -130,8 +141,13 @@ mod tests {
             snapshot: Some(large),
             report: Some(report),
         };
-        let said = GatewayState { release: long(), peers: vec![peer], ..Default::default() };
+        let offload = |name: &str| OffloadState { name: name.to_owned(), used: true };
+        let offloads =
+            [vec![offload("a b"), offload(&long())], vec![offload("socket_send"); 1000]].concat();
+        let peers = vec![peer];
+        let said = GatewayState { release: long(), peers, offloads, ..Default::default() };
         let kept = gateway(said);
+        assert_eq!(kept.offloads, vec![offload("socket_send"); OFFLOADS_LIMIT]);
         assert!(kept.peers[0].snapshot.is_none());
         assert_eq!(kept.peers[0].connections[0].tunnels.len(), CONNECTIONS_LIMIT);
         assert!(kept.encoded_len() < 300_000, "{}", kept.encoded_len());

@@ -45,6 +45,8 @@ fn bad_values_are_refused(lab: &Lab) -> Outcome {
         ("gateway.replicas=many", "gateway/replicas"),
         ("gateway.replicas=0", "gateway/replicas"),
         ("gateway.basePort=80", "gateway/basePort"),
+        ("gateway.offloads.deviceTcp=many", "gateway/offloads/deviceTcp"),
+        ("gateway.offloads.tso=false", "tso"),
         ("gateway.service.type=Magic", "gateway/service/type"),
         ("tunnel.mtu=100", "tunnel/mtu"),
         ("podRanges={10.1.0.0}", "podRanges/0"),

@@ -167,6 +167,20 @@ pub struct GatewayState {
     /// It leaves: SIGTERM came.
     #[prost(bool, tag = "7")]
     pub draining: bool,
+    /// What may be left to the kernel, and whether it is; empty from releases that do not say.
+    #[prost(message, repeated, tag = "8")]
+    pub offloads: Vec<OffloadState>,
+}
+
+/// Whether something is left to the kernel.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct OffloadState {
+    /// Which offload, as in the metric's label.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// In use on every lane. Else it is switched off, the kernel does not have it, or it failed.
+    #[prost(bool, tag = "2")]
+    pub used: bool,
 }
 
 /// A count of dropped packets.

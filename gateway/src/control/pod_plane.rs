@@ -33,13 +33,17 @@ pub enum PodPlaneError {
 
 impl PodPlane {
     /// Opens the TAP and `lanes` lanes from UDP port `first_port` on, in the pod with this address.
-    pub fn start(lanes: u16, first_port: u16, address: IpAddr) -> Result<Self, PodPlaneError> {
+    pub fn start(
+        lanes: u16,
+        first_port: u16,
+        address: IpAddr,
+        offloads: Offloads,
+    ) -> Result<Self, PodPlaneError> {
         let network = Arc::new(Mutex::new(PodNetwork::open()?));
         let ports = first_port..first_port.saturating_add(lanes);
         let lanes = ports.map(|port| LaneOptions { port, secret: None }).collect();
         let device = DeviceOptions::Tap { name: TAP.to_owned() };
-        let dataplane =
-            Dataplane::start(DataplaneOptions { lanes, device, offloads: Offloads::default() })?;
+        let dataplane = Dataplane::start(DataplaneOptions { lanes, device, offloads })?;
         Ok(Self { dataplane, network, address })
     }
 

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::actor::{Control, Outlets, Parts};
 use super::cache::Cache;
 use super::http;
+use super::offloads::OffloadOptions;
 use super::plane::Plane;
 use super::pod_plane::PodPlane;
 use super::view::View;
@@ -44,6 +45,9 @@ pub struct PodOptions {
     /// How many lanes (threads, UDP ports) carry packets.
     #[arg(long, env = "CARRICK_LANES", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     lanes: u16,
+    /// What may be left to the kernel.
+    #[command(flatten)]
+    offloads: OffloadOptions,
     /// Where /metrics, /healthz and /readyz are.
     #[arg(long, env = "CARRICK_HTTP_ADDRESS", default_value = "0.0.0.0:7822")]
     http_address: SocketAddr,
@@ -94,7 +98,7 @@ impl PodOptions {
 /// Runs until `stop`, or until the packet path stops by itself.
 pub async fn run(options: PodOptions, stop: CancellationToken) -> anyhow::Result<()> {
     let port = options.port()?;
-    let plane = PodPlane::start(options.lanes, port + 1, options.pod_ip)?;
+    let plane = PodPlane::start(options.lanes, port + 1, options.pod_ip, options.offloads.into())?;
     run_with(plane, port, options, stop).await
 }
 

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use carrick_exchange::message::member::{
-    ConnectionState, DropCount, GatewayState, PeerState, TunnelState,
+    ConnectionState, DropCount, GatewayState, OffloadState, PeerState, TunnelState,
 };
 use carrick_model::ClusterId;
 use prost::Message as _;
 
 use super::peer::{Gateway, Known, Peer};
-use crate::dataplane::DataplaneStats;
+use crate::dataplane::{DataplaneStats, Offloads};
 
 /// Changes within this time go into one report.
 pub const COALESCE: Duration = Duration::from_millis(100);
@@ -42,6 +42,7 @@ pub fn report(
     stats: &DataplaneStats,
 ) -> GatewayState {
     let drops = stats.drops.iter().filter(|(_, packets)| *packets > 0);
+    let offloads = stats.offloads.iter().flat_map(Offloads::iter);
     let mut state = GatewayState {
         release: env!("CARGO_PKG_VERSION").to_owned(),
         applied: own.applied,
@@ -55,6 +56,9 @@ pub fn report(
             .collect(),
         errors: own.errors.clone(),
         draining: own.draining,
+        offloads: offloads
+            .map(|(name, used)| OffloadState { name: name.to_owned(), used })
+            .collect(),
     };
     fit(&mut state, MOST);
     state
@@ -196,6 +200,24 @@ mod tests {
         assert!(state.errors[0].contains("cluster larger: "), "{:?}", state.errors);
         fit(&mut state, 10);
         assert!(state.peers.iter().all(|peer| peer.snapshot.is_none()), "and it ends");
+    }
+
+    #[test]
+    fn a_fallback_is_reported_and_is_news() {
+        let mut stats = DataplaneStats::default();
+        let offloads =
+            |stats: &DataplaneStats| report(&Own::default(), &BTreeMap::new(), stats).offloads;
+        assert_eq!(offloads(&stats), [], "no lane runs yet");
+        let mut last = Vec::new();
+        for used in [true, false] {
+            stats.offloads = Some(Offloads { socket_send: used, ..Offloads::default() });
+            let now = offloads(&stats);
+            assert!(now.contains(&OffloadState { name: "socket_send".to_owned(), used }));
+            let state =
+                |offloads: &[_]| GatewayState { offloads: offloads.into(), ..Default::default() };
+            assert_ne!(essence(&state(&last)), essence(&state(&now)));
+            last = now;
+        }
     }
 
     #[test]
