@@ -25,7 +25,7 @@ pub use carrick_gateway_core::{
     ConfigError, DropReason, NodeForwarding, PeerForwarding, Routers, TunnelConfig, TunnelId,
 };
 pub use device::DeviceError;
-pub use options::{DataplaneOptions, DeviceOptions, LaneOptions, Offloads};
+pub use options::{DEVICE_QUEUE, DataplaneOptions, DeviceOptions, LaneOptions, Offloads};
 pub use socket::SocketError;
 pub use stats::{DataplaneStats, TunnelStats};
 

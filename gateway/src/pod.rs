@@ -11,6 +11,8 @@ use carrick_netlink::{
     FdbEntry, FdbTarget, LinkSettings, Netlink, NetlinkError, Nft, NftError, Vxlan,
 };
 
+use crate::dataplane::DEVICE_QUEUE;
+
 /// Name of the TAP that [`crate::dataplane`] opens.
 pub const TAP: &str = "carrick-tap";
 /// Name of the bridge.
@@ -116,7 +118,8 @@ impl PodNetwork {
         let (bridge, mut writes) = self.netlink.ensure_bridge(BRIDGE, &settings)?;
         let port = LinkSettings { master: Some(bridge.index), ..settings };
         let vxlan = Vxlan { vni: config.vni, port: config.port, local: config.address };
-        writes += self.netlink.ensure_settings(TAP, &port)?;
+        let tap = LinkSettings { queue: Some(DEVICE_QUEUE), ..port.clone() };
+        writes += self.netlink.ensure_settings(TAP, &tap)?;
         let (device, made) = self.netlink.ensure_vxlan(VXLAN, &vxlan, &port)?;
         writes += made;
         // A node that sends from another's Ethernet address must not draw its frames to itself.

@@ -34,6 +34,8 @@ pub struct Link {
     pub mac: Option<Mac>,
     /// Largest packet in bytes.
     pub mtu: u32,
+    /// How many packets wait for the device, or for who reads a TAP or TUN, at most.
+    pub queue: u32,
     /// Administratively up.
     pub up: bool,
     /// Number of the bridge that it is a port of.
@@ -84,6 +86,8 @@ pub struct LinkSettings {
     pub mac: Option<Mac>,
     /// Largest packet in bytes.
     pub mtu: Option<u32>,
+    /// How many packets wait for the device, or for who reads a TAP or TUN, at most.
+    pub queue: Option<u32>,
     /// Administratively up or down.
     pub up: Option<bool>,
     /// Port of this bridge (`Some(0)`: of none).
@@ -214,6 +218,7 @@ impl LinkSettings {
         Self {
             mac: unless(self.mac, link.mac),
             mtu: unless(self.mtu, Some(link.mtu)),
+            queue: unless(self.queue, Some(link.queue)),
             up: unless(self.up, Some(link.up)),
             master: unless(self.master, Some(link.master.unwrap_or(0))),
             forwarding: unless(self.forwarding, link.forwarding),
@@ -231,6 +236,9 @@ impl LinkSettings {
         }
         if let Some(mtu) = self.mtu {
             request.u32(libc::IFLA_MTU, mtu);
+        }
+        if let Some(queue) = self.queue {
+            request.u32(libc::IFLA_TXQLEN, queue);
         }
         if let Some(master) = self.master {
             request.u32(libc::IFLA_MASTER, master);

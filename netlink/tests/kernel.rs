@@ -45,6 +45,7 @@ fn settings() -> LinkSettings {
     LinkSettings {
         mac: Some(Mac::of_mesh(MESH)),
         mtu: Some(1420),
+        queue: Some(1700),
         up: Some(true),
         forwarding: Some(true),
         rp_filter: Some(2),
@@ -66,7 +67,9 @@ fn a_vxlan_device_is_made_once_and_mended() {
             netlink.ensure_vxlan("carrick0", &vxlan(7789), &settings()).expect("made");
         assert!(wrote > 0 && link.up && link.rp_filter == Some(2), "{link:?}");
         let shown = ip("-d link show carrick0");
-        for word in ["id 51746", "dstport 7789", "nolearning", "df set", "addrgenmode none"] {
+        for word in
+            ["id 51746", "dstport 7789", "nolearning", "df set", "addrgenmode none", "qlen 1700"]
+        {
             assert!(shown.contains(word), "{word}: {shown}");
         }
         let ensure = |netlink: &mut Netlink, port| {
@@ -74,7 +77,7 @@ fn a_vxlan_device_is_made_once_and_mended() {
         };
         assert_eq!(ensure(netlink, 7789), (link.clone(), 0));
 
-        ip("link set carrick0 mtu 1300 down");
+        ip("link set carrick0 mtu 1300 txqueuelen 100 down");
         assert_eq!(ensure(netlink, 7789).0, link);
         let (moved, _) = ensure(netlink, 7790);
         assert_ne!(moved.index, link.index, "another port needs another device");

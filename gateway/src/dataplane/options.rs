@@ -2,6 +2,10 @@
 
 use carrick_gateway_core::SecretKey;
 
+/// How many packets may wait in the TAP or TUN for a lane that is busy: the kernel's 500 are two
+/// milliseconds of small packets.
+pub const DEVICE_QUEUE: u32 = 2000;
+
 /// What the data plane is started with.
 #[derive(Debug)]
 pub struct DataplaneOptions {

@@ -5,6 +5,7 @@ use carrick_model::Prefix;
 use carrick_netlink::{LinkSettings, Netlink, Route, RouteKind};
 
 use super::Config;
+use crate::dataplane::DEVICE_QUEUE;
 
 /// Sets what the file asks for.
 pub(super) fn set_up(config: &Config) -> anyhow::Result<()> {
@@ -13,6 +14,7 @@ pub(super) fn set_up(config: &Config) -> anyhow::Result<()> {
     let mut netlink = Netlink::open()?;
     let settings = LinkSettings {
         mtu: Some(interface.mtu.into()),
+        queue: Some(DEVICE_QUEUE),
         up: Some(true),
         ipv6_addresses_off: Some(true),
         ..LinkSettings::default()
