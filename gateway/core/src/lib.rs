@@ -17,6 +17,7 @@ pub mod noise;
 pub mod offload;
 pub mod packet;
 pub mod segment;
+pub mod spread;
 pub mod table;
 mod tunnel;
 

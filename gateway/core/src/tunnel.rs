@@ -111,6 +111,12 @@ impl Tunnel {
         }
     }
 
+    /// What it is called when flows are spread over tunnels: the same as long as its peer's key is.
+    pub fn flow_name(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = *self.config.remote_key.as_bytes();
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    }
+
     /// Whether `config` can be taken over without a new session.
     pub fn can_become(&self, config: &TunnelConfig) -> bool {
         self.config.remote_key == config.remote_key && self.config.psk == config.psk

@@ -13,6 +13,8 @@ use crate::mss;
 use crate::offload::{Cut, Offload};
 use crate::packet::{self, Header, UDP};
 use crate::segment::{self, Segments, finish_checksum};
+use crate::spread;
+use crate::tunnel::Tunnel;
 
 impl Lane {
     /// Takes a frame (or an IP packet) from the device. Its bytes are changed on the way.
@@ -60,7 +62,8 @@ impl Lane {
         let packet = &mut packet[..header.length];
         let lanes = &self.elsewhere[peer as usize];
         if !lanes.is_empty() {
-            let lane = lanes[(header.flow(packet) % lanes.len() as u64) as usize];
+            let lanes = lanes.iter().map(|lane| (u64::from(*lane), *lane));
+            let lane = spread::choose(header.flow(packet), lanes).ok_or(DropReason::NoTunnel)?;
             return sink.hand_over(lane, frame, offload);
         }
         let link = if source.is_some() { ETHERNET } else { 0 };
@@ -108,15 +111,11 @@ impl Lane {
         if let [only] = slots[..] {
             return Ok(only);
         }
-        let up = |slot: &&usize| self.slots[**slot].as_ref().is_some_and(|t| t.is_up(now));
-        let pick = |count: usize| (flow % count as u64) as usize;
-        match (slots.iter().filter(up).count(), slots.len()) {
-            (0, 0) => Err(DropReason::NoTunnel),
-            (0, all) => Ok(slots[pick(all)]),
-            (some, _) => {
-                slots.iter().filter(up).nth(pick(some)).copied().ok_or(DropReason::NoTunnel)
-            }
-        }
+        let tunnels = || slots.iter().filter_map(|slot| Some((self.slots[*slot].as_ref()?, *slot)));
+        let named = |(tunnel, slot): (&Tunnel, usize)| (tunnel.flow_name(), slot);
+        let up = tunnels().filter(|(tunnel, _)| tunnel.is_up(now)).map(named);
+        let chosen = spread::choose(flow, up);
+        chosen.or_else(|| spread::choose(flow, tunnels().map(named))).ok_or(DropReason::NoTunnel)
     }
 
     /// Writes the ICMP answer, if one is owed, to the device. Of a super-packet its first packet is what
