@@ -1,5 +1,7 @@
 //! The controller's configuration, parsed: one malformed part never takes the others with it.
 
+use std::ops::RangeInclusive;
+
 use carrick_exchange::Pin;
 use carrick_exchange::message::member::{GatewayConfig, LocalNode, PeeringConfig};
 use carrick_exchange::message::snapshot::SignedSnapshot;
@@ -11,6 +13,9 @@ use carrick_model::{ClusterId, MeshPrefix, Prefix, Role};
 
 /// What an inner packet may have when the controller does not say, in bytes.
 const DEFAULT_MTU: usize = 1420;
+
+/// VXLAN network identifiers (RFC 7348).
+const VNI_RANGE: RangeInclusive<u32> = 1..=(1 << 24) - 1;
 
 /// The VXLAN that joins us with our nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,12 +72,12 @@ pub fn parse(raw: &GatewayConfig, own: &ClusterId) -> Result<Config, WireError> 
     let vxlan = raw.vxlan.ok_or(WireError::Missing { field: "vxlan" })?;
     let port = u16::try_from(vxlan.port).ok().filter(|port| *port != 0);
     let port = port.ok_or(WireError::Missing { field: "vxlan.port" })?;
-    let mtu = if raw.mtu == 0 { DEFAULT_MTU } else { raw.mtu as usize };
+    let mtu = mtu(raw.mtu)?.unwrap_or(DEFAULT_MTU);
     let nodes = keep(raw.nodes.iter().map(|one| (&one.name, node(one))), "node", &mut errors);
     let peerings = raw.peerings.iter().map(|one| (&one.cluster, peering(one, own)));
     let peerings = keep(peerings, "peering", &mut errors);
     Ok(Config {
-        vxlan: Vxlan { vni: vxlan.vni, port },
+        vxlan: Vxlan { vni: vni(vxlan.vni)?, port },
         nodes,
         peerings,
         own_ranges: wire::prefixes(&raw.own_ranges, "own_ranges")?,
@@ -103,6 +108,14 @@ fn node(raw: &LocalNode) -> Result<NodeForwarding, WireError> {
         address: wire::address(&raw.address, "address")?,
         prefixes: wire::prefixes(&raw.prefixes, "prefixes")?,
     })
+}
+
+fn vni(raw: u32) -> Result<u32, WireError> {
+    if VNI_RANGE.contains(&raw) {
+        return Ok(raw);
+    }
+    let error = format!("{raw} must be from {} to {}", VNI_RANGE.start(), VNI_RANGE.end());
+    Err(WireError::Text { field: "vxlan.vni", error })
 }
 
 fn mtu(raw: u32) -> Result<Option<usize>, WireError> {
@@ -201,5 +214,18 @@ mod tests {
         assert!(parse(&host_bits, &own()).is_err());
         let no_vxlan = GatewayConfig { vxlan: None, ..raw() };
         assert!(parse(&no_vxlan, &own()).is_err());
+    }
+
+    #[test]
+    fn numbers_out_of_their_range_are_refused_with_the_range() {
+        for mtu in [1, 1279, 65_536, u32::MAX] {
+            let error = parse(&GatewayConfig { mtu, ..raw() }, &own()).expect_err("an MTU");
+            assert!(error.to_string().contains("mtu"), "{error}");
+        }
+        for vni in [0, 1 << 24, u32::MAX] {
+            let vxlan = Some(WireVxlan { vni, port: 7789 });
+            let error = parse(&GatewayConfig { vxlan, ..raw() }, &own()).expect_err("a VNI");
+            assert!(error.to_string().contains("16777215"), "{error}");
+        }
     }
 }
