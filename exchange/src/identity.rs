@@ -71,7 +71,11 @@ impl ClusterIdentity {
         &self,
         snapshot: &ClusterSnapshot,
     ) -> Result<SignedSnapshot, IdentityError> {
-        let payload = snapshot.encode_to_vec();
+        self.sign_payload(snapshot.encode_to_vec())
+    }
+
+    /// Signs a snapshot that is encoded already, whatever it says.
+    pub fn sign_payload(&self, payload: Vec<u8>) -> Result<SignedSnapshot, IdentityError> {
         let signature = self
             .key
             .sign(&snapshot_text(&payload))

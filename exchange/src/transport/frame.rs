@@ -135,8 +135,9 @@ impl<T: Message + Default> Receiver<T> {
     }
 }
 
-/// Takes one message off the front, if it is there whole. Skips empty frames.
-fn take_frame<T: Message + Default>(
+/// Takes one message off the front, if it is there whole. Skips empty frames. A frame of more than
+/// `limit` bytes is an error as soon as its length is there.
+pub fn take_frame<T: Message + Default>(
     buffer: &mut BytesMut,
     limit: usize,
 ) -> Result<Option<T>, FrameError> {
