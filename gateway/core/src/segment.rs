@@ -111,7 +111,10 @@ impl Plan {
             template[upper + 16..upper + 18].fill(0);
         }
         let ip_sum = if v4 { checksum::add(0, &template[..upper]) } else { 0 };
-        let pseudo = checksum::pseudo(bytes, header.protocol, 0);
+        let pseudo = match (v4, upper) {
+            (true, 20) | (false, 40) => checksum::pseudo(bytes, header.protocol, 0),
+            _ => said_pseudo(&bytes[upper..], tcp),
+        };
         let upper_sum = checksum::add(pseudo, &template[upper..headers]);
         Ok(Self {
             template,
@@ -141,6 +144,16 @@ impl Plan {
             ip[4..6].copy_from_slice(&length.to_be_bytes());
         }
     }
+}
+
+/// The pseudo-header's sum without a length, as the device left it in the checksum field. Where there are
+/// IP options or extension headers, an address that it holds may be in one of them: a source route's
+/// last one (RFC 791, section 3.1; RFC 8200, section 8.1), or a mobile node's home address (RFC 6275,
+/// section 11.3.2).
+fn said_pseudo(upper: &[u8], tcp: bool) -> u32 {
+    let at = if tcp { 16 } else { 6 };
+    let said = u16::from_be_bytes([upper[at], upper[at + 1]]);
+    checksum::sum_of(u32::from(said), !(upper.len() as u16))
 }
 
 /// How long the longest packet of a super-packet is, in bytes.

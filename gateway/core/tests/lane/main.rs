@@ -3,3 +3,4 @@
 mod network;
 mod offload;
 mod sessions;
+mod source_routes;
