@@ -1,5 +1,6 @@
 //! Two lanes, or a lane and an attacker, joined in memory, with real handshakes.
 
+mod bad_input;
 mod network;
 mod offload;
 mod sessions;

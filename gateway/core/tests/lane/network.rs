@@ -10,7 +10,7 @@ use carrick_gateway_core::{
     Datagrams, DropReason, Drops, ForwardingConfig, Framing, Lane, Lost, NodeForwarding, Offload,
     PeerForwarding, Routers, SecretKey, Sink, TunnelConfig, TunnelId, TunnelReport, checksum,
 };
-use carrick_model::{Mac, Prefix};
+use carrick_model::{Mac, Prefix, TunnelKey};
 
 pub const PARIS: usize = 0;
 pub const OSAKA: usize = 1;
@@ -87,6 +87,11 @@ fn prefix(text: String) -> Prefix {
 
 fn secret(city: usize) -> SecretKey {
     SecretKey::from_bytes([city as u8 + 1; 32])
+}
+
+/// The key by which a city's lane is known.
+pub fn public_key(city: usize) -> TunnelKey {
+    secret(city).public()
 }
 
 fn config(city: usize) -> ForwardingConfig {
@@ -185,7 +190,11 @@ impl Network {
 
     /// A datagram arrives at `city` as if from the other.
     pub fn inject(&mut self, city: usize, datagram: &[u8]) {
-        let from = address(1 - city);
+        self.inject_from(city, address(1 - city), datagram);
+    }
+
+    /// A datagram arrives at `city` from anywhere.
+    pub fn inject_from(&mut self, city: usize, from: SocketAddr, datagram: &[u8]) {
         self.with(city, |lane, now, ends| {
             lane.handle_datagram(now, from, datagram, 0, ends);
             lane.flush(ends);
