@@ -1,5 +1,7 @@
 //! Gateways at work between network namespaces that the tests make. They need root.
 
+mod bad_files;
+mod capture;
 mod lanes;
 mod pod;
 mod process;

@@ -8,7 +8,7 @@ use crate::support::{Namespace, echo, eventually, transfer};
 const GATEWAY: &str = env!("CARGO_BIN_EXE_carrick-gateway");
 
 /// A gateway process; it ends with the test.
-struct Running(Child);
+pub struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -18,12 +18,12 @@ impl Drop for Running {
     }
 }
 
-struct Keys {
-    private: String,
-    public: String,
+pub struct Keys {
+    pub private: String,
+    pub public: String,
 }
 
-fn keys() -> Keys {
+pub fn keys() -> Keys {
     let output = Command::new(GATEWAY).arg("key").output().expect("a key");
     let text = String::from_utf8(output.stdout).expect("text");
     let after = |label: &str| {
@@ -33,13 +33,13 @@ fn keys() -> Keys {
     Keys { private: after("private_key:"), public: after("public_key:") }
 }
 
-fn file(text: &str) -> tempfile::NamedTempFile {
+pub fn file(text: &str) -> tempfile::NamedTempFile {
     let mut file = tempfile::NamedTempFile::new().expect("a file");
     file.write_all(text.as_bytes()).expect("written");
     file
 }
 
-fn start(namespace: &Namespace, config: &tempfile::NamedTempFile) -> Running {
+pub fn start(namespace: &Namespace, config: &tempfile::NamedTempFile) -> Running {
     let mut command = namespace.command(GATEWAY);
     command.args(["run", "--config"]).arg(config.path());
     let child = command.spawn().expect("the gateway starts");
