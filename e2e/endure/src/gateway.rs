@@ -22,7 +22,8 @@ use crate::world::End;
 
 /// Where wireguard-go listens for its configuration, whatever the network namespace.
 const SOCKETS: &str = "/var/run/wireguard";
-const PORT: u16 = 51820;
+/// Where gateways listen.
+pub const PORT: u16 = 51820;
 const MTU: u32 = 1420;
 const METRICS: &str = "127.0.0.1:9586";
 /// The preshared key; nothing here is secret.
@@ -70,6 +71,17 @@ struct Place {
     prefixes: [String; 2],
 }
 
+/// The key of a side, 0 or 1; the same in every run.
+fn secret(side: usize) -> StaticSecret {
+    StaticSecret::from([side as u8 + 1; 32])
+}
+
+/// Its public half.
+#[must_use]
+pub fn public_key(side: usize) -> PublicKey {
+    PublicKey::from(&secret(side))
+}
+
 /// Both gateways of a pair of ends. The first calls the second, which learns the first's endpoint.
 ///
 /// # Errors
@@ -80,7 +92,6 @@ pub fn start_pair(
     programs: &Programs,
     ledger: &Ledger,
 ) -> anyhow::Result<[Gateway; 2]> {
-    let secrets = [1, 2].map(|seed| StaticSecret::from([seed; 32]));
     let start = |own: usize| {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let (other, number) = (ends[1 - own], NEXT.fetch_add(1, Ordering::Relaxed));
@@ -92,8 +103,8 @@ pub fn start_pair(
             // The names of control sockets are shared by all network namespaces.
             device: format!("ce{}x{number}", std::process::id()),
             folder: ledger.folder().to_owned(),
-            private: secrets[own].clone(),
-            peer: PublicKey::from(&secrets[1 - own]),
+            private: secret(own),
+            peer: public_key(1 - own),
             endpoint: (own == 0).then(|| SocketAddr::from((other.underlay, PORT))),
             prefixes: other.inner.map(|a| format!("{a}/{}", if a.is_ipv4() { 32 } else { 128 })),
         };

@@ -11,7 +11,7 @@ use carrick_bench::programs::{self, Given};
 use carrick_e2e::progress::Progress;
 use carrick_endure::gateway::{Kind, Programs};
 use carrick_endure::report::Report;
-use carrick_endure::{interop, soak, weather};
+use carrick_endure::{flood, interop, soak, weather};
 use clap::{Parser, Subcommand};
 
 /// Runs gateways under lasting traffic between network namespaces of this machine, and checks every byte.
@@ -34,9 +34,14 @@ enum What {
     Interop,
     /// Ours at both ends under load, with a reload every minute: memory and descriptors stay flat.
     Soak,
+    /// Ours at both ends while strangers send 20,000 handshakes a second: whoever is real gets in.
+    Flood,
     /// Ours at both ends of a path with 5 % each of loss, reordering and duplication.
     Weather,
 }
+
+/// Handshakes a second.
+const FLOOD: u32 = 20_000;
 
 fn main() -> ExitCode {
     match run(&Cli::parse()) {
@@ -68,6 +73,7 @@ fn run(cli: &Cli) -> anyhow::Result<Vec<Report>> {
     match cli.what {
         What::Interop => both_roles(time, &programs, &ledger),
         What::Soak => Ok(vec![soak::run(time, minute, &soak::LOADED, &programs, &ledger)?]),
+        What::Flood => Ok(vec![flood::run(time, FLOOD, &interop::LIGHT, &programs, &ledger)?]),
         What::Weather => Ok(vec![weather::run(time, &weather::PATIENT, &programs, &ledger)?]),
     }
 }
@@ -75,7 +81,7 @@ fn run(cli: &Cli) -> anyhow::Result<Vec<Report>> {
 fn programs(what: What, given: &Given) -> anyhow::Result<Programs> {
     let wanted: &[Contestant] = match what {
         What::Interop => &[Contestant::Carrick, Contestant::WireguardGo],
-        What::Soak | What::Weather => &[Contestant::Carrick],
+        What::Soak | What::Flood | What::Weather => &[Contestant::Carrick],
     };
     let mut found = programs::ensure(wanted, given, &Progress::default())?;
     let mut path = |one| found.remove(&one).map(|program| program.path).unwrap_or_default();

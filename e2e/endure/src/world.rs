@@ -10,7 +10,7 @@ use carrick_wan::netns::{Netns, add_address};
 use carrick_wan::{Conditions, Config, Emulator, SiteConfig};
 
 /// The device of a cable in both ends.
-const CABLE: &str = "underlay";
+pub const CABLE: &str = "underlay";
 
 /// One end.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use carrick_e2e::progress::Progress;
 use carrick_endure::gateway::{Kind, Programs};
 use carrick_endure::report::Report;
 use carrick_endure::traffic::Load;
-use carrick_endure::{interop, soak, weather};
+use carrick_endure::{flood, interop, soak, weather};
 
 /// As fast as an unoptimized gateway is.
 const LITTLE: Load = Load { trains: 10, echoes: 10, connections: 4, stream_bits: 2_000_000 };
@@ -62,4 +62,10 @@ fn memory_and_descriptors_stay_flat_under_load_and_reloads() {
 fn streams_arrive_whole_through_loss_reordering_and_duplication() {
     let (programs, (_folder, ledger)) = (programs(&[Contestant::Carrick]), ledger());
     is_good(weather::run(Duration::from_secs(10), &weather::PATIENT, &programs, &ledger));
+}
+
+#[test]
+fn traffic_and_a_restarted_peer_get_through_a_flood_of_handshakes() {
+    let (programs, (_folder, ledger)) = (programs(&[Contestant::Carrick]), ledger());
+    is_good(flood::run(Duration::from_secs(10), 3000, &interop::LIGHT, &programs, &ledger));
 }
