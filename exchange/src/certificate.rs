@@ -111,8 +111,16 @@ impl Credentials {
         name: MemberName,
         now: SystemTime,
     ) -> Result<Self, CertificateError> {
+        Self::own(identity, MemberId { cluster, role: Role::Controller, name }, now)
+    }
+
+    /// What a member that holds the identity itself issues to itself, for a new key.
+    pub fn own(
+        identity: &ClusterIdentity,
+        member: MemberId,
+        now: SystemTime,
+    ) -> Result<Self, CertificateError> {
         let key = MemberKey::generate()?;
-        let member = MemberId { cluster, role: Role::Controller, name };
         let certificate = issue(identity, &key.csr()?, &member, now)?;
         key.into_credentials(certificate)
     }

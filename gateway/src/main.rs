@@ -28,6 +28,10 @@ enum Command {
         /// Only check the file, and say what is wrong with it.
         #[arg(long)]
         check: bool,
+        /// Only take away the routes that an earlier run with this file has left behind, which keep
+        /// what Carrick peers may have from leaving in clear.
+        #[arg(long, conflicts_with = "check")]
+        clean_up: bool,
         /// Print a file with every field, commented.
         #[arg(long)]
         show_config_example: bool,
@@ -36,6 +40,12 @@ enum Command {
     Pod(#[command(flatten)] Box<PodOptions>),
     /// Print a new private key and its public key, for a standalone gateway's file.
     Key,
+    /// Print the public half of the identity key in a file, which peers pin. Without the file, make it.
+    Identity {
+        /// The file (PEM): `identity_file` of a standalone gateway.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -57,8 +67,13 @@ fn command(command: Command) -> anyhow::Result<()> {
             print!("{}", carrick_gateway::standalone::EXAMPLE);
             Ok(())
         }
-        Command::Run { config: Some(path), check, .. } => {
+        Command::Run { config: Some(path), check, clean_up, .. } => {
             let config = Config::read(&path)?;
+            if clean_up {
+                let routes = carrick_gateway::standalone::clean_up(&config)?;
+                println!("{routes} routes taken away");
+                return Ok(());
+            }
             if check {
                 println!("the configuration is good");
                 return Ok(());
@@ -68,6 +83,10 @@ fn command(command: Command) -> anyhow::Result<()> {
         Command::Pod(options) => runtime()?.block_on(pod(*options)),
         Command::Key => {
             print!("{}", carrick_gateway::standalone::new_key());
+            Ok(())
+        }
+        Command::Identity { file } => {
+            println!("{}", carrick_gateway::standalone::identity(&file)?);
             Ok(())
         }
     }
@@ -93,8 +112,8 @@ async fn run(config: Config, path: &PathBuf) -> anyhow::Result<()> {
     let mut failure = gateway.dataplane().failure();
     loop {
         tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
             _ = hangup.recv() => match Config::read(path).map_err(Into::into).and_then(|config| gateway.reload(config)) {
                 Ok(()) => tracing::info!("configuration read again"),
                 Err(error) => tracing::error!("the configuration is not taken over: {error:#}"),
@@ -103,8 +122,11 @@ async fn run(config: Config, path: &PathBuf) -> anyhow::Result<()> {
                 Ok(reason) => anyhow::bail!("{}", reason.clone().unwrap_or_default()),
                 Err(_) => anyhow::bail!("all lanes are gone"),
             },
+            error = gateway.exchange_ended() => return Err(error),
         }
     }
+    gateway.stop().await;
+    Ok(())
 }
 
 async fn pod(options: PodOptions) -> anyhow::Result<()> {

@@ -1,10 +1,16 @@
 //! A gateway from a file, without Kubernetes: hosts, edge sites, plain WireGuard peers.
 
 mod config;
+mod desk;
+mod exchange;
+mod identity;
 mod metrics;
 mod network;
+mod notices;
+mod plane;
+mod routes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
 
@@ -16,36 +22,52 @@ use crate::dataplane::{
 };
 use carrick_gateway_core::ForwardingConfig;
 
-pub use config::{Config, EXAMPLE, Endpoint, FileError, Interface, OffloadSwitches, Peer, Secret};
+pub use config::{
+    CarrickPeer, Config, EXAMPLE, Endpoint, ExchangeSection, FileError, Identity, Interface,
+    OffloadSwitches, Peer, PlainPeer, Secret,
+};
+pub use identity::identity;
 
+use exchange::Running;
 use metrics::Names;
+use plane::StandalonePlane;
+
+/// Marks the names of plain peers' tunnels; control gives names without it to those of Carrick peers.
+const PLAIN: u64 = 1 << 63;
 
 /// A running standalone gateway; dropping it takes device and routes away.
 #[derive(Debug)]
 pub struct Standalone {
-    dataplane: Arc<Dataplane>,
+    plane: Arc<StandalonePlane>,
     config: Config,
     names: Names,
     next: u64,
+    /// The lanes that have the file's key.
+    keyed: BTreeSet<u16>,
+    exchange: Option<Running>,
 }
 
 impl Standalone {
-    /// Opens device and socket, sets addresses and routes, and begins to talk to the peers.
+    /// Opens device and socket, sets addresses and routes, and begins to talk to the peers. Needs a tokio
+    /// runtime.
     pub fn start(config: Config) -> anyhow::Result<Self> {
+        let keyed = keyed_lanes(&config);
+        let secret = config.private_key.as_ref().map(Secret::key);
         let lane = |index| LaneOptions {
             port: if config.listen_port == 0 { 0 } else { config.listen_port + index },
-            secret: config.private_key.as_ref().map(Secret::key),
+            secret: secret.clone().filter(|_| keyed.contains(&index)),
         };
         let dataplane = Dataplane::start(DataplaneOptions {
             lanes: (0..config.lanes).map(lane).collect(),
             device: DeviceOptions::Tun { name: config.interface.name.clone() },
             offloads: config.offloads.into(),
         })?;
-        let (dataplane, names) = (Arc::new(dataplane), Names::default());
-        let mut gateway = Self { dataplane, config, names, next: 0 };
+        let (plane, names) = (Arc::new(StandalonePlane::new(dataplane)), Names::default());
+        let mut gateway = Self { plane, config, names, next: 0, keyed, exchange: None };
         let config = gateway.config.clone();
         gateway.apply(&config)?;
         network::set_up(&config)?;
+        gateway.exchange = Running::start(&config, &gateway.plane)?;
         Ok(gateway)
     }
 
@@ -55,8 +77,19 @@ impl Standalone {
         if let Some(field) = self.config.needs_restart(&config) {
             bail!("{field} has changed, which takes a restart; nothing was changed");
         }
+        if let Some((index, peer)) = config.plain_peers().find(|p| !self.keyed.contains(&p.1.lane))
+        {
+            let lane = peer.lane;
+            bail!(
+                "peers[{index}].lane: lane {lane} had no plain peer at the start and has made its own \
+                 key, so that one takes a restart; nothing was changed"
+            );
+        }
         self.apply(&config).context("nothing was changed")?;
         let before = std::mem::replace(&mut self.config, config);
+        if let Some(exchange) = &self.exchange {
+            exchange.reload(&self.config);
+        }
         network::change(&before, &self.config).context(
             "peers are changed, addresses and routes not all; mend this and send SIGHUP again",
         )
@@ -64,14 +97,31 @@ impl Standalone {
 
     /// The data plane.
     pub fn dataplane(&self) -> &Arc<Dataplane> {
-        &self.dataplane
+        self.plane.dataplane()
+    }
+
+    /// Waits until the exchange, if there is one, ends by itself; says why. Then only a restart helps.
+    pub async fn exchange_ended(&mut self) -> anyhow::Error {
+        match &mut self.exchange {
+            Some(exchange) => exchange.ended().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Tells Carrick peers that we leave. Routes that keep their ranges in stay behind.
+    pub async fn stop(&mut self) {
+        if let Some(exchange) = self.exchange.take() {
+            exchange.stop().await;
+        }
     }
 
     /// Serves metrics and health, if the file says where, until the process ends.
     pub async fn serve_metrics(&self) -> anyhow::Result<()> {
         match self.config.metrics {
             Some(address) => {
-                metrics::serve(address, self.dataplane.clone(), self.names.clone()).await
+                let view = self.exchange.as_ref().map(Running::view);
+                let dataplane = self.plane.dataplane().clone();
+                metrics::serve(address, dataplane, self.names.clone(), view).await
             }
             None => Ok(()),
         }
@@ -82,10 +132,10 @@ impl Standalone {
     fn apply(&mut self, config: &Config) -> anyhow::Result<()> {
         let held = self.names.ids();
         let (mut tunnels, mut peers, mut names) = (Vec::new(), Vec::new(), BTreeMap::new());
-        for (index, peer) in config.peers.iter().enumerate() {
+        for (index, peer) in config.plain_peers() {
             let id = held.get(&peer.public_key).copied().unwrap_or_else(|| {
                 self.next += 1;
-                TunnelId(self.next)
+                TunnelId(PLAIN | self.next)
             });
             let cluster = peer.label().parse::<ClusterId>()?;
             let endpoint = peer.endpoint.as_ref().map(resolve).transpose();
@@ -97,13 +147,25 @@ impl Standalone {
         }
         let mtu = config.interface.mtu.into();
         let forwarding = ForwardingConfig { tunnels, peers, mtu, ..Default::default() };
-        self.dataplane.apply(forwarding).context("peers")?;
+        self.plane.set_plain(forwarding).context("peers")?;
         self.names.replace(names);
         Ok(())
     }
 }
 
-fn tunnel(id: TunnelId, peer: &Peer, endpoint: Option<SocketAddr>) -> TunnelConfig {
+/// Takes away the routes that an earlier run with this file has left; returns how many there were.
+pub fn clean_up(config: &Config) -> anyhow::Result<usize> {
+    routes::clean_up(config)
+}
+
+/// The lanes that have the file's key: all, unless Carrick peers may want some; those then make keys in
+/// memory, as in Kubernetes.
+fn keyed_lanes(config: &Config) -> BTreeSet<u16> {
+    let plain = config.plain_peers().map(|(_, peer)| peer.lane);
+    if config.cluster.is_some() { plain.collect() } else { (0..config.lanes).collect() }
+}
+
+fn tunnel(id: TunnelId, peer: &PlainPeer, endpoint: Option<SocketAddr>) -> TunnelConfig {
     let keepalive = peer.keepalive.filter(|seconds| *seconds > 0);
     TunnelConfig {
         id,

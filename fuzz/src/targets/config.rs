@@ -13,7 +13,7 @@ use prost::Message as _;
 use super::input::Input;
 
 /// Fields of the file, each with a value that fits, by where they belong.
-const TOP: [&str; 9] = [
+const TOP: [&str; 15] = [
     "private_key: AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=",
     "listen_port: 51820",
     "lanes: 2",
@@ -23,6 +23,12 @@ const TOP: [&str; 9] = [
     "listen_port: 65535",
     "lanes: 16",
     "unknown: 1",
+    "cluster: edge-1",
+    "identity_file: /nonexistent",
+    "exchange: {port: 51819, endpoints: ['192.0.2.1:51819']}",
+    "announce: [10.50.0.0/16]",
+    "mesh_prefix: 240.9.16.0/20",
+    "identity: none",
 ];
 const INTERFACE: [&str; 6] = [
     "name: wan0",
@@ -32,7 +38,7 @@ const INTERFACE: [&str; 6] = [
     "mtu: 9001",
     "addresses: &a [*a]",
 ];
-const PEER: [&str; 12] = [
+const PEER: [&str; 16] = [
     "public_key: AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=",
     "public_key: BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQ=",
     "allowed_prefixes: [10.9.0.2/32, 10.20.0.0/16]",
@@ -45,6 +51,10 @@ const PEER: [&str; 12] = [
     "keepalive: 25",
     "preshared_key: AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM=",
     "preshared_key_file: /nonexistent",
+    "carrick: lima",
+    "identities: ['ed25519:AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI=']",
+    "accept: [10.30.0.0/16, 10.50.1.0/24]",
+    "endpoints: ['198.51.100.7:31820', 'gw.example:31820']",
 ];
 
 /// Runs one input.
@@ -75,6 +85,9 @@ fn file(text: &str) {
         }
     };
     assert!((1280..=9000).contains(&config.interface.mtu) && (1..=16).contains(&config.lanes));
+    assert_eq!(config.exchange.port.is_some(), config.cluster.is_some());
+    assert!(config.exchange.port.is_none_or(|port| port != 0 && port + 1 == config.listen_port));
+    assert!(config.cluster.is_some() || config.carrick_peers().next().is_none());
     assert!(config.listen_port == 0 || config.listen_port.checked_add(config.lanes - 1).is_some());
 }
 
@@ -111,7 +124,10 @@ fn fields(all: &[&str], indent: &str, input: &mut Input<'_>, text: &mut String) 
 fn controlled(raw: &GatewayConfig) {
     let own: ClusterId = "own".parse().expect("a name");
     let Ok(config) = control::parse(raw, &own) else { return };
-    assert!((1..1 << 24).contains(&config.vxlan.vni) && config.vxlan.port != 0);
+    match config.vxlan {
+        Some(vxlan) => assert!((1..1 << 24).contains(&vxlan.vni) && vxlan.port != 0),
+        None => assert!(config.nodes.is_empty(), "nobody could reach them"),
+    }
     assert!((1280..=9000).contains(&config.mtu), "{}", config.mtu);
     for peering in &config.peerings {
         assert!(peering.pin.cluster != own && !peering.pin.identities.is_empty());

@@ -12,6 +12,7 @@ use carrick_exchange::member::{MemberEvent, Trusted};
 use carrick_exchange::message::member::{
     GatewayConfig, GatewayState, from_controller, from_member,
 };
+use carrick_exchange::message::peer::Report;
 use carrick_exchange::peer::{Event, Lane, Session};
 use carrick_exchange::snapshot::SnapshotError;
 use carrick_exchange::transport::ConnectErrorKind;
@@ -101,6 +102,8 @@ pub struct Control<P> {
     apply_failed: Option<ApplyFailed>,
     pace: Pace,
     counts: Counts,
+    /// What each peer is told of its newest snapshot.
+    told: Arc<BTreeMap<ClusterId, Report>>,
     dials: JoinSet<Dialled>,
     links: JoinSet<()>,
     link_events: (mpsc::Sender<LinkEvent>, mpsc::Receiver<LinkEvent>),
@@ -128,6 +131,7 @@ impl<P: Plane> Control<P> {
             apply_failed: None,
             pace: Pace::default(),
             counts: Counts::default(),
+            told: Arc::default(),
             dials: JoinSet::new(),
             links: JoinSet::new(),
             link_events: mpsc::channel(QUEUE),
@@ -420,6 +424,7 @@ impl<P: Plane> Control<P> {
             }
         }
         self.own.errors.extend(config.errors.iter().chain(&derived.errors).cloned());
+        self.told = Arc::new(derived.reports);
         if self.applied.as_ref() == Some(&derived.setup) {
             self.apply_failed = None;
             return None;
@@ -471,8 +476,8 @@ impl<P: Plane> Control<P> {
             (_, None, _) => Some("the configuration is not applied yet".to_owned()),
             (Some(_), Some(_), None) => None,
         };
-        let (applied, counts) = (self.own.applied, self.counts.clone());
-        let view = View { not_ready, applied, counts, ..view::peers(&self.peers) };
+        let (applied, counts, told) = (self.own.applied, self.counts.clone(), self.told.clone());
+        let view = View { not_ready, applied, counts, told, ..view::peers(&self.peers) };
         self.outlets.view.send_replace(view);
         Some(again)
     }

@@ -3,7 +3,9 @@
 use std::ops::RangeInclusive;
 
 use carrick_exchange::Pin;
-use carrick_exchange::message::member::{GatewayConfig, LocalNode, PeeringConfig};
+use carrick_exchange::message::member::{
+    GatewayConfig, LocalNode, PeeringConfig, Vxlan as WireVxlan,
+};
 use carrick_exchange::message::snapshot::SignedSnapshot;
 use carrick_exchange::snapshot::{MAX_ENDPOINTS, MAX_PREFIXES};
 use carrick_exchange::wire::{self, Endpoint, WireError};
@@ -29,8 +31,8 @@ pub struct Vxlan {
 /// What the controller wants of this gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// The VXLAN.
-    pub vxlan: Vxlan,
+    /// The VXLAN; `None` where there are no nodes to join (a standalone gateway).
+    pub vxlan: Option<Vxlan>,
     /// Our nodes.
     pub nodes: Vec<NodeForwarding>,
     /// Our peers, in the order in which they may claim prefixes.
@@ -69,15 +71,15 @@ pub struct Peering {
 /// Parses a configuration for a gateway of `own`. An error means that nothing of it can be used.
 pub fn parse(raw: &GatewayConfig, own: &ClusterId) -> Result<Config, WireError> {
     let mut errors = Vec::new();
-    let vxlan = raw.vxlan.ok_or(WireError::Missing { field: "vxlan" })?;
-    let port = u16::try_from(vxlan.port).ok().filter(|port| *port != 0);
-    let port = port.ok_or(WireError::Missing { field: "vxlan.port" })?;
+    if raw.vxlan.is_none() && !raw.nodes.is_empty() {
+        return Err(WireError::Missing { field: "vxlan" });
+    }
     let mtu = mtu(raw.mtu)?.unwrap_or(DEFAULT_MTU);
     let nodes = keep(raw.nodes.iter().map(|one| (&one.name, node(one))), "node", &mut errors);
     let peerings = raw.peerings.iter().map(|one| (&one.cluster, peering(one, own)));
     let peerings = keep(peerings, "peering", &mut errors);
     Ok(Config {
-        vxlan: Vxlan { vni: vni(vxlan.vni)?, port },
+        vxlan: raw.vxlan.as_ref().map(vxlan).transpose()?,
         nodes,
         peerings,
         own_ranges: wire::prefixes(&raw.own_ranges, "own_ranges")?,
@@ -85,6 +87,12 @@ pub fn parse(raw: &GatewayConfig, own: &ClusterId) -> Result<Config, WireError> 
         mtu,
         errors,
     })
+}
+
+fn vxlan(raw: &WireVxlan) -> Result<Vxlan, WireError> {
+    let port = u16::try_from(raw.port).ok().filter(|port| *port != 0);
+    let port = port.ok_or(WireError::Missing { field: "vxlan.port" })?;
+    Ok(Vxlan { vni: vni(raw.vni)?, port })
 }
 
 fn keep<'a, T>(
@@ -161,7 +169,6 @@ fn peering(raw: &PeeringConfig, own: &ClusterId) -> Result<Peering, WireError> {
 
 #[cfg(test)]
 mod tests {
-    use carrick_exchange::message::member::Vxlan as WireVxlan;
     use carrick_exchange::message::{WireEndpoint, WirePrefix};
 
     use super::*;
@@ -212,8 +219,11 @@ mod tests {
         let bad = WirePrefix { address: vec![10, 0, 0, 1], length: 8 };
         let host_bits = GatewayConfig { own_ranges: vec![bad], ..raw() };
         assert!(parse(&host_bits, &own()).is_err());
-        let no_vxlan = GatewayConfig { vxlan: None, ..raw() };
+        let nodes = vec![LocalNode { name: "n1".to_owned(), ..LocalNode::default() }];
+        let no_vxlan = GatewayConfig { vxlan: None, nodes, ..raw() };
         assert!(parse(&no_vxlan, &own()).is_err());
+        let alone = GatewayConfig { vxlan: None, ..raw() };
+        assert_eq!(parse(&alone, &own()).expect("nobody to join").vxlan, None);
     }
 
     #[test]

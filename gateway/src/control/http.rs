@@ -71,7 +71,11 @@ impl<P: Plane> Collector for Figures<P> {
     }
 }
 
-fn encode_control(encoder: &mut DescriptorEncoder<'_>, view: &View) -> Result<(), fmt::Error> {
+/// What control says of itself.
+pub(crate) fn encode_control(
+    encoder: &mut DescriptorEncoder<'_>,
+    view: &View,
+) -> Result<(), fmt::Error> {
     let ready = u64::from(view.not_ready.is_none());
     gauges(encoder, "carrick_gateway_ready", "1 when ready", one(ready))?;
     let help = "Generation of the configuration that is applied";
@@ -94,7 +98,7 @@ fn encode_control(encoder: &mut DescriptorEncoder<'_>, view: &View) -> Result<()
     counters(encoder, "carrick_gateway_connect_failures", help, failures)
 }
 
-fn labels(name: &TunnelName) -> Labels {
+pub(crate) fn labels(name: &TunnelName) -> Labels {
     vec![
         ("cluster", name.cluster.to_string()),
         ("gateway", name.gateway.to_string()),

@@ -10,8 +10,8 @@ use crate::dataplane::DataplaneStats;
 /// All that the packet path is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setup {
-    /// The VXLAN to our nodes, who are in `forwarding`.
-    pub vxlan: Vxlan,
+    /// The VXLAN to our nodes, who are in `forwarding`; `None` where there are none.
+    pub vxlan: Option<Vxlan>,
     /// Tunnels, peers and nodes.
     pub forwarding: ForwardingConfig,
 }

@@ -47,14 +47,15 @@ impl PodPlane {
         Ok(Self { dataplane, network, address })
     }
 
-    fn pod_config(&self, setup: &Setup) -> PodConfig {
-        PodConfig {
-            vni: setup.vxlan.vni,
-            port: setup.vxlan.port,
+    fn pod_config(&self, setup: &Setup) -> Option<PodConfig> {
+        let vxlan = setup.vxlan?;
+        Some(PodConfig {
+            vni: vxlan.vni,
+            port: vxlan.port,
             address: self.address,
             mtu: setup.forwarding.mtu,
             nodes: setup.forwarding.nodes.clone(),
-        }
+        })
     }
 }
 
@@ -67,7 +68,10 @@ impl Plane for PodPlane {
     async fn apply(&self, setup: &Setup) -> Result<(), PlaneError> {
         // The data plane first: a withdrawal counts even while the devices cannot be set up.
         let refused = self.dataplane.apply(setup.forwarding.clone()).err();
-        let (network, config) = (self.network.clone(), self.pod_config(setup));
+        let Some(config) = self.pod_config(setup) else {
+            return Err(PlaneError("the configuration names no VXLAN".to_owned()));
+        };
+        let network = self.network.clone();
         let devices = tokio::task::spawn_blocking(move || {
             network.lock().unwrap_or_else(PoisonError::into_inner).apply(&config)
         });

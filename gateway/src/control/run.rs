@@ -180,7 +180,7 @@ async fn trusted(directory: &Path, stop: &CancellationToken) -> Option<Trusted> 
 }
 
 /// A socket on all addresses of both families, or of IPv4 where the kernel has no IPv6.
-fn socket(port: u16) -> std::io::Result<UdpSocket> {
+pub(crate) fn socket(port: u16) -> std::io::Result<UdpSocket> {
     let dual = || -> std::io::Result<UdpSocket> {
         let socket = Socket::new(Domain::IPV6, Type::DGRAM, None)?;
         socket.set_only_v6(false)?;

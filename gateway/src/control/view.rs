@@ -1,7 +1,9 @@
 //! What the HTTP side shows: published by control, read at each request.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use carrick_exchange::message::peer::Report;
 use carrick_gateway_core::TunnelId;
 use carrick_model::{ClusterId, MemberName};
 
@@ -20,6 +22,8 @@ pub struct View {
     pub applied: u64,
     /// Counters.
     pub counts: Counts,
+    /// What each peer is told of its newest snapshot.
+    pub told: Arc<BTreeMap<ClusterId, Report>>,
 }
 
 /// A tunnel for people.

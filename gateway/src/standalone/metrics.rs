@@ -12,8 +12,11 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::control::http::{encode_control, labels};
+use crate::control::view::View;
 use crate::dataplane::{Dataplane, TunnelId, figures};
 
 type Table = BTreeMap<TunnelId, (TunnelKey, String)>;
@@ -40,6 +43,7 @@ impl Names {
 struct Figures {
     dataplane: Arc<Dataplane>,
     names: Names,
+    view: Option<watch::Receiver<View>>,
 }
 
 impl fmt::Debug for Figures {
@@ -51,8 +55,14 @@ impl fmt::Debug for Figures {
 impl Collector for Figures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let names = self.names.table();
+        let view = self.view.as_ref().map(|view| view.borrow().clone());
+        if let Some(view) = &view {
+            encode_control(&mut encoder, view)?;
+        }
         figures::encode(&mut encoder, &self.dataplane.stats(), |tunnel| {
-            Some(vec![("peer", names.get(&tunnel.id)?.1.clone())])
+            let carrick = || view.as_ref()?.tunnels.get(&tunnel.id).map(labels);
+            let plain = names.get(&tunnel.id).map(|(_, name)| vec![("peer", name.clone())]);
+            plain.or_else(carrick)
         })
     }
 }
@@ -62,13 +72,20 @@ pub(super) async fn serve(
     address: SocketAddr,
     dataplane: Arc<Dataplane>,
     names: Names,
+    view: Option<watch::Receiver<View>>,
 ) -> anyhow::Result<()> {
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("metrics: cannot listen on {address}; choose another address"))?;
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Figures { dataplane, names }));
-    let observed = Observed::new(registry, || Ok(READY));
+    let control = view.clone();
+    registry.register_collector(Box::new(Figures { dataplane, names, view }));
+    let observed = Observed::new(registry, move || {
+        match control.as_ref().and_then(|view| view.borrow().not_ready.clone()) {
+            None => Ok(READY),
+            Some(why) => Err(why),
+        }
+    });
     tokio::spawn(async move {
         let stop = CancellationToken::new();
         if let Err(error) = carrick_observe::serve(listener, observed.router(), stop).await {

@@ -42,7 +42,7 @@ pub(super) fn change(before: &Config, after: &Config) -> anyhow::Result<()> {
     set_up(after)
 }
 
-/// Routes to what the peers have, except what the interface's own subnets already lead there.
+/// Routes to what the plain peers have, except what the interface's own subnets already lead there.
 fn routes(config: &Config, link: u32) -> Vec<Route> {
     let connected: Vec<Prefix> = config
         .interface
@@ -50,7 +50,7 @@ fn routes(config: &Config, link: u32) -> Vec<Route> {
         .iter()
         .map(|net| Prefix::containing(net.addr(), net.prefix_len()))
         .collect();
-    let prefixes = config.peers.iter().flat_map(|peer| &peer.allowed_prefixes);
+    let prefixes = config.plain_peers().flat_map(|(_, peer)| &peer.allowed_prefixes);
     prefixes
         .filter(|prefix| !connected.iter().any(|subnet| subnet.covers(prefix)))
         .map(|prefix| Route {

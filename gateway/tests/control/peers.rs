@@ -24,7 +24,7 @@ async fn two_gateways_agree_on_a_tunnel_and_forward_what_is_accepted() {
     assert_eq!(peer.cluster, osaka.id);
     assert_eq!(peer.prefixes, [osaka.pods(), osaka.mesh()]);
     assert_eq!(peer.tunnels, [ours.id]);
-    assert_eq!(here.vxlan.vni, 51_746);
+    assert_eq!(here.vxlan.expect("a VXLAN").vni, 51_746);
     assert_eq!(here.forwarding.nodes.len(), 1);
     assert_eq!(a.view.borrow().not_ready, None);
 

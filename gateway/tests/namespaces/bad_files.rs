@@ -42,7 +42,7 @@ fn what_contradicts_itself_is_named() {
     for (text, words) in [
         (good("") + "listen_port: 1\n", ["duplicate", "listen_port"]),
         (good("") + "lane: 1\n", ["unknown field", "`lane`"]),
-        (good(&(peer("10.8.0.0/16") + "  mtu: 1400\n")), ["unknown field", "`mtu`"]),
+        (good(&(peer("10.8.0.0/16") + "  mtu: 1400\n")), ["only a Carrick peer", "mtu"]),
         (good(&(twice.clone() + &twice)), ["peers[1].public_key", "peers[0]"]),
         (good(&(peer("10.8.0.0/16") + &peer("10.8.0.0/16"))), ["peers[1]", "10.8.0.0/16"]),
         (good(&peer("10.8.0.0/16, 10.8.0.0/16")), ["allowed_prefixes", "10.8.0.0/16"]),

@@ -2,6 +2,7 @@
 
 mod bad_files;
 mod capture;
+mod carrick;
 mod lanes;
 mod pod;
 mod process;

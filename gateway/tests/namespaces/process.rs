@@ -19,7 +19,7 @@ use carrick_exchange::message::snapshot::{ClusterSnapshot, GatewayEntry};
 use carrick_exchange::{
     Arrival, ClusterIdentity, Credentials, Exchange, Limits, Link, Pin, Rules, Trust,
 };
-use carrick_model::{ClusterId, MemberId, Prefix, Role};
+use carrick_model::{ClusterId, IdentityKey, MemberId, Prefix, Role};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::sync::{oneshot, watch};
@@ -79,8 +79,17 @@ async fn serve(
     }
 }
 
+/// Another cluster or site, as a cluster's controller knows it.
+pub struct Known {
+    pub id: ClusterId,
+    pub identity: IdentityKey,
+    /// Where its exchange listens, if it can be dialled.
+    pub wan: Option<SocketAddr>,
+    pub pods: Prefix,
+}
+
 /// A cluster: a pod's namespace with the gateway's process, and its controller.
-struct Cluster {
+pub struct Cluster {
     number: u8,
     id: ClusterId,
     pem: String,
@@ -88,13 +97,13 @@ struct Cluster {
     folder: tempfile::TempDir,
     config: watch::Sender<GatewayConfig>,
     states: mpsc::Receiver<GatewayState>,
-    seen: GatewayState,
+    pub seen: GatewayState,
     stop: Option<oneshot::Sender<()>>,
     process: Option<Child>,
 }
 
 impl Cluster {
-    fn new(number: u8, identity: ClusterIdentity) -> Self {
+    pub fn new(number: u8, identity: ClusterIdentity) -> Self {
         let id: ClusterId = format!("cluster-{number}").parse().expect("cluster ID");
         let pod = Namespace::new();
         let folder = tempfile::tempdir().expect("folder");
@@ -134,11 +143,15 @@ impl Cluster {
         }
     }
 
-    fn identity(&self) -> ClusterIdentity {
+    pub fn pod(&self) -> &Namespace {
+        &self.pod
+    }
+
+    pub fn identity(&self) -> ClusterIdentity {
         ClusterIdentity::from_pem(&self.pem).expect("identity")
     }
 
-    fn start(&mut self) {
+    pub fn start(&mut self) {
         let path = |name: &str| self.folder.path().join(name).display().to_string();
         let process = self
             .pod
@@ -159,19 +172,31 @@ impl Cluster {
         SocketAddr::from(([192, 0, 2, self.number], 31_820))
     }
 
-    fn configure(&self, generation: u64, peers: &[&Self]) {
-        let prefix = |text: String| text.parse::<Prefix>().expect("prefix");
-        let (pods, mesh) =
-            (|n| prefix(format!("10.{n}.0.0/16")), |n| prefix(format!("240.{n}.0.0/20")));
+    fn pods(&self) -> Prefix {
+        format!("10.{}.0.0/16", self.number).parse().expect("prefix")
+    }
+
+    pub fn configure(&self, generation: u64, peers: &[&Self]) {
+        let known = |peer: &&Self| Known {
+            id: peer.id.clone(),
+            identity: peer.identity().public(),
+            wan: Some(peer.wan()),
+            pods: peer.pods(),
+        };
+        self.configure_for(generation, &peers.iter().map(known).collect::<Vec<_>>());
+    }
+
+    pub fn configure_for(&self, generation: u64, peers: &[Known]) {
+        let mesh: Prefix = format!("240.{}.0.0/20", self.number).parse().expect("prefix");
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
-        let peering = |peer: &&Self| {
-            let endpoint = |of: &Self| WireEndpoint {
-                host: of.wan().ip().to_string(),
-                port: of.wan().port().into(),
+        let peering = |peer: &Known| {
+            let endpoint = |wan: SocketAddr| WireEndpoint {
+                host: wan.ip().to_string(),
+                port: wan.port().into(),
             };
             let gateway = GatewayEntry {
                 name: format!("uid-{}", self.number),
-                endpoints: vec![endpoint(self)],
+                endpoints: vec![endpoint(self.wan())],
             };
             let snapshot = ClusterSnapshot {
                 cluster: self.id.to_string(),
@@ -181,16 +206,16 @@ impl Cluster {
                 issued_at: now,
                 expires_at: now + 600,
                 gateways: vec![gateway],
-                pod_prefixes: vec![pods(self.number).into()],
-                mesh_prefix: Some(mesh(self.number).into()),
+                pod_prefixes: vec![self.pods().into()],
+                mesh_prefix: Some(mesh.into()),
                 nodes: Vec::new(),
                 consents: true,
             };
             PeeringConfig {
                 cluster: peer.id.to_string(),
-                identities: vec![peer.identity().public().as_bytes().to_vec()],
-                endpoints: vec![endpoint(peer)],
-                accept: vec![pods(peer.number).into()],
+                identities: vec![peer.identity.as_bytes().to_vec()],
+                endpoints: peer.wan.map(endpoint).into_iter().collect(),
+                accept: vec![peer.pods.into()],
                 max_prefixes: 4,
                 snapshot: Some(self.identity().sign_snapshot(&snapshot).expect("signed")),
                 keepalive_seconds: 5,
@@ -203,21 +228,21 @@ impl Cluster {
             name: "node".to_owned(),
             address: vec![10, 100, 0, 1],
             mesh_address: vec![240, self.number, 0, 2],
-            prefixes: vec![pods(self.number).into()],
+            prefixes: vec![self.pods().into()],
         };
         self.config.send_replace(GatewayConfig {
             generation,
             vxlan: Some(Vxlan { vni: 51_746, port: 7789 }),
             nodes: vec![node],
             peerings: peers.iter().map(peering).collect(),
-            own_ranges: vec![pods(self.number).into()],
-            mesh_prefix: Some(mesh(self.number).into()),
+            own_ranges: vec![self.pods().into()],
+            mesh_prefix: Some(mesh.into()),
             mtu: 1420,
         });
     }
 
     /// Waits for a report that fulfils `condition`.
-    fn reports(&mut self, what: &str, condition: impl Fn(&GatewayState) -> bool) {
+    pub fn reports(&mut self, what: &str, condition: impl Fn(&GatewayState) -> bool) {
         let deadline = Instant::now() + PATIENCE;
         while !condition(&self.seen) {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -236,7 +261,7 @@ impl Cluster {
         peers.chain([("errors".to_owned(), (0, self.seen.errors.clone()))]).collect()
     }
 
-    fn get(&self, path: &str) -> String {
+    pub fn get(&self, path: &str) -> String {
         self.pod.inside(|| {
             let mut stream = TcpStream::connect("127.0.0.1:7822").expect("HTTP");
             write!(stream, "GET {path} HTTP/1.0\r\nConnection: close\r\n\r\n").expect("asked");
@@ -276,7 +301,7 @@ fn controller(socket: UdpSocket, id: &ClusterId, identity: &ClusterIdentity) -> 
     Exchange::bind(socket, credentials, trust, Limits::default()).expect("exchange")
 }
 
-fn up(state: &GatewayState) -> Option<&TunnelState> {
+pub fn up(state: &GatewayState) -> Option<&TunnelState> {
     let connections = state.peers.iter().flat_map(|peer| &peer.connections);
     let live = connections.filter(|connection| connection.rtt_micros > 0);
     live.flat_map(|connection| &connection.tunnels).find(|tunnel| tunnel.up)

@@ -8,7 +8,7 @@ use crate::support::{Namespace, echo, eventually, transfer};
 const GATEWAY: &str = env!("CARGO_BIN_EXE_carrick-gateway");
 
 /// A gateway process; it ends with the test.
-pub struct Running(Child);
+pub struct Running(pub Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -126,7 +126,7 @@ fn peers_live_on_the_lane_that_the_file_gives_them() {
 }
 
 /// What the gateway's metrics say of a name with its labels.
-fn metric(namespace: &Namespace, name: &str) -> Option<u64> {
+pub fn metric(namespace: &Namespace, name: &str) -> Option<u64> {
     use std::io::Read as _;
     let mut stream = namespace.inside(|| std::net::TcpStream::connect("127.0.0.1:9586").ok())?;
     stream.set_read_timeout(Some(std::time::Duration::from_secs(2))).ok()?;

@@ -1,0 +1,250 @@
+//! What the controller does for gateways in Kubernetes, done here from the file: the certificate, the
+//! signed snapshots, and the configuration that control takes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use carrick_exchange::certificate::{CertificateError, VALIDITY};
+use carrick_exchange::identity::IdentityError;
+use carrick_exchange::member::Trusted;
+use carrick_exchange::message::WireEndpoint;
+use carrick_exchange::message::member::{GatewayConfig, PeeringConfig};
+use carrick_exchange::message::snapshot::{ClusterSnapshot, GatewayEntry, SignedSnapshot};
+use carrick_exchange::{ClusterIdentity, Credentials};
+use carrick_model::{ClusterId, MemberId, MeshPrefix, Prefix, Role};
+
+use super::config::{CarrickPeer, Config};
+
+/// Certificate and snapshots are made anew after this time, by the wall clock: a machine may sleep.
+const RENEWAL: Duration = Duration::from_secs(24 * 3600);
+
+/// Plays the controller. Pure but for the keys that it makes: time is passed in.
+#[derive(Debug)]
+pub(super) struct Desk {
+    identity: Arc<ClusterIdentity>,
+    cluster: ClusterId,
+    epoch: u64,
+    generation: u64,
+    signed: BTreeMap<ClusterId, Signed>,
+    certified: Option<SystemTime>,
+}
+
+#[derive(Debug)]
+struct Signed {
+    content: ClusterSnapshot,
+    signed: SignedSnapshot,
+    at: SystemTime,
+}
+
+impl Desk {
+    /// For a gateway that begins `now`. What it says is newer than what one before it said.
+    pub fn new(identity: Arc<ClusterIdentity>, cluster: ClusterId, now: SystemTime) -> Self {
+        let epoch = seconds(now);
+        let generation = epoch << 20;
+        Self { identity, cluster, epoch, generation, signed: BTreeMap::new(), certified: None }
+    }
+
+    /// Our own cluster: ourselves.
+    pub fn trusted(&self) -> Trusted {
+        Trusted { cluster: self.cluster.clone(), identities: vec![self.identity.public()] }
+    }
+
+    /// A new certificate when it is time for one.
+    pub fn credentials(
+        &mut self,
+        now: SystemTime,
+    ) -> Result<Option<Credentials>, CertificateError> {
+        if self.certified.is_some_and(|at| is_fresh(at, now)) {
+            return Ok(None);
+        }
+        let credentials = Credentials::own(&self.identity, self.member()?, now)?;
+        self.certified = Some(now);
+        Ok(Some(credentials))
+    }
+
+    /// Our only gateway has the cluster's own name: a restarted one takes the place of the one before.
+    fn member(&self) -> Result<MemberId, CertificateError> {
+        let name = self.cluster.as_str().parse();
+        let name = name.map_err(|error| CertificateError::Unusable(format!("{error}")))?;
+        Ok(MemberId { cluster: self.cluster.clone(), role: Role::Gateway, name })
+    }
+
+    /// What the file asks of control. Snapshots are signed anew only when they say something else, or
+    /// are a day old.
+    pub fn config(
+        &mut self,
+        file: &Config,
+        now: SystemTime,
+    ) -> Result<GatewayConfig, IdentityError> {
+        let mesh = file.mesh_prefix;
+        let mesh = mesh.unwrap_or_else(|| MeshPrefix::for_identity(&self.identity.public()));
+        let served: Vec<&CarrickPeer> =
+            file.carrick_peers().map(|(_, peer)| peer).filter(|peer| !peer.suspended).collect();
+        self.signed.retain(|cluster, _| served.iter().any(|peer| peer.cluster == *cluster));
+        let mut peerings = Vec::new();
+        for peer in served {
+            let snapshot = self.sign(&peer.cluster, self.snapshot(file, peer, mesh), now)?;
+            peerings.push(peering(peer, snapshot));
+        }
+        self.generation += 1;
+        Ok(GatewayConfig {
+            generation: self.generation,
+            vxlan: None,
+            nodes: Vec::new(),
+            peerings,
+            own_ranges: own_ranges(file).into_iter().map(Into::into).collect(),
+            mesh_prefix: Some(mesh.into()),
+            mtu: file.interface.mtu.into(),
+        })
+    }
+
+    fn snapshot(&self, file: &Config, peer: &CarrickPeer, mesh: MeshPrefix) -> ClusterSnapshot {
+        let announce = peer.announce.as_ref().unwrap_or(&file.announce);
+        ClusterSnapshot {
+            cluster: self.cluster.to_string(),
+            audience: peer.cluster.to_string(),
+            gateways: vec![GatewayEntry {
+                name: self.cluster.to_string(),
+                endpoints: file.exchange.endpoints.iter().map(WireEndpoint::from).collect(),
+            }],
+            pod_prefixes: announce.iter().map(|prefix| (*prefix).into()).collect(),
+            mesh_prefix: Some(mesh.into()),
+            consents: true,
+            ..ClusterSnapshot::default()
+        }
+    }
+
+    fn sign(
+        &mut self,
+        peer: &ClusterId,
+        content: ClusterSnapshot,
+        now: SystemTime,
+    ) -> Result<SignedSnapshot, IdentityError> {
+        let held = self.signed.get(peer);
+        if let Some(held) = held.filter(|held| held.content == content && is_fresh(held.at, now)) {
+            return Ok(held.signed.clone());
+        }
+        self.generation += 1;
+        let issued_at = seconds(now);
+        let signed = self.identity.sign_snapshot(&ClusterSnapshot {
+            epoch: self.epoch,
+            generation: self.generation,
+            issued_at,
+            expires_at: issued_at + VALIDITY.as_secs(),
+            ..content.clone()
+        })?;
+        let entry = Signed { content, signed: signed.clone(), at: now };
+        self.signed.insert(peer.clone(), entry);
+        Ok(signed)
+    }
+}
+
+fn peering(peer: &CarrickPeer, snapshot: SignedSnapshot) -> PeeringConfig {
+    PeeringConfig {
+        cluster: peer.cluster.to_string(),
+        identities: peer.identities.iter().map(|key| key.as_bytes().to_vec()).collect(),
+        endpoints: peer.endpoints.iter().map(WireEndpoint::from).collect(),
+        accept: peer.accept.iter().map(|range| (*range).into()).collect(),
+        max_prefixes: peer.max_prefixes,
+        snapshot: Some(snapshot),
+        keepalive_seconds: 0,
+        post_quantum_required: peer.require_post_quantum,
+        lanes: peer.lanes.unwrap_or_default().into(),
+        mtu: peer.mtu.unwrap_or_default().into(),
+    }
+}
+
+/// What no Carrick peer may announce: all that the file gives to others or to ourselves.
+fn own_ranges(file: &Config) -> Vec<Prefix> {
+    let subnets = file.interface.addresses.iter();
+    let subnets = subnets.map(|net| Prefix::containing(net.addr(), net.prefix_len()));
+    let plain = file.plain_peers().flat_map(|(_, peer)| peer.allowed_prefixes.iter().copied());
+    let announced = file.carrick_peers().filter_map(|(_, peer)| peer.announce.as_ref()).flatten();
+    let all = subnets.chain(plain).chain(announced.chain(&file.announce).copied());
+    // A default route leaves room for everything more specific.
+    all.filter(|prefix| !prefix.is_default_route()).collect()
+}
+
+/// Whether what was made `at` still does. A clock that was put back makes it anew.
+fn is_fresh(at: SystemTime, now: SystemTime) -> bool {
+    now.duration_since(at).is_ok_and(|age| age < RENEWAL)
+}
+
+fn seconds(at: SystemTime) -> u64 {
+    at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use carrick_exchange::Pin;
+    use carrick_exchange::snapshot::verify;
+
+    use super::*;
+    use crate::standalone::EXAMPLE;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn file() -> Config {
+        Config::parse(EXAMPLE, Path::new("example.yaml")).expect("the example")
+    }
+
+    fn desk(file: &Config, now: SystemTime) -> Desk {
+        let identity = file.identity.as_ref().expect("an identity").key().clone();
+        Desk::new(identity, file.cluster.clone().expect("a cluster"), now)
+    }
+
+    fn snapshot(config: &GatewayConfig) -> &SignedSnapshot {
+        config.peerings[0].snapshot.as_ref().expect("a snapshot")
+    }
+
+    #[test]
+    fn peers_can_verify_what_we_say() {
+        let (file, now) = (file(), SystemTime::now());
+        let mut desk = desk(&file, now);
+        let config = desk.config(&file, now).expect("signed");
+        let trusted = desk.trusted();
+        let pin = Pin::new(trusted.cluster, trusted.identities, Role::Gateway);
+        let osaka = "osaka".parse().expect("cluster ID");
+        let verified = verify(snapshot(&config), &pin, &osaka, now, None).expect("verified");
+        assert_eq!(verified.pod_prefixes, ["10.50.1.0/24".parse().expect("prefix")]);
+        assert_eq!(verified.gateways[0].endpoints[0].to_string(), "198.51.100.9:51819");
+        let credentials = desk.credentials(now).expect("issued").expect("new");
+        assert_eq!(credentials.member().name, verified.gateways[0].name);
+        let own: Vec<String> = own_ranges(&file).iter().map(ToString::to_string).collect();
+        for range in ["10.9.0.0/24", "10.20.0.0/16", "10.50.0.0/16"] {
+            assert!(own.iter().any(|own| own == range), "{range}: {own:?}");
+        }
+    }
+
+    #[test]
+    fn equal_content_is_signed_once_a_day_and_changes_at_once() {
+        let (mut file, now) = (file(), SystemTime::now());
+        let mut desk = desk(&file, now);
+        let first = desk.config(&file, now).expect("signed");
+        let later = desk.config(&file, now + 23 * HOUR).expect("signed");
+        assert_eq!(snapshot(&first), snapshot(&later));
+        let renewed = desk.config(&file, now + 25 * HOUR).expect("signed");
+        assert_ne!(snapshot(&first), snapshot(&renewed));
+        file.exchange.endpoints.clear();
+        let changed = desk.config(&file, now + 25 * HOUR).expect("signed");
+        assert_ne!(snapshot(&renewed), snapshot(&changed));
+        assert!(desk.credentials(now).expect("issued").is_some());
+        assert!(desk.credentials(now + 23 * HOUR).expect("issued").is_none());
+        assert!(desk.credentials(now + 25 * HOUR).expect("issued").is_some());
+        assert!(desk.credentials(now).expect("issued").is_some(), "the clock was put back");
+    }
+
+    #[test]
+    fn a_suspended_peer_is_not_served() {
+        let (mut file, now) = (file(), SystemTime::now());
+        for peer in &mut file.peers {
+            if let crate::standalone::config::Peer::Carrick(peer) = peer {
+                peer.suspended = true;
+            }
+        }
+        assert_eq!(desk(&file, now).config(&file, now).expect("a configuration").peerings, []);
+    }
+}
