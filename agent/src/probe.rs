@@ -3,10 +3,7 @@
 //! [`prober`] is the machine: time and answers in, packets and verdicts out. [`packet`] is what goes
 //! over the wire, [`responder`] decides what is answered, [`shell`] has the sockets.
 
-pub mod packet;
 pub mod prober;
-pub mod responder;
 pub mod shell;
 
-/// UDP port, on mesh addresses only.
-pub const PORT: u16 = 7824;
+pub use carrick_exchange::probe::{PORT, packet, responder};

@@ -12,7 +12,7 @@ pub mod join;
 pub mod member;
 pub mod message;
 pub mod peer;
-
+pub mod probe;
 pub mod snapshot;
 pub mod transport;
 pub mod trust;

@@ -8,6 +8,7 @@ mod metrics;
 mod network;
 mod notices;
 mod plane;
+mod probes;
 mod routes;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -5,7 +5,7 @@ mod peer;
 mod value;
 
 use std::fmt::Display;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -227,6 +227,17 @@ impl Config {
         })
     }
 
+    /// Our mesh prefix, once the identity has been read; `None` without Carrick peers.
+    pub fn mesh(&self) -> Option<MeshPrefix> {
+        let identity = self.identity.as_ref().filter(|_| self.cluster.is_some())?;
+        Some(self.mesh_prefix.unwrap_or_else(|| MeshPrefix::for_identity(&identity.public())))
+    }
+
+    /// This host's address in it, where it answers probes.
+    pub fn mesh_address(&self) -> Option<Ipv4Addr> {
+        self.mesh()?.node(0)
+    }
+
     /// The first field that differs and is fixed while the gateway runs.
     pub(super) fn needs_restart(&self, other: &Self) -> Option<&'static str> {
         let key = |config: &Self| config.private_key.as_ref().map(Secret::bytes);
@@ -238,6 +249,7 @@ impl Config {
             ("private_key", key(self) != key(other)),
             ("cluster", self.cluster != other.cluster),
             ("identity", identity(self) != identity(other)),
+            ("mesh_prefix", self.mesh_prefix != other.mesh_prefix),
             ("exchange.port", self.exchange.port != other.exchange.port),
             ("metrics", self.metrics != other.metrics),
             ("offloads", self.offloads != other.offloads),

@@ -2,6 +2,7 @@
 //! signed snapshots, and the configuration that control takes.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,7 +11,9 @@ use carrick_exchange::identity::IdentityError;
 use carrick_exchange::member::Trusted;
 use carrick_exchange::message::WireEndpoint;
 use carrick_exchange::message::member::{GatewayConfig, PeeringConfig};
-use carrick_exchange::message::snapshot::{ClusterSnapshot, GatewayEntry, SignedSnapshot};
+use carrick_exchange::message::snapshot::{
+    ClusterSnapshot, GatewayEntry, NodeEntry, SignedSnapshot,
+};
 use carrick_exchange::{ClusterIdentity, Credentials};
 use carrick_model::{ClusterId, MemberId, MeshPrefix, Prefix, Role};
 
@@ -77,7 +80,7 @@ impl Desk {
         file: &Config,
         now: SystemTime,
     ) -> Result<GatewayConfig, IdentityError> {
-        let mesh = file.mesh_prefix;
+        let mesh = file.mesh();
         let mesh = mesh.unwrap_or_else(|| MeshPrefix::for_identity(&self.identity.public()));
         let served: Vec<&CarrickPeer> =
             file.carrick_peers().map(|(_, peer)| peer).filter(|peer| !peer.suspended).collect();
@@ -110,9 +113,15 @@ impl Desk {
             }],
             pod_prefixes: announce.iter().map(|prefix| (*prefix).into()).collect(),
             mesh_prefix: Some(mesh.into()),
+            // This host is our only node: it answers probes.
+            nodes: mesh.node(0).map(|address| self.node(address)).into_iter().collect(),
             consents: true,
             ..ClusterSnapshot::default()
         }
+    }
+
+    fn node(&self, address: Ipv4Addr) -> NodeEntry {
+        NodeEntry { name: self.cluster.to_string(), mesh_address: address.octets().to_vec() }
     }
 
     fn sign(
@@ -211,6 +220,7 @@ mod tests {
         let verified = verify(snapshot(&config), &pin, &osaka, now, None).expect("verified");
         assert_eq!(verified.pod_prefixes, ["10.50.1.0/24".parse().expect("prefix")]);
         assert_eq!(verified.gateways[0].endpoints[0].to_string(), "198.51.100.9:51819");
+        assert_eq!(verified.nodes[0].mesh_address, file.mesh_address().expect("an address"));
         let credentials = desk.credentials(now).expect("issued").expect("new");
         assert_eq!(credentials.member().name, verified.gateways[0].name);
         let own: Vec<String> = own_ranges(&file).iter().map(ToString::to_string).collect();

@@ -16,6 +16,7 @@ use super::config::Config;
 use super::desk::Desk;
 use super::notices::Notices;
 use super::plane::StandalonePlane;
+use super::probes::Answering;
 use super::routes::Routes;
 use crate::control::actor::{Control, Outlets, Parts, PlaneStopped};
 use crate::control::plane::Plane as _;
@@ -52,6 +53,9 @@ impl Running {
         };
         let mut routes = Routes::default();
         routes.apply(file, &[], &plane.stats()).context("routes of Carrick peers")?;
+        let probes =
+            file.mesh_address().map(|address| Answering::at(address, file.interface.mtu.into()));
+        let probes = probes.transpose()?;
         let mut desk = Desk::new(identity.key().clone(), cluster.clone(), SystemTime::now());
         let credentials = desk.credentials(SystemTime::now()).context("identity")?;
         let trusted = desk.trusted();
@@ -76,6 +80,9 @@ impl Running {
         let control = tokio::spawn(control.run(member, stop.clone()));
         tokio::spawn(speak(desk, files.clone(), events));
         tokio::spawn(keep_routes(routes, files, plane.clone()));
+        if let Some(probes) = probes {
+            tokio::spawn(probes.run(plane.clone()));
+        }
         tokio::spawn(tell(states, views.clone()));
         tracing::info!(cluster = %cluster, identity = %identity.public(), port, "exchange runs");
         Ok(Some(Self { file, view: views, exchange, stop, control }))

@@ -21,8 +21,9 @@ pub(super) fn set_up(config: &Config) -> anyhow::Result<()> {
     };
     netlink.ensure_settings(name, &settings)?;
     let link = netlink.link(name)?.with_context(|| format!("the device {name} has vanished"))?;
-    let addresses: Vec<_> =
-        interface.addresses.iter().map(|net| (net.addr(), net.prefix_len())).collect();
+    let addresses = interface.addresses.iter().map(|net| (net.addr(), net.prefix_len()));
+    let mesh = config.mesh_address().map(|address| (address.into(), 32));
+    let addresses: Vec<_> = addresses.chain(mesh).collect();
     netlink.sync_addresses(link.index, &addresses).context("interface.addresses")?;
     if interface.routes {
         netlink.ensure_routes(&routes(config, link.index)).context("peers[].allowed_prefixes")?;

@@ -48,9 +48,9 @@ impl Site {
         let text = format!(
             "interface:\n  name: wan0\n  addresses: [10.{n}.0.1/32, 'fd00:{n}::1/128']\n\
              cluster: site-{n}\nidentity_file: {}\nexchange: {{port: 51819}}\n\
-             announce: [10.{n}.0.0/16, 'fd00:{n}::/32']\nmetrics: 127.0.0.1:9586\n{more}peers:\n{}",
+             announce: [10.{n}.0.0/16, 'fd00:{n}::/32']\nmetrics: 127.0.0.1:9586\n{more}peers:{}",
             self.path("identity.key").display(),
-            peers.concat()
+            if peers.is_empty() { " []\n".to_owned() } else { format!("\n{}", peers.concat()) }
         );
         std::fs::write(self.path("gateway.yaml"), text).expect("written");
     }
@@ -161,6 +161,39 @@ fn two_gateways_meet_by_the_exchange_and_carry_what_is_announced_and_accepted() 
     assert_eq!(one.metric("carrick_gateway_links{cluster=\"site-2\"}"), Some(1));
 }
 
+/// The site's own address in the mesh.
+fn mesh_address(site: &Site) -> std::net::Ipv4Addr {
+    let output = site.namespace.output("ip -4 -oneline addr show dev wan0").stdout;
+    let text = String::from_utf8_lossy(&output).into_owned();
+    let mut words = text.split_whitespace().filter(|word| word.starts_with("24"));
+    let address = words.find_map(|word| word.strip_suffix("/32")).expect("an address");
+    address.parse().expect("an address")
+}
+
+#[test]
+fn probes_of_full_size_are_answered_for_peers_only() {
+    use carrick_exchange::probe::{PORT, packet};
+    let (one, two) = met();
+    let asks = |from: std::net::IpAddr, size: usize| {
+        let socket = one.namespace.inside(|| std::net::UdpSocket::bind((from, 0)).expect("bound"));
+        socket.set_read_timeout(Some(std::time::Duration::from_millis(500))).expect("a timeout");
+        socket.send_to(&packet::probe(7, 1, size - 28), (mesh_address(&two), PORT)).ok()?;
+        let mut buffer = vec![0; packet::MAX];
+        let length = socket.recv(&mut buffer).ok()?;
+        let answer = packet::parse_answer(&buffer[..length]).expect("an answer");
+        Some((length + 28, answer.nonce, answer.seen.ip()))
+    };
+    let own = mesh_address(&one).into();
+    eventually("a full-size probe comes back", || asks(own, 1420) == Some((1420, 7, own)));
+    let announced = "10.1.0.1".parse().expect("an address");
+    assert_eq!(asks(announced, 1420), Some((1420, 7, announced)));
+    // One that is none of the peer's, whatever way it came by.
+    two.namespace.ip("route add 198.51.100.0/24 via 192.0.2.1");
+    one.namespace.ip("addr add 198.51.100.1/32 dev lo");
+    one.namespace.ip(&format!("route add {}/32 via 192.0.2.2", mesh_address(&two)));
+    assert_eq!(asks("198.51.100.1".parse().expect("an address"), 100), None);
+}
+
 #[test]
 fn a_gateway_that_was_killed_leaks_nothing_and_comes_back_with_new_keys() {
     let (one, mut two) = met();
@@ -229,12 +262,17 @@ fn a_withdrawal_by_hangup_ends_traffic_on_both_sides_and_can_be_taken_back() {
 #[test]
 fn a_changed_announcement_is_followed() {
     let (one, two) = met();
+    let labels = "{cluster=\"site-2\",gateway=\"site-2\",lane=\"0\"}";
+    let sessions = || one.metric(&format!("carrick_gateway_tunnel_sessions_total{labels}"));
+    let before = sessions();
     two.write("", &[one.as_peer("  announce: [10.2.0.0/24, 10.72.0.0/16, 10.99.0.0/16]\n")]);
     two.signal(Signal::SIGHUP);
     eventually("what is new is routed", || one.way_to("10.72.0.1") == "tunnel");
     assert_eq!(one.way_to("10.2.0.1"), "tunnel");
     assert_eq!(one.way_to("10.2.1.1"), "unreachable", "no longer announced");
     assert_eq!(one.way_to("10.99.0.1"), "clear", "never accepted");
+    assert!(before.is_some());
+    assert_eq!(sessions(), before, "the session goes on");
     eventually("what is not taken is named on both sides", || {
         [&one, &two].iter().all(|site| site.log().contains("10.99.0.0/16 (OutsideAccept)"))
     });
@@ -281,14 +319,14 @@ fn plain_and_carrick_peers_live_side_by_side() {
     hub.write(&key, std::slice::from_ref(&plain));
     hub.signal(Signal::SIGHUP);
     eventually("the Carrick peer is gone", || !crosses(&hub, &far));
-    assert!(plain_crosses());
+    assert!(plain_crosses() && before.is_some());
+    assert_eq!(hub.metric(sessions), before, "the plain peer's session goes on");
     hub.write(&key, &[carrick]);
     hub.signal(Signal::SIGHUP);
     eventually("it is back, and the plain one gone", || crosses(&hub, &far) && !plain_crosses());
     hub.write(&key, &[plain]);
     hub.signal(Signal::SIGHUP);
     eventually("and the other way round", plain_crosses);
-    assert!(before.is_some(), "metrics name the plain peer");
 }
 
 #[test]
@@ -328,4 +366,19 @@ fn an_edge_site_meets_the_gateway_of_a_cluster_that_pins_it() {
     // The cluster deletes its ClusterPeering.
     cluster.configure(2, &[]);
     eventually("nothing is left to leak", || edge.way_to("10.2.0.1") == "unreachable");
+}
+
+#[test]
+fn a_port_of_the_exchange_that_is_in_use_is_named() {
+    let site = Site::new(1);
+    let socket = || std::net::UdpSocket::bind("[::]:51819").expect("a socket");
+    let taken = site.namespace.inside(socket);
+    site.write("", &[]);
+    let mut command = site.namespace.command(GATEWAY);
+    command.args(["run", "--config"]).arg(site.path("gateway.yaml"));
+    let output = command.output().expect("it runs");
+    drop(taken);
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success());
+    assert!(complaint.contains("exchange.port: UDP port 51819"), "{complaint}");
 }

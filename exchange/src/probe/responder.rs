@@ -57,7 +57,6 @@ impl Responder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples::prefix;
 
     #[test]
     fn only_accepted_sources_are_answered() {
@@ -65,7 +64,7 @@ mod tests {
         let mut responder = Responder::new(now);
         let near: SocketAddr = "240.2.32.2:5".parse().expect("address");
         assert!(!responder.respond(now, near, &mut packet::probe(1, 1, 100)));
-        responder.accept(vec![prefix("240.2.32.0/20")]);
+        responder.accept(vec!["240.2.32.0/20".parse().expect("prefix")]);
         assert!(responder.respond(now, near, &mut packet::probe(1, 1, 100)));
         let far: SocketAddr = "10.9.0.1:5".parse().expect("address");
         assert!(!responder.respond(now, far, &mut packet::probe(1, 1, 100)));
@@ -75,7 +74,7 @@ mod tests {
     fn the_rate_is_bounded_and_recovers() {
         let start = Instant::now();
         let mut responder = Responder::new(start);
-        responder.accept(vec![prefix("240.2.32.0/20")]);
+        responder.accept(vec!["240.2.32.0/20".parse().expect("prefix")]);
         let from: SocketAddr = "240.2.32.2:5".parse().expect("address");
         let mut answered = |at: Instant| {
             (0..2 * BURST)
