@@ -94,6 +94,7 @@ mod tests {
             index,
             name: name.to_owned(),
             mac: None,
+            queue: 1000,
             mtu: 1500,
             up: true,
             master: None,

@@ -167,6 +167,7 @@ impl MeshRoute {
 fn settings(config: &NodeConfig) -> LinkSettings {
     LinkSettings {
         mac: Some(Mac::of_mesh(config.mesh)),
+        queue: None,
         mtu: Some(config.clusters.iter().map(|cluster| cluster.mtu).max().unwrap_or(DEFAULT_MTU)),
         up: Some(true),
         master: None,
