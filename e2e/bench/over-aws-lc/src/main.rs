@@ -1,0 +1,5 @@
+//! `carrick-lanes` as it is, but over aws-lc-rs instead of ring.
+
+fn main() -> anyhow::Result<()> {
+    carrick_lanes::command::run()
+}
