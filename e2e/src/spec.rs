@@ -49,6 +49,10 @@ pub struct LabSpec {
     pub family: Family,
     /// Round-trip time between any two clusters, in milliseconds.
     pub rtt_ms: u32,
+    /// Whether clusters are joined by cables instead of the emulator: no conditions, no delay, and no
+    /// emulator's speed limit, which benches need.
+    #[serde(default)]
+    pub cables: bool,
     /// Whether Carrick's own images are built and loaded.
     pub images: bool,
 }
@@ -61,6 +65,7 @@ impl Default for LabSpec {
             nodes: 2,
             family: Family::Ipv4,
             rtt_ms: 20,
+            cables: false,
             images: true,
         }
     }

@@ -59,6 +59,12 @@ impl Drop for ControlSocket {
 }
 
 impl Tunnel {
+    /// None: packets go their own way.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { gateways: None, _sockets: Vec::new() }
+    }
+
     /// Starts a contestant's gateways and waits for a first packet across.
     ///
     /// # Errors
@@ -70,7 +76,7 @@ impl Tunnel {
         ledger: &Ledger,
     ) -> anyhow::Result<Self> {
         let tunnel = match contestant {
-            Contestant::Plain => Self { gateways: None, _sockets: Vec::new() },
+            Contestant::Plain => Self::none(),
             Contestant::Carrick | Contestant::Floor => Self::ours(program, world, ledger)?,
             other => Self::by_control_socket(other, program, world, ledger)?,
         };

@@ -5,6 +5,7 @@
 //! each, [`measure`] sends traffic, and [`report`] says what came out. Figures are medians over
 //! rounds; ratios are taken inside a round, between contestants that ran minutes apart.
 
+pub mod apart;
 pub mod contestant;
 pub mod ledger;
 pub mod machine;

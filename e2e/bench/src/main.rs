@@ -1,14 +1,16 @@
 //! `cargo bench-tunnel`.
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
+use carrick_bench::apart;
 use carrick_bench::ledger::{FOLDER, Ledger};
 use carrick_bench::machine::Machine;
-use carrick_bench::plan::{Contestant, Measure, Plan, Profile, parse_list};
+use carrick_bench::plan::{Apart, Contestant, Measure, Named, Plan, Profile, parse_list};
 use carrick_bench::programs::{self, Given};
 use carrick_bench::report::Report;
 use carrick_bench::rounds;
@@ -29,7 +31,8 @@ struct Cli {
     #[arg(long, value_name = "LIST")]
     profile: Option<String>,
     /// What is measured: rtt, tcp1, tcp4, tcp16, rtt-loaded, udp64, udp512, udp1200, connections,
-    /// memory. All if left out.
+    /// memory; and what has no contestants: lanes-in-memory, pod-to-pod. All if left out, but
+    /// pod-to-pod, which makes two clusters.
     #[arg(long, value_name = "LIST")]
     measure: Option<String>,
     /// How often every contestant runs.
@@ -52,12 +55,17 @@ struct Cli {
     /// others compile, figures are worth more, and others wait.
     #[arg(long)]
     prefer: bool,
+    /// Measures nothing, but writes the page docs/benchmarks.md and its picture anew from a bench-tunnel.json;
+    /// given again, measures that the first lacks are taken from the others.
+    #[arg(long, value_name = "JSON")]
+    page: Vec<PathBuf>,
     /// Where bench-tunnel.json, .md and .svg go.
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
+    carrick_e2e::helper::serve();
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     match run(Cli::parse()) {
         Ok(code) => code,
@@ -69,6 +77,9 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    if !cli.page.is_empty() {
+        return page(&cli.page);
+    }
     let plan = plan(&cli)?;
     let given = Given { gateway: cli.gateway, floor: cli.floor, settings: cli.settings };
     programs::check_given(&given)?;
@@ -76,26 +87,27 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         bail!("network namespaces and TUN devices need root; run it as root or with sudo");
     }
     let progress = Progress::default();
-    let programs = programs::ensure(&plan.contestants, &given, &progress)?;
+    let wanted = if plan.measures.is_empty() { &[] } else { &plan.contestants[..] };
+    let programs = programs::ensure(wanted, &given, &progress)?;
+    let tools = apart::Tools::ensure(&plan, || programs::gateway(&given, &progress), &progress)?;
     // Before any thread starts, so that none takes the signals the default way.
     let stop: SigSet = [Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
     stop.thread_block().context("blocking signals")?;
     if cli.prefer {
-        // This thread starts all others and all programs; they inherit it.
-        let own = nix::unistd::getpid().to_string();
-        carrick_e2e::run::run(Command::new("renice").args(["-n", "-15", "-p", &own]))?;
+        prefer()?;
     }
-    let ledger = Arc::new(Ledger::open(std::path::Path::new(FOLDER))?);
-    end_on_signal(stop, ledger.clone());
+    let ledger = Arc::new(Ledger::open(Path::new(FOLDER))?);
+    end_on_signal(stop, ledger.clone(), plan.apart.contains(&Apart::PodToPod));
     let machine = Machine::this();
     let began = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     progress.say(&machine.describe());
     progress.say(&format!("about {} minutes", minutes(plan.estimate())));
     let samples = rounds::run(&plan, &programs, &ledger, &progress);
+    let apart = apart::run(&plan, &tools, &ledger, &progress);
     ledger.clean();
-    let failed = samples.iter().map(|sample| sample.failures.len()).sum::<usize>();
     let versions = programs.into_iter().map(|(one, program)| (one, program.version)).collect();
-    let report = Report::new(machine, began, plan, versions, samples);
+    let report = Report::new(machine, began, plan, versions, samples, apart);
+    let failed = report.failures().len();
     let folder = cli.out.unwrap_or_else(|| repository().join("target/bench-tunnel"));
     report.write(&folder)?;
     println!("{}", report.markdown());
@@ -107,6 +119,17 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::FAILURE)
         }
     }
+}
+
+/// Writes the page from reports.
+fn page(paths: &[PathBuf]) -> anyhow::Result<ExitCode> {
+    let mut reports = paths.iter().map(|path| Report::read(path));
+    let mut report = reports.next().context("no report")??;
+    for other in reports {
+        report.join(other?);
+    }
+    report.write_page(&repository().join("docs"))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn plan(cli: &Cli) -> anyhow::Result<Plan> {
@@ -123,20 +146,45 @@ fn plan(cli: &Cli) -> anyhow::Result<Plan> {
         Some(text) => parse_list("--profile", text, &Profile::ALL, Profile::name)?,
         None => Profile::ALL.to_vec(),
     };
-    let measures = match &cli.measure {
-        Some(text) => parse_list("--measure", text, &Measure::ALL, Measure::name)?,
-        None => Measure::ALL.to_vec(),
-    };
+    let (mut measures, mut apart) = (Measure::ALL.to_vec(), vec![Apart::LanesInMemory]);
+    if let Some(text) = &cli.measure {
+        (measures, apart) = (Vec::new(), Vec::new());
+        for named in parse_list("--measure", text, &Named::all(), Named::name)? {
+            match named {
+                Named::Measure(measure) => measures.push(measure),
+                Named::Apart(one) => apart.push(one),
+            }
+        }
+    }
     let rounds = cli.rounds.into();
-    Ok(Plan { contestants, profiles, measures, rounds, seconds: cli.seconds })
+    Ok(Plan { contestants, profiles, measures, apart, rounds, seconds: cli.seconds })
+}
+
+/// Comes before others. This thread starts all others and all programs; they inherit it.
+fn prefer() -> anyhow::Result<()> {
+    let own = nix::unistd::getpid().to_string();
+    carrick_e2e::run::run(Command::new("renice").args(["-n", "-15", "-p", &own]))?;
+    // Where the kernel groups processes by session, niceness counts only inside a group: between groups
+    // it is the group's own that does.
+    let group = Path::new("/proc/self/autogroup");
+    match std::fs::write(group, "-15") {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).context("preferring it"),
+        _ => Ok(()),
+    }
 }
 
 /// Ends and removes all that was made when the run is told to stop.
-fn end_on_signal(stop: SigSet, ledger: Arc<Ledger>) {
+fn end_on_signal(stop: SigSet, ledger: Arc<Ledger>, lab: bool) {
     std::thread::spawn(move || {
-        let signal = stop.wait();
+        let signal = stop.wait().map_or("?", Signal::as_str);
         ledger.clean();
-        eprintln!("stopped by {}; nothing is left behind", signal.map_or("?", Signal::as_str));
+        match lab {
+            true => eprintln!(
+                "stopped by {signal}; `cargo lab --lab {0} down` removes the clusters, if there are any",
+                apart::pods::LAB
+            ),
+            false => eprintln!("stopped by {signal}; nothing is left behind"),
+        }
         std::process::exit(130);
     });
 }

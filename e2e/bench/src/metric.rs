@@ -1,11 +1,12 @@
 //! The figures that measures give: their keys, words, units, and which way is better.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::plan::Measure;
+use crate::apart::pods;
+use crate::plan::{Apart, Measure};
 
 /// One kind of figure.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Metric {
     /// Its name in files.
@@ -13,7 +14,7 @@ pub struct Metric {
     /// Its name for people.
     pub title: String,
     /// Its unit; empty for a bare number.
-    pub unit: &'static str,
+    pub unit: String,
     /// Whether more is better.
     pub more_is_better: bool,
     /// Digits after the point.
@@ -21,14 +22,14 @@ pub struct Metric {
 }
 
 impl Metric {
-    fn new(
-        key: &str,
-        title: &str,
-        unit: &'static str,
-        more_is_better: bool,
-        digits: usize,
-    ) -> Self {
-        Self { key: key.to_owned(), title: title.to_owned(), unit, more_is_better, digits }
+    fn new(key: &str, title: &str, unit: &str, more_is_better: bool, digits: usize) -> Self {
+        Self {
+            key: key.to_owned(),
+            title: title.to_owned(),
+            unit: unit.to_owned(),
+            more_is_better,
+            digits,
+        }
     }
 
     /// A value as text with this metric's digits.
@@ -59,6 +60,41 @@ pub fn of(measure: Measure) -> Vec<Metric> {
             Metric::new("memory.high", "Resident memory, highest", "MiB", false, 1),
         ],
     }
+}
+
+/// The figures of what has no contestants, in the order of reports.
+#[must_use]
+pub fn of_apart(apart: Apart) -> Vec<Metric> {
+    match apart {
+        Apart::LanesInMemory => [("seal", "sealed"), ("open", "opened")].map(lanes).concat(),
+        Apart::PodToPod => pods::STREAMS.map(pod_to_pod).concat(),
+    }
+}
+
+fn pod_to_pod(streams: u32) -> Vec<Metric> {
+    let one = |figure: &str, words: &str, unit| {
+        let title = format!("TCP ×{streams}, {words}");
+        Metric::new(&pods::key(streams, figure), &title, unit, true, 2)
+    };
+    vec![
+        one("pods", "pod to pod", "Gbit/s"),
+        one("gateways", "gateway to gateway", "Gbit/s"),
+        one("ratio", "pod to pod by gateway to gateway", "×"),
+    ]
+}
+
+fn lanes((side, words): (&str, &str)) -> Vec<Metric> {
+    let one = |figure: &str, which: &str, unit, digits| {
+        let (key, title) = (format!("lanes.{side}.{figure}"), format!("1420 B {words}, {which}"));
+        Metric::new(&key, &title, unit, true, digits)
+    };
+    vec![
+        one("one", "one lane on one core", "kpackets/s", 0),
+        one("two", "two lanes on two cores", "kpackets/s", 0),
+        one("one.gbit", "one lane on one core", "Gbit/s", 2),
+        one("two.gbit", "two lanes on two cores", "Gbit/s", 2),
+        one("ratio", "two lanes by one", "×", 3),
+    ]
 }
 
 /// The key of one figure of TCP transfers: `tcp4.there`, `tcp4.there.send`.
@@ -113,8 +149,9 @@ mod tests {
 
     #[test]
     fn keys_are_unique() {
-        let mut keys: Vec<String> =
-            Measure::ALL.into_iter().flat_map(of).map(|metric| metric.key).collect();
+        let metrics = Measure::ALL.into_iter().flat_map(of);
+        let all = metrics.chain(Apart::ALL.into_iter().flat_map(of_apart));
+        let mut keys: Vec<String> = all.map(|metric| metric.key).collect();
         let count = keys.len();
         keys.sort();
         keys.dedup();

@@ -74,6 +74,16 @@ impl Profile {
         }
     }
 
+    /// What it stands for, in few words.
+    #[must_use]
+    pub fn short(self) -> &'static str {
+        match self {
+            Self::Segmentation => "NIC with UDP segmentation",
+            Self::Receive => "NIC without UDP segmentation, GRO on receive",
+            Self::None => "NIC with neither",
+        }
+    }
+
     /// What it stands for, for reports.
     #[must_use]
     pub fn meaning(self) -> &'static str {
@@ -159,8 +169,59 @@ impl Measure {
     }
 }
 
+/// A measure of its own: it has no contestants and no underlay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Apart {
+    /// Two lanes on two cores against one on one, packets in memory.
+    LanesInMemory,
+    /// Pod to pod through two real clusters against gateway to gateway.
+    PodToPod,
+}
+
+impl Apart {
+    /// All, in the order in which they are taken.
+    pub const ALL: [Self; 2] = [Self::LanesInMemory, Self::PodToPod];
+
+    /// Its name in flags.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LanesInMemory => "lanes-in-memory",
+            Self::PodToPod => "pod-to-pod",
+        }
+    }
+}
+
+/// What can be asked for by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// A measure of each contestant.
+    Measure(Measure),
+    /// One of its own.
+    Apart(Apart),
+}
+
+impl Named {
+    /// All.
+    #[must_use]
+    pub fn all() -> Vec<Self> {
+        let apart = Apart::ALL.into_iter().map(Self::Apart);
+        Measure::ALL.into_iter().map(Self::Measure).chain(apart).collect()
+    }
+
+    /// Its name in flags.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Measure(measure) => measure.name(),
+            Self::Apart(apart) => apart.name(),
+        }
+    }
+}
+
 /// A whole run.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Plan {
     /// Who takes part.
@@ -169,6 +230,8 @@ pub struct Plan {
     pub profiles: Vec<Profile>,
     /// What is measured.
     pub measures: Vec<Measure>,
+    /// And what besides, that has no contestants.
+    pub apart: Vec<Apart>,
     /// How often.
     pub rounds: usize,
     /// How long each TCP transfer takes.
@@ -198,9 +261,17 @@ impl Plan {
             Measure::Connections => 2.2,
             Measure::Memory => 0.1,
         };
+        let apart = |apart: &Apart| match apart {
+            Apart::LanesInMemory => 3.5,
+            Apart::PodToPod => 4.0 * (seconds + 0.5) + 1.0,
+        };
+        let apart: f64 = self.apart.iter().map(apart).sum();
         let one: f64 = 1.0 + self.measures.iter().map(of).sum::<f64>();
-        let runs = self.rounds * self.profiles.len() * self.contestants.len();
-        Duration::from_secs_f64(one * runs as f64)
+        let runs = match self.measures[..] {
+            [] => 0,
+            _ => self.profiles.len() * self.contestants.len(),
+        };
+        Duration::from_secs_f64((one * runs as f64 + apart) * self.rounds as f64)
     }
 }
 
@@ -239,6 +310,7 @@ mod tests {
             contestants: vec![Contestant::Plain, Contestant::Carrick, Contestant::Gotatun],
             profiles: vec![Profile::Segmentation],
             measures: vec![Measure::Tcp1],
+            apart: vec![],
             rounds: 2,
             seconds: 1,
         }
@@ -252,6 +324,15 @@ mod tests {
         assert_eq!(first, [one, two, three, one]);
         assert_eq!(plan.order(1), [two, three, one]);
         assert!(plan.estimate() > Duration::from_secs(6));
+    }
+
+    #[test]
+    fn what_has_no_contestants_takes_time_once_a_round() {
+        let apart = vec![Apart::LanesInMemory];
+        let plan = Plan { measures: vec![], apart, ..plan() };
+        assert_eq!(plan.estimate(), Duration::from_secs(7));
+        let names: Vec<_> = Named::all().into_iter().map(Named::name).collect();
+        assert!(names.contains(&"tcp1") && names.contains(&"lanes-in-memory"), "{names:?}");
     }
 
     #[test]

@@ -76,10 +76,7 @@ pub fn ensure(
                 Some(path) => ours(path, &given.settings)?,
                 None => built(Gateway::WithoutCipher, given, progress)?,
             },
-            Contestant::Carrick => match &given.gateway {
-                Some(path) => ours(path, &given.settings)?,
-                None => built(Gateway::Shipped, given, progress)?,
-            },
+            Contestant::Carrick => gateway(given, progress)?,
             Contestant::WireguardGo => wireguard_go(&cache, progress)?,
             Contestant::BoringtunCli => from_crates("boringtun-cli", BORINGTUN, &cache, progress)?,
             Contestant::Gotatun => {
@@ -90,6 +87,17 @@ pub fn ensure(
         programs.insert(*contestant, program);
     }
     Ok(programs)
+}
+
+/// Our gateway, given or built.
+///
+/// # Errors
+/// When it can't be built or doesn't run.
+pub fn gateway(given: &Given, progress: &Progress) -> anyhow::Result<Program> {
+    match &given.gateway {
+        Some(path) => ours(path, &given.settings),
+        None => built(Gateway::Shipped, given, progress),
+    }
 }
 
 fn kernel() -> anyhow::Result<String> {

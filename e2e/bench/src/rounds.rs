@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use carrick_e2e::progress::Progress;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::contestant::Tunnel;
 use crate::ledger::Ledger;
 use crate::machine::busy_share;
-use crate::measure::{Figures, Subject, udp};
+use crate::measure::{Figures, Subject, in_words};
 use crate::plan::{Contestant, Measure, Plan, Profile};
 use crate::programs::Program;
 use crate::world::World;
@@ -21,7 +21,7 @@ const LOOK: Duration = Duration::from_millis(200);
 pub const DISTURBED: f64 = 0.1;
 
 /// The figures of one contestant in one round.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Sample {
     /// The underlay.
@@ -46,6 +46,9 @@ pub fn run(
     progress: &Progress,
 ) -> Vec<Sample> {
     let mut samples = Vec::new();
+    if plan.measures.is_empty() {
+        return samples;
+    }
     let count = plan.rounds * plan.profiles.len() * plan.contestants.len();
     for profile in &plan.profiles {
         for round in 0..plan.rounds {
@@ -122,9 +125,4 @@ fn measure(
 fn fail(sample: &mut Sample, progress: &Progress, words: &str) {
     progress.say(&format!("    FAILED: {words}"));
     sample.failures.push(words.to_owned());
-}
-
-fn in_words(figures: &Figures) -> String {
-    let one = |(key, value): (&String, &f64)| format!("{key} {value:.3}");
-    figures.iter().filter(|(key, _)| !key.contains(udp::AT)).map(one).collect::<Vec<_>>().join("  ")
 }

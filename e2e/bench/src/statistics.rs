@@ -1,9 +1,9 @@
 //! Medians, quantiles and ranges of few samples.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A median with the range around it.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
     /// The middle value, or the mean of the two in the middle.
     pub median: f64,

@@ -17,6 +17,7 @@ use serde_json::Value;
 pub use capture::Capture;
 pub use control_plane::PROCESSES as CONTROL_PLANE_PROCESSES;
 pub(crate) use dns::resolve_inside;
+pub(crate) use network::ip;
 pub use node::{Node, PROCESSES as NODE_PROCESSES};
 pub use process::Process;
 

@@ -70,7 +70,8 @@ fn pod_routes(plan: &ClusterPlan, own: Option<&NodePlan>) -> String {
     others.map(|node| format!("route add {} via {}\n", node.pods, node.address)).collect()
 }
 
-fn ip(machine: &ProcessRecord, script: &str) -> Result<()> {
+/// Runs an `ip -batch` script in a machine's network.
+pub(crate) fn ip(machine: &ProcessRecord, script: &str) -> Result<()> {
     let mut command = enter_network(machine, "ip");
     command.args(["-batch", "-"]);
     run_with_input(&mut command, script.as_bytes()).map(|_| ())

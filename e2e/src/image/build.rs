@@ -119,24 +119,36 @@ pub enum Gateway {
 /// # Errors
 /// When the build fails.
 pub fn gateway_program(which: Gateway, progress: &Progress) -> Result<PathBuf> {
-    let cache = cache_folder();
-    std::fs::create_dir_all(&cache).map_err(Error::file("making", &cache))?;
-    let log = cache.join(format!("gateway-{}.log", std::process::id()));
-    let detail = || last_line(&log);
     let package = "carrick-gateway";
-    let mut command = cargo_build(&[package]);
-    let (words, target) = match which {
-        Gateway::Shipped => ("built carrick-gateway", target_folder()?),
+    match which {
+        Gateway::Shipped => program_alone(package, progress),
         Gateway::WithoutCipher => {
             // A folder of its own: other flags would have everything built again, back and forth.
             let target = target_folder()?.join("without-cipher");
+            let mut command = cargo_build(&[package]);
             command.env("RUSTFLAGS", format!("{FLAGS} --cfg carrick_floor"));
             command.arg("--target-dir").arg(&target);
-            ("built carrick-gateway without its cipher", target)
+            build_alone("carrick-gateway without its cipher", command, progress)?;
+            Ok(target.join(TARGET).join("image").join(package))
         }
-    };
-    progress.step(words, detail, || run_logged(&mut command, &log))?;
-    Ok(target.join(TARGET).join("image").join(package))
+    }
+}
+
+/// Builds one program of this repository, as the images' are built, and returns its path.
+///
+/// # Errors
+/// When the build fails.
+pub fn program_alone(package: &str, progress: &Progress) -> Result<PathBuf> {
+    build_alone(package, cargo_build(&[package]), progress)?;
+    Ok(built_folder()?.join(package))
+}
+
+fn build_alone(what: &str, mut command: Command, progress: &Progress) -> Result<()> {
+    let cache = cache_folder();
+    std::fs::create_dir_all(&cache).map_err(Error::file("making", &cache))?;
+    let log = cache.join(format!("alone-{}.log", std::process::id()));
+    let detail = || last_line(&log);
+    progress.step(&format!("built {what}"), detail, || run_logged(&mut command, &log))
 }
 
 fn built_folder() -> Result<PathBuf> {

@@ -6,5 +6,5 @@ mod oci;
 
 pub(crate) use build::PAUSE;
 pub use build::{Carrick, Gateway};
-pub use build::{build_carrick, carrick_program, cluster_images, gateway_program};
+pub use build::{build_carrick, carrick_program, cluster_images, gateway_program, program_alone};
 pub use oci::{Entry, Image, Source};

@@ -53,9 +53,12 @@ fn build(
     progress.step("routers and control planes have namespaces", String::new, || {
         each(clusters, |cluster| cluster.start_machines(book))
     })?;
-    progress.step("the WAN emulator joins the routers", String::new, || {
-        Wan::new(book.store().clone(), spec.clone()).start(book)
-    })?;
+    let joined = match spec.cables {
+        true => "cables join the routers",
+        false => "the WAN emulator joins the routers",
+    };
+    progress
+        .step(joined, String::new, || Wan::new(book.store().clone(), spec.clone()).start(book))?;
     progress.step("control planes, containerd and kubelets run", String::new, || {
         each(clusters, |cluster| cluster.start(book, images))
     })?;

@@ -1,4 +1,5 @@
-//! The emulated network between the clusters' routers: a process that lives as long as the lab.
+//! The network between the clusters' routers: emulated, by a process that lives as long as the lab, or
+//! plain cables.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use nix::sys::signal::{SigSet, Signal};
 use serde::{Deserialize, Serialize};
 
 use crate::address::ClusterPlan;
+use crate::cluster::ip;
 use crate::helper;
 use crate::lab::Book;
 use crate::machine::ProcessRecord;
@@ -43,7 +45,7 @@ impl Wan {
     /// Connects to the emulator, for all that it can do.
     ///
     /// # Errors
-    /// When it doesn't run: a lab of one cluster has none.
+    /// When it doesn't run: a lab of one cluster has none, nor has one with cables.
     pub fn control(&self) -> Result<Control> {
         Control::connect(self.socket()).map_err(|error| Error::Wan(error.to_string()))
     }
@@ -101,10 +103,14 @@ impl Wan {
         if self.spec.clusters < 2 {
             return Ok(());
         }
-        let config = self.config(|router| {
+        let router = |router: &str| {
             let holder = book.read(|state| state.machines.get(router)?.holder.clone());
             holder.ok_or_else(|| Error::Invalid(format!("{router} has no power")))
-        })?;
+        };
+        if self.spec.cables {
+            return lay_cables(&ClusterPlan::all(&self.spec), router);
+        }
+        let config = self.config(router)?;
         let request = Request { config, control: self.socket() };
         let log = self.store.folder().join("wan.log");
         let log = std::fs::File::create(&log).map_err(Error::file("making", log))?;
@@ -165,6 +171,37 @@ impl Wan {
     }
 }
 
+/// Joins all routers with each other.
+fn lay_cables(plans: &[ClusterPlan], router: impl Fn(&str) -> Result<ProcessRecord>) -> Result<()> {
+    for (index, one) in plans.iter().enumerate() {
+        for other in &plans[index + 1..] {
+            let (near, far) = (router(&one.router_name())?, router(&other.router_name())?);
+            ip(&near, &cable(one, other, far.pid))?;
+            ip(&far, &cable_end(other, one))?;
+        }
+    }
+    Ok(())
+}
+
+/// A cable from one router to another's, whose process is given, for `ip -batch`.
+fn cable(one: &ClusterPlan, other: &ClusterPlan, far: i32) -> String {
+    let (near_end, far_end) = (cable_name(other), cable_name(one));
+    format!("link add {near_end} type veth peer name {far_end} netns {far}\n")
+        + &cable_end(one, other)
+}
+
+/// One end of it: the other's nodes are behind the other's router, which answers for its address on any
+/// device.
+fn cable_end(own: &ClusterPlan, other: &ClusterPlan) -> String {
+    let (device, nodes, via, source) =
+        (cable_name(other), other.underlay, other.router, own.router);
+    format!("link set {device} up\nroute add {nodes} via {via} dev {device} src {source} onlink\n")
+}
+
+fn cable_name(to: &ClusterPlan) -> String {
+    format!("to-{}", to.name)
+}
+
 /// Helper side: the emulator, once it is on record.
 pub(crate) fn emulate(request: &str) -> Result<()> {
     let request: Request = helper::parse(request)?;
@@ -187,6 +224,17 @@ pub(crate) fn emulate(request: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cable_has_two_ends_with_routes() {
+        let (paris, osaka) = (ClusterPlan::new(1, 1), ClusterPlan::new(2, 1));
+        assert_eq!(
+            cable(&paris, &osaka, 7),
+            "link add to-osaka type veth peer name to-paris netns 7\nlink set to-osaka up\n\
+             route add 172.31.2.0/24 via 172.31.2.1 dev to-osaka src 172.31.1.1 onlink\n"
+        );
+        assert!(cable_end(&osaka, &paris).contains("via 172.31.1.1 dev to-paris"));
+    }
 
     #[test]
     fn half_the_round_trip_each_way_between_all_pairs() {

@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsRawFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A namespace that nobody else names.
 #[derive(Debug)]
@@ -31,6 +31,14 @@ impl Netns {
             File::open("/proc/thread-self/ns/net")
         });
         Ok(Self { file: made.join().map_err(|_| io::Error::other("thread panicked"))?? })
+    }
+
+    /// One that exists: that of a process, by its path in /proc. It stays while this value lives.
+    ///
+    /// # Errors
+    /// When there is none at the path.
+    pub fn open(path: impl AsRef<Path>) -> io::Result<Self> {
+        Ok(Self { file: File::open(path)? })
     }
 
     /// A path by which other processes can open it while this value lives.

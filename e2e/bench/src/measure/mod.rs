@@ -20,6 +20,13 @@ use crate::world::World;
 /// Figures by the key of their metric.
 pub type Figures = BTreeMap<String, f64>;
 
+/// Figures in one line, but for those of single rates.
+#[must_use]
+pub fn in_words(figures: &Figures) -> String {
+    let one = |(key, value): (&String, &f64)| format!("{key} {value:.3}");
+    figures.iter().filter(|(key, _)| !key.contains(udp::AT)).map(one).collect::<Vec<_>>().join("  ")
+}
+
 /// A contestant under measurement.
 #[derive(Debug)]
 pub struct Subject<'a> {

@@ -36,6 +36,17 @@ pub fn transfers(subject: &Subject<'_>, streams: u32) -> anyhow::Result<Figures>
     Ok(figures)
 }
 
+/// The speed of one transfer there, in Gbit/s.
+///
+/// # Errors
+/// When iperf3 fails.
+pub fn there(subject: &Subject<'_>, streams: u32) -> anyhow::Result<f64> {
+    let _server = server(subject)?;
+    wait_listening(subject)?;
+    let transfer = parse(&client(subject, Way::There, streams, subject.seconds)?.output()?)?;
+    Ok(transfer.bits_per_second / 1e9)
+}
+
 /// Processor seconds per 10⁹ bytes by side, from those that the near and the far gateway spent.
 fn costs(way: Way, [near, far]: [f64; 2], transfer: Transfer) -> Vec<(&'static str, f64)> {
     let per_gb = |seconds: f64| seconds / (transfer.bytes / 1e9);

@@ -1,15 +1,21 @@
 //! The report as Markdown: one table an underlay, a column a contestant.
 
+use crate::metric::Metric;
 use crate::plan::Contestant;
-use crate::report::{Report, Row};
+use crate::report::{ApartRow, Report, Row};
 use crate::rounds::{DISTURBED, Sample};
 use crate::statistics::Spread;
 
 /// The report as text.
 pub(super) fn render(report: &Report) -> String {
+    format!("# Tunnels side by side\n\n{}", sections(report))
+}
+
+/// The same without its title: how it was measured, and all tables.
+pub(super) fn sections(report: &Report) -> String {
     let plan = &report.plan;
     let mut text = format!(
-        "# Tunnels side by side\n\n{}.\n\nBoth gateways and both ends of the traffic run on these cores, \
+        "{}.\n\nBoth gateways and both ends of the traffic run on these cores, \
          in two network namespaces; underlay MTU {}, tunnel MTU 1420. {} interleaved rounds, TCP \
          transfers of {} s. Each cell is the median (least–most); ratios are ours by theirs within \
          a round, as medians. CPU s/GB are processor seconds of one gateway process per 10⁹ bytes of \
@@ -23,11 +29,13 @@ pub(super) fn render(report: &Report) -> String {
     for (contestant, version) in &report.versions {
         text += &format!("- {}: {version}\n", contestant.name());
     }
-    for profile in &plan.profiles {
+    let profiles = if plan.measures.is_empty() { &[] } else { &plan.profiles[..] };
+    for profile in profiles {
         let rows: Vec<&Row> = report.summary.iter().filter(|row| row.profile == *profile).collect();
         text += &format!("\n## Underlay `{}`: {}\n\n", profile.name(), profile.meaning());
         text += &table(&plan.contestants, &rows);
     }
+    text += &apart(&report.apart_summary);
     text + &failures(report)
 }
 
@@ -69,36 +77,40 @@ fn cells(row: &Row, contestants: &[Contestant], others: &[Contestant]) -> Vec<St
     let metric = &row.metric;
     let value = |one: &Contestant| match row.values.get(one) {
         None => "–".to_owned(),
-        Some(spread) if spread.count == 1 => metric.text(spread.median),
-        Some(spread) => format!(
-            "{} ({}–{})",
-            metric.text(spread.median),
-            metric.text(spread.min),
-            metric.text(spread.max)
-        ),
+        Some(spread) => range(metric, spread),
     };
     let ratios = others.iter().map(|one| ratio(row.ratios.get(one)));
-    let start = [metric.title.clone(), metric.unit.to_owned()].into_iter();
+    let start = [metric.title.clone(), metric.unit.clone()].into_iter();
     start.chain(contestants.iter().map(value)).chain(ratios).collect()
+}
+
+/// A median, and the range where there is one.
+fn range(metric: &Metric, spread: &Spread) -> String {
+    let [median, min, max] = [spread.median, spread.min, spread.max].map(|v| metric.text(v));
+    if spread.count == 1 { median } else { format!("{median} ({min}–{max})") }
 }
 
 fn ratio(spread: Option<&Spread>) -> String {
     spread.map_or_else(|| "–".to_owned(), |spread| format!("{:.2}×", spread.median))
 }
 
-fn failures(report: &Report) -> String {
-    let mut text = String::new();
-    for sample in &report.samples {
-        for failure in &sample.failures {
-            let who = sample.contestant.name();
-            let line = failure.split_whitespace().collect::<Vec<_>>().join(" ");
-            let (profile, round) = (sample.profile.name(), sample.round + 1);
-            text += &format!("- {who}, underlay {profile}, round {round}: {line}\n");
-        }
+fn apart(rows: &[ApartRow]) -> String {
+    if rows.is_empty() {
+        return String::new();
     }
-    match text.is_empty() {
-        true => text,
-        false => format!("\n## What failed\n\n{text}"),
+    let head = "\n## Without contestants\n\n| figure | unit | median (least–most) |\n| --- | --- | --- |\n";
+    let line = |row: &ApartRow| {
+        let (title, unit) = (&row.metric.title, &row.metric.unit);
+        format!("| {title} | {unit} | {} |\n", range(&row.metric, &row.values))
+    };
+    rows.iter().fold(head.to_owned(), |text, row| text + &line(row))
+}
+
+fn failures(report: &Report) -> String {
+    let lines: String = report.failures().iter().map(|line| format!("- {line}\n")).collect();
+    match lines.is_empty() {
+        true => lines,
+        false => format!("\n## What failed\n\n{lines}"),
     }
 }
 
@@ -116,6 +128,11 @@ mod tests {
         );
         assert!(text.contains("| figure | unit | plain | carrick | wireguard-go | ours / plain |"));
         assert!(text.contains("- wireguard-go, underlay segmentation, round 2: it <crashed>\n"));
+        assert!(text.contains("- lanes-in-memory, round 2: it broke\n"), "{text}");
+        assert!(
+            text.contains("| 1420 B sealed, two lanes by one | × | 1.925 (1.900–1.950) |"),
+            "{text}"
+        );
         assert!(text.contains("disturbed 6 of 6 turns: before them it used up to 25 %"), "{text}");
         assert!(text.contains("2 cores of Some CPU (avx2), Linux 6.18"));
     }

@@ -1,14 +1,18 @@
 //! What is said at the end: a summary, as JSON, Markdown and a picture.
 
+mod curves;
 mod markdown;
+mod page;
 mod picture;
+mod targets;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Context as _;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use crate::apart;
 use crate::machine::Machine;
 use crate::metric::{self, Metric};
 use crate::plan::{Contestant, Plan, Profile};
@@ -16,7 +20,7 @@ use crate::rounds::Sample;
 use crate::statistics::Spread;
 
 /// Everything that a run gave.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     /// Where it ran.
@@ -31,10 +35,24 @@ pub struct Report {
     pub samples: Vec<Sample>,
     /// Medians and ranges of them, and of their ratios.
     pub summary: Vec<Row>,
+    /// All figures of what has no contestants.
+    pub apart: Vec<apart::Sample>,
+    /// Medians and ranges of those.
+    pub apart_summary: Vec<ApartRow>,
+}
+
+/// One figure of what has no contestants.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApartRow {
+    /// The figure.
+    pub metric: Metric,
+    /// Its values.
+    pub values: Spread,
 }
 
 /// One figure on one underlay, over all contestants.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Row {
     /// The underlay.
@@ -58,9 +76,28 @@ impl Report {
         plan: Plan,
         versions: BTreeMap<Contestant, String>,
         samples: Vec<Sample>,
+        apart: Vec<apart::Sample>,
     ) -> Self {
         let summary = summarize(&plan, &samples);
-        Self { machine, began, plan, versions, samples, summary }
+        let apart_summary = summarize_apart(&plan, &apart);
+        Self { machine, began, plan, versions, samples, summary, apart, apart_summary }
+    }
+
+    /// What failed, a line each.
+    #[must_use]
+    pub fn failures(&self) -> Vec<String> {
+        let contestants = self.samples.iter().flat_map(|sample| {
+            let (who, where_) = (sample.contestant.name(), sample.profile.name());
+            let round = sample.round + 1;
+            let named = move |words| format!("{who}, underlay {where_}, round {round}: {words}");
+            sample.failures.iter().map(move |failure| named(one_line(failure)))
+        });
+        let apart = self.apart.iter().flat_map(|sample| {
+            let (what, round) = (sample.measure.name(), sample.round + 1);
+            let named = move |words| format!("{what}, round {round}: {words}");
+            sample.failures.iter().map(move |failure| named(one_line(failure)))
+        });
+        contestants.chain(apart).collect()
     }
 
     /// Writes `bench-tunnel.json`, `.md` and `.svg` into a folder.
@@ -79,6 +116,39 @@ impl Report {
             std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
         }
         Ok(())
+    }
+
+    /// Reads one that was written.
+    ///
+    /// # Errors
+    /// When there is none, or it is of another version of the bench.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+        serde_json::from_slice(&text).with_context(|| format!("{} is no report", path.display()))
+    }
+
+    /// Adds what another run gave for measures that this one did not take.
+    pub fn join(&mut self, other: Self) {
+        let had = |measure: &apart::Sample| self.plan.apart.contains(&measure.measure);
+        self.apart.extend(other.apart.into_iter().filter(|sample| !had(sample)));
+        self.plan.apart.extend(other.plan.apart);
+        self.plan.apart.sort_unstable();
+        self.plan.apart.dedup();
+        self.apart_summary = summarize_apart(&self.plan, &self.apart);
+    }
+
+    /// One figure on one underlay.
+    #[must_use]
+    pub fn row(&self, profile: Profile, key: &str) -> Option<&Row> {
+        self.summary.iter().find(|row| row.profile == profile && row.metric.key == key)
+    }
+
+    /// Writes it into `benchmarks.md` and `.svg` in a folder.
+    ///
+    /// # Errors
+    /// When there is no such page, or it can't be written.
+    pub fn write_page(&self, folder: &Path) -> anyhow::Result<()> {
+        page::write(self, folder)
     }
 
     /// As Markdown.
@@ -105,6 +175,20 @@ fn summarize(plan: &Plan, samples: &[Sample]) -> Vec<Row> {
         }
     }
     rows
+}
+
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn summarize_apart(plan: &Plan, samples: &[apart::Sample]) -> Vec<ApartRow> {
+    let metrics = plan.apart.iter().copied().flat_map(metric::of_apart);
+    metrics
+        .filter_map(|metric| {
+            let values = samples.iter().filter_map(|s| s.figures.get(&metric.key).copied());
+            Some(ApartRow { values: Spread::of(values)?, metric })
+        })
+        .collect()
 }
 
 fn row(profile: Profile, metric: &Metric, contestants: &[Contestant], samples: &[&Sample]) -> Row {
@@ -137,7 +221,7 @@ fn row(profile: Profile, metric: &Metric, contestants: &[Contestant], samples: &
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::plan::Measure;
+    use crate::plan::{Apart, Measure};
 
     /// A report of two rounds, in the second of which wireguard-go failed.
     pub(crate) fn report() -> Report {
@@ -145,6 +229,7 @@ pub(crate) mod tests {
             contestants: vec![Contestant::Plain, Contestant::Carrick, Contestant::WireguardGo],
             profiles: vec![Profile::Segmentation],
             measures: vec![Measure::Tcp1],
+            apart: vec![Apart::LanesInMemory],
             rounds: 2,
             seconds: 3,
         };
@@ -172,7 +257,13 @@ pub(crate) mod tests {
             load: "0.1".into(),
         };
         let versions = plan.contestants.iter().map(|one| (*one, "1.0".to_owned())).collect();
-        Report::new(machine, 1_700_000_000, plan, versions, samples)
+        let apart = [1.9, 1.95].into_iter().enumerate().map(|(round, ratio)| apart::Sample {
+            measure: Apart::LanesInMemory,
+            round,
+            figures: [("lanes.seal.ratio".to_owned(), ratio)].into(),
+            failures: if round == 1 { vec!["it\nbroke".into()] } else { vec![] },
+        });
+        Report::new(machine, 1_700_000_000, plan, versions, samples, apart.collect())
     }
 
     #[test]
@@ -185,6 +276,9 @@ pub(crate) mod tests {
         assert_eq!(row.ratios[&Contestant::WireguardGo].median, 2.0);
         assert_eq!(row.ratios[&Contestant::Plain].count, 2);
         assert!(!row.ratios.contains_key(&Contestant::Carrick));
+        let [apart] = &report.apart_summary[..] else { panic!("{:?}", report.apart_summary) };
+        assert_eq!((apart.values.min, apart.values.count), (1.9, 2));
+        assert_eq!(report.failures().len(), 2);
     }
 
     #[test]
@@ -197,6 +291,13 @@ pub(crate) mod tests {
             serde_json::from_str(&read("bench-tunnel.json")).expect("JSON");
         assert_eq!(json["samples"][1]["figures"]["tcp1.there"], 3.0);
         assert_eq!(json["summary"][0]["values"]["carrick"]["median"], 3.5);
+        let path = folder.path().join("new/bench-tunnel.json");
+        let mut again = Report::read(&path).expect("read again");
+        assert_eq!(again.summary, report().summary);
+        (again.plan.apart, again.apart) = (vec![], vec![]);
+        again.join(report());
+        again.join(report());
+        assert_eq!((again.apart_summary, again.apart.len()), (report().apart_summary, 2));
         assert!(read("bench-tunnel.md").contains("3.50 (3.00–4.00)"));
         assert!(read("bench-tunnel.svg").starts_with("<svg"));
     }
