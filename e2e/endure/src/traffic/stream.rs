@@ -3,8 +3,8 @@
 //! A stream begins with seed, bytes up, bytes down, and bytes a second (0 for any). Each side checks what it gets; the server says
 //! so with a last byte, so that a stream has ended well only when all has arrived on both sides.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -107,9 +107,19 @@ fn stream(
             (&stream).read_exact(&mut last).context("reading the last byte")?;
             if last == [RIGHT] { Ok(()) } else { bail!("the last byte is {last:?}") }
         });
+        if read.is_err() {
+            give_up(&stream);
+        }
         let written = writer.join().map_err(|_| anyhow::anyhow!("the writer panicked"))?;
-        written.and(read)
+        // What was given up can't be written either: the reader knows why.
+        read.and(written)
     })
+}
+
+/// Ends both directions, so that nobody waits for what will not come.
+fn give_up(stream: &TcpStream) {
+    // It may be gone already.
+    let _ = stream.shutdown(Shutdown::Both);
 }
 
 fn limit(stream: &TcpStream) -> anyhow::Result<()> {
@@ -150,7 +160,11 @@ fn check(
     let (mut buffer, mut done) = (vec![0; CHUNK], 0);
     while done < bytes {
         let most = buffer.len().min((bytes - done) as usize);
-        let length = stream.read(&mut buffer[..most]).context("reading")?;
+        let length = match stream.read(&mut buffer[..most]) {
+            // As after a stop of the process, where there is a time-out.
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            read => read.context("reading")?,
+        };
         if length == 0 {
             bail!("ended after {done} of {bytes} bytes");
         }
@@ -200,7 +214,11 @@ fn serve_one(stream: &TcpStream, tally: &Tally) -> anyhow::Result<()> {
     std::thread::scope(|scope| {
         let writer =
             scope.spawn(|| write(stream, Content::new(!seed), down, (rate > 0).then_some(rate)));
-        check(stream, Content::new(seed), up, tally)?;
+        let read = check(stream, Content::new(seed), up, tally);
+        if read.is_err() {
+            give_up(stream);
+        }
+        read?;
         writer.join().map_err(|_| anyhow::anyhow!("the writer panicked"))??;
         { stream }.write_all(&[RIGHT]).context("writing")
     })
