@@ -156,6 +156,11 @@ fn plan(cli: &Cli) -> anyhow::Result<Plan> {
             }
         }
     }
+    if cli.prefer && apart.contains(&Apart::PodToPod) {
+        bail!(
+            "--prefer does not reach the clusters' programs, and pod-to-pod would compare unlike things; leave it out"
+        );
+    }
     let rounds = cli.rounds.into();
     Ok(Plan { contestants, profiles, measures, apart, rounds, seconds: cli.seconds })
 }

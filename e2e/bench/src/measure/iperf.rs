@@ -1,6 +1,9 @@
 //! iperf3: its command lines, and what it says.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, bail};
+use carrick_e2e::wait::wait_until;
 use serde_json::Value;
 
 use crate::measure::Subject;
@@ -26,7 +29,12 @@ pub struct Transfer {
     pub bits_per_second: f64,
 }
 
-/// Starts a server in the far end; it serves one client after another.
+/// Its port.
+const PORT: u16 = 5201;
+/// For a server to start.
+const SOON: Duration = Duration::from_secs(10);
+
+/// Starts a server in the far end, and waits until it listens; it serves one client after another.
 ///
 /// # Errors
 /// When it can't be started.
@@ -35,7 +43,21 @@ pub fn server(subject: &Subject<'_>) -> anyhow::Result<Process> {
     server.args(["--server", "--bind", &subject.far.to_string()]);
     let log = subject.ledger.folder().join("iperf3.log");
     subject.ledger.add_file(&log)?;
-    Process::start(&mut server, &log, subject.ledger)
+    let server = Process::start(&mut server, &log, subject.ledger)?;
+    // Looked at, not tried: it would take a try for a client, and turn away others meanwhile.
+    let sockets = format!("/proc/{}/net/tcp", server.pid());
+    wait_until(SOON, "iperf3's server", || {
+        let table = std::fs::read_to_string(&sockets).map_err(|error| error.to_string())?;
+        if listens(&table, PORT) { Ok(()) } else { Err("it does not listen yet".to_owned()) }
+    })?;
+    Ok(server)
+}
+
+/// Whether a table of TCP sockets, as the kernel writes it, has one that listens on a port.
+fn listens(table: &str, port: u16) -> bool {
+    let (port, listening) = (format!(":{port:04X}"), "0A");
+    let mut rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    rows.any(|row| matches!(row[..], [_, own, _, state, ..] if own.ends_with(&port) && state == listening))
 }
 
 /// Starts a client in the near end.
@@ -92,6 +114,14 @@ fn sum(value: &Value) -> Option<Transfer> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_listening_socket_is_told_from_a_connected_one() {
+        let head = "  sl  local_address rem_address   st tx_queue rx_queue\n";
+        let row = |state: &str| format!("{head}   0: 020200C0:1451 00000000:0000 {state} 0:0 0\n");
+        assert!(listens(&row("0A"), 5201));
+        assert!(!listens(&row("01"), 5201) && !listens(&row("0A"), 5202) && !listens(head, 5201));
+    }
 
     #[test]
     fn one_way_and_both_are_read() {

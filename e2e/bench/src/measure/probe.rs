@@ -9,7 +9,6 @@ use anyhow::Context as _;
 use carrick_wan::sys::prefer_thread;
 
 use crate::measure::iperf::{Way, client, parse, server};
-use crate::measure::tcp::wait_listening;
 use crate::measure::{Figures, Stop, Subject};
 use crate::statistics::quantile;
 use crate::world::World;
@@ -39,7 +38,6 @@ pub fn idle(subject: &Subject<'_>) -> anyhow::Result<Figures> {
 /// When the sockets or iperf3 fail, or nothing comes back.
 pub fn loaded(subject: &Subject<'_>) -> anyhow::Result<Figures> {
     let _server = server(subject)?;
-    wait_listening(subject)?;
     // Longer than the samples take, by far.
     let transfer = client(subject, Way::There, 1, 2 * SAMPLES / 1000)?;
     let trips = round_trips(subject.world, subject.near, subject.far, SAMPLES)?;

@@ -1,17 +1,8 @@
 //! TCP transfers: there, back and both ways at once, with what they cost the gateways.
 
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
-
-use carrick_e2e::wait::wait_until;
-
 use crate::measure::iperf::{Transfer, Way, client, parse, server};
 use crate::measure::{Figures, Subject};
 use crate::metric::tcp_key;
-
-/// iperf3's port.
-const PORT: u16 = 5201;
-const SOON: Duration = Duration::from_secs(10);
 
 /// Speeds and costs of transfers with this many streams.
 ///
@@ -19,7 +10,6 @@ const SOON: Duration = Duration::from_secs(10);
 /// When iperf3 fails, or a gateway ends.
 pub fn transfers(subject: &Subject<'_>, streams: u32) -> anyhow::Result<Figures> {
     let _server = server(subject)?;
-    wait_listening(subject)?;
     let mut figures = Figures::new();
     for (way, name) in [(Way::There, "there"), (Way::Back, "back"), (Way::Both, "both")] {
         let before = subject.cpu()?;
@@ -42,7 +32,6 @@ pub fn transfers(subject: &Subject<'_>, streams: u32) -> anyhow::Result<Figures>
 /// When iperf3 fails.
 pub fn there(subject: &Subject<'_>, streams: u32) -> anyhow::Result<f64> {
     let _server = server(subject)?;
-    wait_listening(subject)?;
     let transfer = parse(&client(subject, Way::There, streams, subject.seconds)?.output()?)?;
     Ok(transfer.bits_per_second / 1e9)
 }
@@ -55,18 +44,6 @@ fn costs(way: Way, [near, far]: [f64; 2], transfer: Transfer) -> Vec<(&'static s
         Way::Back => vec![("send", per_gb(far)), ("receive", per_gb(near))],
         Way::Both => vec![("each", per_gb(f64::midpoint(near, far)))],
     }
-}
-
-/// Waits for iperf3's server. It takes the try for a client that went away again.
-pub(super) fn wait_listening(subject: &Subject<'_>) -> anyhow::Result<()> {
-    let target = SocketAddr::from((subject.far, PORT));
-    // From its own end: what is between the ends is not what is waited for.
-    subject.world.far.netns.run(|| {
-        wait_until(SOON, "iperf3's server", || {
-            TcpStream::connect_timeout(&target, SOON).map(drop).map_err(|error| error.to_string())
-        })
-    })??;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -15,8 +15,8 @@ const LEFT: f64 = 34.0;
 const LENGTH: f64 = PANEL - LEFT - 30.0;
 const HEIGHT: f64 = 130.0;
 const TOP: f64 = 44.0;
-/// All panels' height, with what is below.
-pub(super) const ALL: f64 = TOP + HEIGHT + 34.0;
+/// All panels' height, with the legend below.
+pub(super) const ALL: f64 = TOP + HEIGHT + 58.0;
 
 /// Offered and delivered, in thousands of datagrams a second.
 type Curve = Vec<(f64, f64)>;
@@ -37,7 +37,9 @@ pub(super) fn render(report: &Report, profile: Profile, x: f64, y: f64) -> Optio
             text += &panel(x + PANEL * column as f64, y, size, &curves);
         }
     }
-    (!text.is_empty()).then_some(text)
+    let shown = report.plan.contestants.iter().filter(|who| **who != Contestant::Plain);
+    let y = y + TOP + HEIGHT + 38.0;
+    (!text.is_empty()).then(|| text + &legend(x + LEFT, y, shown.copied()))
 }
 
 /// Medians over the rounds, by rate. Few rounds reach the highest rates; those count with what they gave.
@@ -76,7 +78,7 @@ fn panel(x: f64, y: f64, size: usize, curves: &[(Contestant, Curve)]) -> String 
     for (who, curve) in curves {
         text += &line(*who, &curve.iter().copied().map(place).collect::<Vec<_>>());
     }
-    text + &legend(left + 8.0, y + TOP + 4.0, curves)
+    text
 }
 
 fn line(who: Contestant, places: &[(f64, f64)]) -> String {
@@ -96,7 +98,7 @@ fn axes(left: f64, bottom: f64, most_x: f64, most_y: f64) -> String {
         "<path d=\"M{left:.1} {top:.1}V{bottom:.1}H{right:.1}\" stroke=\"{FAINT}\" fill=\"none\"/>\n"
     );
     for share in [0.5, 1.0] {
-        let (x, y) = (left + share * LENGTH - 8.0, bottom - share * (HEIGHT - 6.0) + 3.0);
+        let (x, y) = (left + share * LENGTH - 9.0, bottom - share * (HEIGHT - 6.0) + 3.0);
         let across = format!("{:.0}", share * most_x);
         text += &words(x, bottom + 14.0, 10, "normal", FAINT, &across);
         text += &words(left - 28.0, y, 10, "normal", FAINT, &format!("{:.0}", share * most_y));
@@ -104,19 +106,17 @@ fn axes(left: f64, bottom: f64, most_x: f64, most_y: f64) -> String {
     text
 }
 
-/// At the lower right, where curves seldom are.
-fn legend(left: f64, top: f64, curves: &[(Contestant, Curve)]) -> String {
-    let (x, mut y) = (left + LENGTH - 86.0, top + HEIGHT - 16.0 - 13.0 * curves.len() as f64);
+/// One for all panels, in a row.
+fn legend(mut x: f64, y: f64, shown: impl Iterator<Item = Contestant>) -> String {
     let mut text = String::new();
-    for (who, _) in curves {
-        y += 13.0;
-        let color = color(*who);
-        let (from, to, middle) = (x - 18.0, x - 4.0, y - 3.0);
+    for who in shown {
+        let (color, end, middle) = (color(who), x + 18.0, y - 3.5);
         let _ = writeln!(
             text,
-            "<path d=\"M{from:.1} {middle:.1}H{to:.1}\" stroke=\"{color}\" stroke-width=\"2\"/>"
+            "<path d=\"M{x:.1} {middle:.1}H{end:.1}\" stroke=\"{color}\" stroke-width=\"2.2\"/>"
         );
-        text += &words(x, y, 10, "normal", INK, who.name());
+        text += &words(end + 6.0, y, 11, "normal", INK, who.name());
+        x += 124.0;
     }
     text
 }

@@ -58,10 +58,10 @@ pub(super) fn render(report: &Report) -> String {
         let drawn = if number == 0 { &DRAWN[..] } else { &DRAWN_AGAIN[..] };
         let rows: Vec<&Row> = drawn.iter().filter_map(|key| report.row(*profile, key)).collect();
         body += &section(*profile, &rows, &mut y);
-        let curves = (number == 0).then(|| curves::render(report, *profile, MARGIN, y - GAP));
+        let curves = (number == 0).then(|| curves::render(report, *profile, MARGIN, y));
         if let Some(curves) = curves.flatten() {
             body += &curves;
-            y += curves::ALL - GAP;
+            y += curves::ALL;
         }
     }
     let height = y + 6.0;
