@@ -99,11 +99,13 @@ impl Netlink {
         Ok(all)
     }
 
-    /// Adds those of `wanted` that are missing, and leaves all others of their tables alone. Returns how
-    /// much was written.
+    /// Adds those of `wanted` that are missing, and leaves all others of their tables alone. A route that
+    /// fails does not keep the others from being set; the first failure is returned when all is done, else
+    /// how much was written.
     pub fn ensure_routes(&mut self, wanted: &[Route]) -> Result<usize, NetlinkError> {
         let before = self.writes();
         let mut held = BTreeMap::new();
+        let mut failed = None;
         for route in wanted {
             let held = match held.entry(route.table) {
                 Entry::Occupied(entry) => entry.into_mut(),
@@ -111,12 +113,16 @@ impl Netlink {
             };
             if !held.contains(route) {
                 let flags = libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL;
-                self.write(request(libc::RTM_NEWROUTE, flags, route), || {
+                let added = self.write(request(libc::RTM_NEWROUTE, flags, route), || {
                     format!("add route {} in table {}", route.destination, route.table)
-                })?;
+                });
+                failed = failed.or(added.err());
             }
         }
-        Ok((self.writes() - before) as usize)
+        match failed {
+            Some(error) => Err(error),
+            None => Ok((self.writes() - before) as usize),
+        }
     }
 
     /// Takes these away, and leaves all others of their tables alone. One that is gone already is no

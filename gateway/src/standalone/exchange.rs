@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::config::Config;
 use super::desk::Desk;
+use super::identity::is_shared;
 use super::notices::Notices;
 use super::plane::StandalonePlane;
 use super::probes::Answering;
@@ -51,6 +52,10 @@ impl Running {
         else {
             return Ok(None);
         };
+        if let Some(path) = file.identity_file.as_ref().filter(|path| is_shared(path)) {
+            let path = path.display();
+            tracing::warn!(%path, "others may read our identity key; take their rights away");
+        }
         let mut routes = Routes::default();
         routes.apply(file, &[], &plane.stats()).context("routes of Carrick peers")?;
         let probes =

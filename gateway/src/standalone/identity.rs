@@ -1,7 +1,7 @@
 //! `carrick-gateway identity FILE`: the key that speaks for a standalone gateway.
 
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -28,10 +28,13 @@ pub fn identity(path: &Path) -> anyhow::Result<IdentityKey> {
     }
 }
 
+/// Whether others than its owner may read a file.
+pub(super) fn is_shared(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|file| file.permissions().mode() & 0o077 != 0)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
 
     #[test]
@@ -42,6 +45,9 @@ mod tests {
         assert_eq!(identity(&path).expect("read"), made);
         let mode = std::fs::metadata(&path).expect("the file").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+        assert!(!is_shared(&path));
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).expect("set");
+        assert!(is_shared(&path));
         std::fs::write(&path, "nonsense").expect("written");
         let error = format!("{:#}", identity(&path).expect_err("no key"));
         assert!(error.contains("identity.key") && error.contains("openssl"), "{error}");

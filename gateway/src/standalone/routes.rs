@@ -24,8 +24,8 @@ pub(super) struct Routes {
 }
 
 impl Routes {
-    /// Makes it so: what is missing is added before what is too much goes. A failure leaves a part, and
-    /// the next call tries again.
+    /// Makes it so: what is missing is added before what is too much goes. A route that fails, since the
+    /// host has one of its own there, keeps none of the others from being set; the next call tries again.
     pub fn apply(
         &mut self,
         file: &Config,
@@ -40,10 +40,10 @@ impl Routes {
         let gone: Vec<Route> =
             self.held.iter().filter(|route| !wanted.contains(route)).copied().collect();
         self.held = [wanted.clone(), gone.clone()].concat();
-        netlink.ensure_routes(&wanted)?;
+        let added = netlink.ensure_routes(&wanted);
         netlink.remove_routes(&gone)?;
         self.held = wanted;
-        Ok(())
+        Ok(added.map(drop)?)
     }
 }
 

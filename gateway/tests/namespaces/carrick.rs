@@ -369,6 +369,21 @@ fn an_edge_site_meets_the_gateway_of_a_cluster_that_pins_it() {
 }
 
 #[test]
+fn a_route_that_the_host_has_itself_stands_and_keeps_no_other_out() {
+    let (mut one, mut two) = Site::two();
+    one.namespace.ip("route add 10.2.7.0/24 via 192.0.2.2");
+    one.write("", &[two.as_peer("  endpoints: ['192.0.2.2:51819']\n")]);
+    let announced = "  announce: [10.2.7.0/24, 10.2.8.0/24, 10.2.0.0/24]\n";
+    two.write("", &[one.as_peer(announced)]);
+    one.start();
+    two.start();
+    eventually("what is free is routed", || one.way_to("10.2.8.1") == "tunnel");
+    assert_eq!(one.way_to("10.2.7.1"), "clear", "as the host has it");
+    assert!(crosses(&one, &two));
+    eventually("the clash is named", || one.log().contains("add route 10.2.7.0/24"));
+}
+
+#[test]
 fn a_port_of_the_exchange_that_is_in_use_is_named() {
     let site = Site::new(1);
     let socket = || std::net::UdpSocket::bind("[::]:51819").expect("a socket");
