@@ -6,7 +6,7 @@ mod page;
 mod picture;
 mod targets;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -127,13 +127,30 @@ impl Report {
         serde_json::from_slice(&text).with_context(|| format!("{} is no report", path.display()))
     }
 
-    /// Adds what another run gave for measures that this one did not take.
+    /// Adds what another run gave for measures that this one did not take: a long run in parts. Each
+    /// figure's rounds are those of the run that it is from, so ratios are still taken inside rounds.
     pub fn join(&mut self, other: Self) {
-        let had = |measure: &apart::Sample| self.plan.apart.contains(&measure.measure);
-        self.apart.extend(other.apart.into_iter().filter(|sample| !had(sample)));
-        self.plan.apart.extend(other.plan.apart);
-        self.plan.apart.sort_unstable();
-        self.plan.apart.dedup();
+        let (own, theirs) = (&mut self.plan, other.plan);
+        let keys = |sample: &Sample| {
+            let profile = sample.profile;
+            sample.figures.keys().map(|key| (profile, key.clone())).collect::<Vec<_>>()
+        };
+        let had: BTreeSet<(Profile, String)> = self.samples.iter().flat_map(keys).collect();
+        let had_apart = own.apart.clone();
+        for sample in other.samples {
+            add(&mut self.samples, sample, &had);
+        }
+        let fresh = other.apart.into_iter().filter(|sample| !had_apart.contains(&sample.measure));
+        self.apart.extend(fresh);
+        unite(&mut own.contestants, theirs.contestants);
+        unite(&mut own.profiles, theirs.profiles);
+        unite(&mut own.measures, theirs.measures);
+        unite(&mut own.apart, theirs.apart);
+        own.rounds = own.rounds.max(theirs.rounds);
+        for (contestant, version) in other.versions {
+            self.versions.entry(contestant).or_insert(version);
+        }
+        self.summary = summarize(&self.plan, &self.samples);
         self.apart_summary = summarize_apart(&self.plan, &self.apart);
     }
 
@@ -175,6 +192,30 @@ fn summarize(plan: &Plan, samples: &[Sample]) -> Vec<Row> {
         }
     }
     rows
+}
+
+/// Adds a sample's figures to those of the same turn, but for figures that were `had` already on that
+/// underlay.
+fn add(samples: &mut Vec<Sample>, mut sample: Sample, had: &BTreeSet<(Profile, String)>) {
+    let same = |own: &&mut Sample| {
+        (own.profile, own.round, own.contestant)
+            == (sample.profile, sample.round, sample.contestant)
+    };
+    match samples.iter_mut().find(same) {
+        None => samples.push(sample),
+        Some(own) => {
+            sample.figures.retain(|key, _| !had.contains(&(sample.profile, key.clone())));
+            own.figures.append(&mut sample.figures);
+            own.failures.append(&mut sample.failures);
+            own.busy = own.busy.max(sample.busy);
+        }
+    }
+}
+
+fn unite<T: Ord>(own: &mut Vec<T>, theirs: Vec<T>) {
+    own.extend(theirs);
+    own.sort_unstable();
+    own.dedup();
 }
 
 fn one_line(text: &str) -> String {
@@ -279,6 +320,22 @@ pub(crate) mod tests {
         let [apart] = &report.apart_summary[..] else { panic!("{:?}", report.apart_summary) };
         assert_eq!((apart.values.min, apart.values.count), (1.9, 2));
         assert_eq!(report.failures().len(), 2);
+    }
+
+    #[test]
+    fn a_run_in_parts_is_one() {
+        let (mut one, mut other) = (report(), report());
+        other.plan.measures = vec![Measure::Rtt];
+        other.samples.truncate(3);
+        for sample in &mut other.samples {
+            sample.figures = [("rtt.p99".to_owned(), 2.0), ("tcp1.there".to_owned(), 99.0)].into();
+        }
+        one.join(other);
+        assert_eq!(one.plan.measures, [Measure::Rtt, Measure::Tcp1]);
+        let row = |key| one.row(Profile::Segmentation, key).expect(key);
+        assert_eq!(row("tcp1.there").values[&Contestant::Carrick].median, 3.5);
+        assert_eq!(row("rtt.p99").ratios[&Contestant::WireguardGo].median, 1.0);
+        assert_eq!(one.samples.len(), 6);
     }
 
     #[test]
