@@ -29,6 +29,8 @@ const RULE_GATEWAYS: u32 = 39;
 const FALLBACK_METRIC: u32 = 0xffff_0000;
 /// Device MTU in bytes while no cluster says another.
 const DEFAULT_MTU: u32 = 1420;
+/// The least device MTU in bytes: what every link of IPv6 carries.
+const LEAST_DEVICE_MTU: u32 = 1280;
 /// IPv4 and TCP header in bytes.
 const TCP_HEADERS: u32 = 40;
 /// Reverse-path filter: an answer may come in by the mesh although the main table says otherwise.
@@ -168,13 +170,20 @@ fn settings(config: &NodeConfig) -> LinkSettings {
     LinkSettings {
         mac: Some(Mac::of_mesh(config.mesh)),
         queue: None,
-        mtu: Some(config.clusters.iter().map(|cluster| cluster.mtu).max().unwrap_or(DEFAULT_MTU)),
+        mtu: Some(device_mtu(config)),
         up: Some(true),
         master: None,
         forwarding: Some(true),
         rp_filter: Some(LOOSE),
         ipv6_addresses_off: Some(true),
     }
+}
+
+/// As large as any cluster needs it; routes say less where a path carries less. The kernel takes IPv6 away
+/// from a device that is smaller than [`LEAST_DEVICE_MTU`].
+fn device_mtu(config: &NodeConfig) -> u32 {
+    let largest = config.clusters.iter().map(|cluster| cluster.mtu).max();
+    largest.unwrap_or(DEFAULT_MTU).max(LEAST_DEVICE_MTU)
 }
 
 fn rules(config: &NodeConfig) -> Vec<Rule> {

@@ -125,8 +125,10 @@ pub fn peering() -> ClusterPeering {
             "tunnels": [{
                 "gateway": "carrick-gateway-0", "remoteGateway": "3f2a", "lane": 0, "state": "Up",
                 "remoteEndpoint": "198.51.100.7:31821", "rttMilliseconds": 20,
-                "lastHandshake": "2026-01-01T00:01:00Z",
+                "lastHandshake": "2026-01-01T00:01:00Z", "pathMTU": 1480,
+                "pathMTUState": "verified",
             }],
+            "mtu": 1420,
             "prefixes": {
                 "imported": ["10.2.0.0/16"],
                 "refused": [{ "prefix": "10.9.0.0/16", "reason": "OutsideAccept" }],

@@ -200,6 +200,7 @@ impl Engine {
         }
         self.refused_claims.clone_from(&plan.claims.refused);
         self.world.claims.clone_from(&plan.claims.granted);
+        self.world.path_mtus.clone_from(&plan.path_mtus);
         self.world.record.accepted.clone_from(&plan.record.accepted);
         self.world.record.tombstones.clone_from(&plan.record.tombstones);
         self.world.gateways.retain(|name, _| plan.members.gateways.contains(name));

@@ -61,6 +61,9 @@ fn gateway(state: &GatewayState) -> Value {
                     "lastHandshake": tunnel.last_handshake,
                     "txBytes": tunnel.tx_bytes,
                     "rxBytes": tunnel.rx_bytes,
+                    "pathMTU": tunnel.path_mtu,
+                    "mtu": tunnel.mtu,
+                    "pathState": tunnel.path_state,
                 })
             });
             json!({

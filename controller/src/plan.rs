@@ -24,6 +24,9 @@ use crate::identity::Record;
 use crate::peering::{OwnCluster, Resolved};
 use crate::world::{Now, World};
 
+/// The least MTU in bytes that nodes are told, whatever gateways report.
+const LEAST_MTU: u32 = 576;
+
 /// What everybody is to know. Generations are 0 and nothing is signed in here.
 #[derive(Debug)]
 pub struct Plan {
@@ -41,6 +44,8 @@ pub struct Plan {
     pub record: Record,
     /// Which node has which pods.
     pub claims: Claims,
+    /// What the paths to each cluster carry in inner packets, in bytes, as it was last known.
+    pub path_mtus: BTreeMap<ClusterId, u32>,
     /// Who may be linked to us.
     pub members: Members,
     /// Where other clusters are told to dial.
@@ -56,6 +61,10 @@ pub struct PeeringPlan {
     pub gateways: BTreeSet<MemberName>,
     /// Our nodes have routes for it.
     pub routed: bool,
+    /// The largest inner packet in bytes: what is configured, or less where the paths carry less.
+    pub mtu: u32,
+    /// What the paths carry in inner packets, as far as gateways found out.
+    pub found: Option<u32>,
 }
 
 /// Who may be linked to us.
@@ -122,6 +131,11 @@ pub fn plan(world: &World, base: &Base, resolved: &[Resolved<'_>], now: Now) -> 
     let record = record(world, base, resolved, now);
     let claims = claims(world, base);
     let members = members(world);
+    let known = |one: &Resolved<'_>| {
+        let found = peerings.get(&one.object.name)?.found?;
+        Some((one.accepted()?.cluster.clone(), found))
+    };
+    let path_mtus = resolved.iter().filter_map(known).collect();
 
     let served: Vec<&Peering> = resolved
         .iter()
@@ -143,6 +157,7 @@ pub fn plan(world: &World, base: &Base, resolved: &[Resolved<'_>], now: Now) -> 
         agents,
         record,
         claims,
+        path_mtus,
         members,
         offer: endpoints::offer(&world.facts, settings),
     }
@@ -165,6 +180,10 @@ fn peerings(
             let held = planned.filtered.iter().flat_map(prefixes_of);
             others.extend(held.map(|prefix| (peering.cluster.clone(), prefix)));
             let consents = snapshot.is_some_and(|snapshot| snapshot.consents);
+            planned.found = gateway::path_mtu(world, &peering.cluster, now)
+                .or(world.path_mtus.get(&peering.cluster).copied());
+            let most = peering.mtu.unwrap_or(world.settings.tunnel_mtu);
+            planned.mtu = planned.found.map_or(most, |found| found.min(most)).max(LEAST_MTU);
             if !peering.suspended && !world.record.withdraw {
                 planned.gateways = gateway::connected(world, &peering.cluster, now);
                 planned.routed = consents
@@ -258,7 +277,7 @@ fn remote_routes(world: &World, one: &Resolved<'_>, planned: &PeeringPlan) -> Op
         prefixes,
         gateways,
         nodes,
-        mtu: peering.mtu.unwrap_or(world.settings.tunnel_mtu),
+        mtu: planned.mtu,
         access_all_pods: peering.access == carrick_crds::peering::parse::Access::AllPods,
     })
 }

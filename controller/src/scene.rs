@@ -297,6 +297,7 @@ impl Scene {
         }
         drop(resolved);
         self.world.claims.clone_from(&plan.claims.granted);
+        self.world.path_mtus.clone_from(&plan.path_mtus);
         self.world.record = plan.record.clone();
         plan
     }

@@ -60,6 +60,8 @@ pub struct World {
     pub remotes: Remotes,
     /// Claims granted in the plan before, by node.
     pub claims: BTreeMap<String, Vec<Prefix>>,
+    /// What the paths to each cluster carried in inner packets in the plan before, in bytes.
+    pub path_mtus: BTreeMap<ClusterId, u32>,
 }
 
 /// A gateway or agent, as its link shows it.
@@ -107,6 +109,7 @@ impl World {
             probes: BTreeMap::new(),
             remotes: Remotes::default(),
             claims: BTreeMap::new(),
+            path_mtus: BTreeMap::new(),
         }
     }
 

@@ -134,7 +134,7 @@ reasons! {
     /// No answer to probes, neither small nor full-size ones.
     NoAnswer => "packets are lost between the nodes that the message names: check routes and firewalls inside both clusters (UDP 7789 between nodes and gateway pods)",
     /// Small probes come back, full-size ones don't.
-    LargePacketsLost => "the MTU between the clusters is smaller than tunnel.mtu allows for: lower the chart's tunnel.mtu on both sides",
+    LargePacketsLost => "the gateways find out what the path between them carries, so packets of that size are lost elsewhere: the network between nodes and gateway pods carries less than the tunnel's packets and 50 bytes (lower the chart's tunnel.mtu on that side), or a path has just become smaller (wait some seconds; status.tunnels names what each carries)",
     /// A probe arrived from another source address than it left with.
     SourceRewritten => "something on the way masquerades mesh traffic: exempt the peer's pod ranges from SNAT in the CNI of the node that the message names",
     /// The node's kernel does not send probes: it has no way to the peer, or refuses it.

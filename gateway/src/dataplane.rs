@@ -12,6 +12,7 @@ mod socket;
 mod stats;
 mod worker;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -22,7 +23,8 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::watch;
 
 pub use carrick_gateway_core::{
-    ConfigError, DropReason, NodeForwarding, PeerForwarding, Routers, TunnelConfig, TunnelId,
+    ConfigError, DropReason, NodeForwarding, PathReport, PathState, PeerForwarding, Routers,
+    TunnelConfig, TunnelId,
 };
 pub use device::DeviceError;
 pub use options::{DEVICE_QUEUE, DataplaneOptions, DeviceOptions, LaneOptions, Offloads};
@@ -32,7 +34,7 @@ pub use stats::{DataplaneStats, TunnelStats};
 use device::{Device, Queue};
 use handover::Handover;
 use stats::LaneStats;
-use worker::{Shared, Worker};
+use worker::{KnownPaths, Shared, Worker};
 
 /// Why the data plane did not start.
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +94,7 @@ pub struct Dataplane {
     keys: Vec<TunnelKey>,
     handles: Vec<LaneHandle>,
     config: Arc<ArcSwap<ForwardingConfig>>,
+    paths: Arc<ArcSwap<KnownPaths>>,
     changes: watch::Receiver<u64>,
     failure: watch::Receiver<Option<String>>,
     device: String,
@@ -118,10 +121,11 @@ impl Dataplane {
             handover::between(lanes).map_err(|source| StartError::Handover { lanes, source })?;
         let device = queues[0].name().to_owned();
         let config = Arc::new(ArcSwap::from_pointee(ForwardingConfig::default()));
+        let paths = Arc::new(ArcSwap::from_pointee(KnownPaths::default()));
         let (changed, changes) = watch::channel(0);
         let (failed, failure) = watch::channel(None);
-        let mut plane =
-            Self { lanes: vec![], keys: vec![], handles: vec![], config, changes, failure, device };
+        let (lanes, keys, handles) = (Vec::new(), Vec::new(), Vec::new());
+        let mut plane = Self { lanes, keys, handles, config, paths, changes, failure, device };
         let sides = queues.into_iter().zip(handovers);
         for ((index, lane), (queue, handover)) in (0..).zip(options.lanes).zip(sides) {
             plane.start_lane(index, lane, (queue, handover), changed.clone(), failed.clone())?;
@@ -148,13 +152,15 @@ impl Dataplane {
         let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
         let shared = Shared {
             config: self.config.clone(),
+            paths: self.paths.clone(),
             stats: stats.clone(),
             wake: wake.clone(),
             stop: stop.clone(),
             changed,
         };
         let public_key = secret.public();
-        let lane = Lane::new(index, secret, queue.framing());
+        let mut lane = Lane::new(index, secret, queue.framing());
+        lane.set_seed(rand::random());
         let worker = Worker::new(lane, queue, socket, handover, offloads, shared);
         let thread = std::thread::Builder::new()
             .name(format!("lane-{index}"))
@@ -193,13 +199,30 @@ impl Dataplane {
         Ok(())
     }
 
+    /// What was applied last.
+    pub fn config(&self) -> Arc<ForwardingConfig> {
+        self.config.load_full()
+    }
+
+    /// Says what the kernel knows of the tunnels' paths, in place of what was said before: the largest IP
+    /// packet in bytes. With `changed`, paths are probed at once. To say the same again changes nothing.
+    pub fn tell_paths(&self, mtus: BTreeMap<TunnelId, u16>, changed: bool) {
+        let before = self.paths.load();
+        if before.mtus == mtus && !changed {
+            return;
+        }
+        let changes = before.changes + u64::from(changed);
+        self.paths.store(Arc::new(KnownPaths { mtus, changes }));
+        self.handles.iter().for_each(LaneHandle::wake);
+    }
+
     /// The newest figures: at most 250 ms old, and newer after every change of a tunnel's state.
     pub fn stats(&self) -> DataplaneStats {
         DataplaneStats::of(self.handles.iter().map(|handle| handle.stats.load_full()))
     }
 
-    /// Changes its value whenever a tunnel comes up, goes down or gets a new session; the figures are
-    /// there by then.
+    /// Changes its value whenever a tunnel comes up, goes down, gets a new session, or more is known of
+    /// its path; the figures are there by then.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.clone()
     }

@@ -106,6 +106,7 @@ async fn run(config: Config, path: &PathBuf) -> anyhow::Result<()> {
     let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     let mut gateway = Standalone::start(config)?;
     gateway.serve_metrics().await?;
+    gateway.follow_paths()?;
     let lane = gateway.dataplane().lanes()[0];
     let device = gateway.dataplane().device();
     tracing::info!(device, port = lane.port, public_key = %lane.public_key, "gateway runs");

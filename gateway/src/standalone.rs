@@ -5,6 +5,7 @@ mod desk;
 mod exchange;
 mod identity;
 mod metrics;
+mod mtu;
 mod network;
 mod notices;
 mod plane;
@@ -17,11 +18,13 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use carrick_model::ClusterId;
+use tokio::sync::watch;
 
 use crate::dataplane::{
     Dataplane, DataplaneOptions, DeviceOptions, LaneOptions, PeerForwarding, TunnelConfig, TunnelId,
 };
 use carrick_gateway_core::ForwardingConfig;
+use carrick_gateway_core::config::MTU_RANGE;
 
 pub use config::{
     CarrickPeer, Config, EXAMPLE, Endpoint, ExchangeSection, FileError, Identity, Interface,
@@ -31,6 +34,7 @@ pub use identity::identity;
 
 use exchange::Running;
 use metrics::Names;
+use mtu::Follower;
 use plane::StandalonePlane;
 
 /// Marks the names of plain peers' tunnels; control gives names without it to those of Carrick peers.
@@ -42,6 +46,8 @@ pub struct Standalone {
     plane: Arc<StandalonePlane>,
     config: Config,
     names: Names,
+    /// The configured MTU, for whoever follows the paths.
+    mtu: watch::Sender<Option<u16>>,
     next: u64,
     /// The lanes that have the file's key.
     keyed: BTreeSet<u16>,
@@ -64,7 +70,8 @@ impl Standalone {
             offloads: config.offloads.into(),
         })?;
         let (plane, names) = (Arc::new(StandalonePlane::new(dataplane)), Names::default());
-        let mut gateway = Self { plane, config, names, next: 0, keyed, exchange: None };
+        let mtu = watch::Sender::new(config.interface.mtu);
+        let mut gateway = Self { plane, config, names, mtu, next: 0, keyed, exchange: None };
         let config = gateway.config.clone();
         gateway.apply(&config)?;
         network::set_up(&config)?;
@@ -91,9 +98,18 @@ impl Standalone {
         if let Some(exchange) = &self.exchange {
             exchange.reload(&self.config);
         }
-        network::change(&before, &self.config).context(
+        let changed = network::change(&before, &self.config).context(
             "peers are changed, addresses and routes not all; mend this and send SIGHUP again",
-        )
+        );
+        self.mtu.send_replace(self.config.interface.mtu);
+        changed
+    }
+
+    /// Keeps the MTUs of device and routes in step with the paths', as long as the gateway lives.
+    pub fn follow_paths(&self) -> anyhow::Result<()> {
+        let follower = Follower::new(self.plane.dataplane().clone(), self.mtu.subscribe())?;
+        tokio::spawn(follower.run());
+        Ok(())
     }
 
     /// The data plane.
@@ -146,7 +162,7 @@ impl Standalone {
             let prefixes = peer.allowed_prefixes.clone();
             peers.push(PeerForwarding { cluster, prefixes, tunnels: vec![id], mtu: None });
         }
-        let mtu = config.interface.mtu.into();
+        let mtu = config.interface.mtu.map_or(*MTU_RANGE.end(), usize::from);
         let forwarding = ForwardingConfig { tunnels, peers, mtu, ..Default::default() };
         self.plane.set_plain(forwarding).context("peers")?;
         self.names.replace(names);
@@ -177,6 +193,7 @@ fn tunnel(id: TunnelId, peer: &PlainPeer, endpoint: Option<SocketAddr>) -> Tunne
         roaming: true,
         keepalive,
         initiate: endpoint.is_some() && keepalive.is_some(),
+        probes: peer.probes,
     }
 }
 

@@ -20,6 +20,7 @@ pub mod nft;
 pub mod route;
 pub mod rule;
 mod socket;
+pub mod way;
 
 pub use address::Address;
 pub use error::NetlinkError;
@@ -32,6 +33,7 @@ pub use nft::{Nft, NftError};
 pub use route::{Route, RouteKind};
 pub use rule::Rule;
 pub use socket::Netlink;
+pub use way::Way;
 
 /// What marks routes, rules and next hops as Carrick's in the kernel (`proto 202`).
 pub const PROTOCOL: u8 = 202;

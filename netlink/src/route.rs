@@ -10,7 +10,7 @@ use crate::codec::{Attribute, Request, attributes, family, u32_at};
 use crate::error::NetlinkError;
 use crate::socket::Netlink;
 
-const FIXED: usize = 12;
+pub(crate) const FIXED: usize = 12;
 const RTNH_F_ONLINK: u32 = 4;
 const RTAX_MTU: u16 = 2;
 const RTAX_ADVMSS: u16 = 8;
@@ -72,6 +72,12 @@ impl Route {
         }
     }
 
+    /// Whether `held` is this route; an MTU that is not named may be any.
+    fn is_met_by(&self, held: &Self) -> bool {
+        let mtu = self.mtu.or(held.mtu);
+        Self { mtu, ..*self } == *held
+    }
+
     fn key(&self) -> (Prefix, u32) {
         (self.destination, self.metric)
     }
@@ -80,13 +86,33 @@ impl Route {
 impl Netlink {
     /// All routes of one table, both families. Routes of several next hops are left out.
     pub fn routes(&mut self, table: u32) -> Result<Vec<Route>, NetlinkError> {
+        self.dump_routes(table, libc::RTPROT_UNSPEC, None)
+    }
+
+    /// Those of them that lead to this device and are Carrick's.
+    pub fn own_routes(&mut self, table: u32, link: u32) -> Result<Vec<Route>, NetlinkError> {
+        let mut routes = self.dump_routes(table, crate::PROTOCOL, Some(link))?;
+        routes.retain(|route| route.protocol == crate::PROTOCOL && route.link == Some(link));
+        Ok(routes)
+    }
+
+    /// Asks for routes of one table, of one protocol and device where the kernel can tell them apart.
+    fn dump_routes(
+        &mut self,
+        table: u32,
+        protocol: u8,
+        link: Option<u32>,
+    ) -> Result<Vec<Route>, NetlinkError> {
         let mut all = Vec::new();
         for family in [libc::AF_INET, libc::AF_INET6] {
             let request = || {
                 let mut fixed = [0; FIXED];
-                fixed[0] = family as u8;
+                (fixed[0], fixed[5]) = (family as u8, protocol);
                 let mut request = Request::new(libc::RTM_GETROUTE, libc::NLM_F_DUMP, &fixed);
                 request.u32(libc::RTA_TABLE, table);
+                if let Some(link) = link {
+                    request.u32(libc::RTA_OIF, link);
+                }
                 request
             };
             match self.dump("routes", request, parse) {
@@ -99,9 +125,10 @@ impl Netlink {
         Ok(all)
     }
 
-    /// Adds those of `wanted` that are missing, and leaves all others of their tables alone. A route that
-    /// fails does not keep the others from being set; the first failure is returned when all is done, else
-    /// how much was written.
+    /// Adds those of `wanted` that are missing, and leaves all others of their tables alone. One of ours
+    /// that leads to the same device and differs in its MTU is replaced in one step; an MTU that is not
+    /// named may be any. A route that fails does not keep the others from being set; the first failure is
+    /// returned when all is done, else how much was written.
     pub fn ensure_routes(&mut self, wanted: &[Route]) -> Result<usize, NetlinkError> {
         let before = self.writes();
         let mut held = BTreeMap::new();
@@ -111,8 +138,11 @@ impl Netlink {
                 Entry::Occupied(entry) => entry.into_mut(),
                 Entry::Vacant(entry) => entry.insert(self.routes(route.table)?),
             };
-            if !held.contains(route) {
-                let flags = libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_EXCL;
+            if !held.iter().any(|held| route.is_met_by(held)) {
+                let mut flags = libc::NLM_F_ACK | libc::NLM_F_CREATE;
+                let differs = |held: &Route| Route { mtu: route.mtu, ..*held } == *route;
+                flags |=
+                    if held.iter().any(differs) { libc::NLM_F_REPLACE } else { libc::NLM_F_EXCL };
                 let added = self.write(request(libc::RTM_NEWROUTE, flags, route), || {
                     format!("add route {} in table {}", route.destination, route.table)
                 });
@@ -236,7 +266,7 @@ impl RouteKind {
     }
 }
 
-fn parse(payload: &[u8]) -> Option<Route> {
+pub(crate) fn parse(payload: &[u8]) -> Option<Route> {
     let v4 = i32::from(*payload.first()?) == libc::AF_INET;
     let length = *payload.get(1)?;
     let unspecified: IpAddr = if v4 { [0; 4].into() } else { [0; 16].into() };

@@ -62,6 +62,28 @@ impl Netlink {
         }
     }
 
+    /// Sends a request that is answered by one object, and hands its payload to `parse`.
+    pub(crate) fn ask<T>(
+        &mut self,
+        request: Request,
+        what: impl Fn() -> String,
+        mut parse: impl FnMut(&[u8]) -> Option<T>,
+    ) -> Result<Option<T>, NetlinkError> {
+        let sequence = self.send(request)?;
+        loop {
+            self.receive()?;
+            for message in messages(&self.buffer) {
+                if message.sequence != sequence {
+                    continue;
+                }
+                if i32::from(message.kind) != libc::NLMSG_ERROR {
+                    return Ok(parse(message.payload));
+                }
+                acknowledged(&message, || format!("read {}", what()))?;
+            }
+        }
+    }
+
     /// Sends a dump request and hands every object's payload to `parse`, which leaves out what it
     /// does not understand.
     pub(crate) fn dump<T>(

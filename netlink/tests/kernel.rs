@@ -285,3 +285,62 @@ fn changes_are_announced() {
         });
     });
 }
+
+#[test]
+fn the_way_to_an_address_is_told_with_the_mtu_of_link_and_route() {
+    in_namespace(|netlink| {
+        ip("link add out0 type veth peer name in0");
+        ip("link set in0 up");
+        ip("link set out0 mtu 1400 up");
+        ip("addr add 192.0.2.1/24 dev out0");
+        ip("addr add 2001:db8::1/64 dev out0 nodad");
+        ip("route add 198.51.100.0/24 via 192.0.2.9 dev out0 mtu 1300");
+        let address = |text: &str| text.parse::<IpAddr>().expect(text);
+        let near = ["192.0.2.2", "2001:db8::2"].map(address);
+        let (far, nowhere) = (address("198.51.100.1"), address("203.0.113.1"));
+        let asked = near.into_iter().chain([far, nowhere, address("2001:db9::1")]).collect();
+        let ways = netlink.ways_to(&asked).expect("ways");
+        let index = netlink.link("out0").expect("read").expect("out0").index;
+        assert_eq!(ways.keys().copied().collect::<Vec<_>>(), [near[0], far, near[1]]);
+        assert!(ways.values().all(|way| way.link == index));
+        assert_eq!(near.map(|near| (ways[&near].mtu, ways[&near].gateway)), [(1400, None); 2]);
+        assert_eq!((ways[&far].mtu, ways[&far].gateway), (1300, Some(address("192.0.2.9"))));
+        assert_eq!(ways[&far].source, Some(address("192.0.2.1")));
+        ip("link set out0 mtu 1280");
+        assert_eq!(netlink.ways_to(&asked).expect("ways")[&far].mtu, 1280);
+        assert_eq!(netlink.writes(), 0);
+    });
+}
+
+#[test]
+fn sizes_of_our_own_routes_are_changed_in_place() {
+    in_namespace(|netlink| {
+        ip("link add out0 type veth peer name in0");
+        ip("link set in0 up");
+        ip("link set out0 up");
+        let link = netlink.link("out0").expect("read").expect("out0").index;
+        let route = |text: &str, mtu| {
+            let metric = if text.contains(':') { 1024 } else { 0 };
+            let unreachable = Route::unreachable(prefix(text), carrick_netlink::TABLE_MAIN, metric);
+            Route { kind: RouteKind::Unicast, link: Some(link), mtu, ..unreachable }
+        };
+        for text in ["10.7.0.0/16", "fd07::/64"] {
+            for (mtu, wrote) in
+                [(None, 1), (None, 0), (Some(1300), 1), (Some(1300), 0), (None, 0), (Some(1400), 1)]
+            {
+                let wanted = [route(text, mtu)];
+                assert_eq!(netlink.ensure_routes(&wanted).expect("set"), wrote, "{text} {mtu:?}");
+            }
+            let held = netlink.routes(carrick_netlink::TABLE_MAIN).expect("routes");
+            let ours: Vec<_> = held.iter().filter(|r| r.destination == prefix(text)).collect();
+            assert_eq!(ours, [&route(text, Some(1400))]);
+        }
+        ip("route add 10.9.0.0/16 dev in0 proto 202");
+        ip("route add 10.10.0.0/16 dev out0");
+        let own = netlink.own_routes(carrick_netlink::TABLE_MAIN, link).expect("routes");
+        assert_eq!(own, ["10.7.0.0/16", "fd07::/64"].map(|text| route(text, Some(1400))));
+        ip("route add 10.8.0.0/16 dev out0");
+        let foreign = netlink.ensure_routes(&[route("10.8.0.0/16", Some(1300))]);
+        assert!(foreign.is_err(), "what others made is not replaced");
+    });
+}

@@ -86,6 +86,8 @@ pub struct PeeringReport {
     pub peer_release: String,
     /// Gateways of the other side: those with a tunnel, of all that it lists.
     pub peer_gateways: Count,
+    /// The largest inner packet in bytes.
+    pub mtu: Option<i32>,
     /// Tunnels.
     pub tunnels: Vec<TunnelReport>,
     /// Prefixes that are routed.
@@ -114,6 +116,12 @@ pub struct TunnelReport {
     pub last_handshake: Option<Timestamp>,
     /// Round-trip time in milliseconds.
     pub rtt_milliseconds: Option<i32>,
+    /// The largest IP packet that the path carries, in bytes.
+    #[serde(rename = "pathMTU")]
+    pub path_mtu: Option<i32>,
+    /// How that is known.
+    #[serde(rename = "pathMTUState")]
+    pub path_mtu_state: String,
 }
 
 /// One condition.
@@ -192,6 +200,7 @@ fn readable(name: &str, object: &ClusterPeering) -> PeeringReport {
         current: status.observed_generation == object.metadata.generation,
         peer_release: peer.release,
         peer_gateways: Count { ready: peer.connected_gateways, wanted: peer.gateways },
+        mtu: status.mtu,
         tunnels: status
             .tunnels
             .iter()
@@ -202,6 +211,8 @@ fn readable(name: &str, object: &ClusterPeering) -> PeeringReport {
                 state: t.state.clone(),
                 last_handshake: t.last_handshake.as_ref().map(|time| time.0),
                 rtt_milliseconds: t.rtt_milliseconds,
+                path_mtu: t.path_mtu,
+                path_mtu_state: t.path_mtu_state.clone(),
             })
             .collect(),
         imported: prefixes.imported,
@@ -222,6 +233,7 @@ fn unreadable(name: &str, error: &str) -> PeeringReport {
         current: false,
         peer_release: String::new(),
         peer_gateways: Count { ready: 0, wanted: 0 },
+        mtu: None,
         tunnels: Vec::new(),
         imported: Vec::new(),
         refused: Vec::new(),

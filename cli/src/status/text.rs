@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::report::{ClusterReport, PeeringReport, Report};
+use super::report::{ClusterReport, PeeringReport, Report, TunnelReport};
 use crate::parts::Count;
 use crate::table::{Table, ago};
 
@@ -89,6 +89,7 @@ fn peerings(peerings: &[PeeringReport], now: Timestamp) -> Table {
         "PEER VERSION",
         "GATEWAYS",
         "TUNNELS",
+        "MTU",
         "ROUTED",
         "REFUSED",
         "AGE",
@@ -103,6 +104,7 @@ fn peerings(peerings: &[PeeringReport], now: Timestamp) -> Table {
             p.peer_release.clone(),
             p.peer_gateways.to_string(),
             format!("{up}/{}", p.tunnels.len()),
+            p.mtu.map_or(String::new(), |mtu| mtu.to_string()),
             p.imported.len().to_string(),
             (p.refused.len() + p.refused_by_peer.len()).to_string(),
             age(p.created, now),
@@ -112,8 +114,16 @@ fn peerings(peerings: &[PeeringReport], now: Timestamp) -> Table {
 }
 
 fn tunnels(peerings: &[PeeringReport], now: Timestamp) -> Table {
-    let mut table =
-        Table::new(&["PEERING", "GATEWAY", "REMOTE", "LANE", "STATE", "HANDSHAKE", "RTT"]);
+    let mut table = Table::new(&[
+        "PEERING",
+        "GATEWAY",
+        "REMOTE",
+        "LANE",
+        "STATE",
+        "HANDSHAKE",
+        "RTT",
+        "PATH MTU",
+    ]);
     for p in peerings {
         for t in &p.tunnels {
             table.row([
@@ -124,10 +134,18 @@ fn tunnels(peerings: &[PeeringReport], now: Timestamp) -> Table {
                 t.state.clone(),
                 age(t.last_handshake, now),
                 t.rtt_milliseconds.map_or(String::new(), |ms| format!("{ms}ms")),
+                path(t),
             ]);
         }
     }
     table
+}
+
+/// What the path carries, and how that is known unless it was verified.
+fn path(tunnel: &TunnelReport) -> String {
+    let mtu = tunnel.path_mtu.map(|mtu| mtu.to_string());
+    let state = Some(tunnel.path_mtu_state.clone()).filter(|state| state != "verified");
+    mtu.into_iter().chain(state).collect::<Vec<_>>().join(" ")
 }
 
 fn prefixes(peerings: &[PeeringReport], _: Timestamp) -> Table {

@@ -43,6 +43,8 @@ pub fn status(
     out.peer = peer(evidence, peering, &seen);
     out.tunnels = tunnels(&seen);
     out.prefixes = prefixes(evidence, one, &seen);
+    let planned = evidence.plan.peerings.get(&one.object.name);
+    out.mtu = planned.and_then(|planned| i32::try_from(planned.mtu).ok());
     out
 }
 
@@ -150,6 +152,8 @@ fn one_tunnel(gateway: &str, connection: &ConnectionState, tunnel: &TunnelState)
         state: if tunnel.up { "Up" } else { "Down" }.to_owned(),
         last_handshake: handshake.map(Time),
         rtt_milliseconds: rtt,
+        path_mtu: i32::try_from(tunnel.path_mtu).ok().filter(|mtu| *mtu > 0),
+        path_mtu_state: tunnel.path_state.chars().take(32).collect(),
     }
 }
 

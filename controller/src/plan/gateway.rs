@@ -79,6 +79,15 @@ fn endpoint(endpoint: &Endpoint) -> WireEndpoint {
     WireEndpoint { host, port: endpoint.port.into() }
 }
 
+/// The largest inner packet in bytes that all paths to `cluster` carry, as far as gateways know: any flow
+/// may take any of them. A tunnel that is down keeps what was found.
+pub(super) fn path_mtu(world: &World, cluster: &ClusterId, now: Now) -> Option<u32> {
+    let states = world.gateways.values().filter_map(|member| member.live(now.instant));
+    let peers = states.flat_map(|s| s.peers.iter().filter(|p| p.cluster == cluster.as_str()));
+    let tunnels = peers.flat_map(|peer| peer.connections.iter().flat_map(|c| &c.tunnels));
+    tunnels.map(|tunnel| tunnel.mtu).filter(|mtu| *mtu > 0).min()
+}
+
 /// Gateways that have a live tunnel to `cluster`, are in service and stay so.
 pub(super) fn connected(world: &World, cluster: &ClusterId, now: Now) -> BTreeSet<MemberName> {
     let carries = |name: &MemberName| {

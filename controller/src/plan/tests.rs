@@ -1,7 +1,7 @@
 //! What plans come of which worlds.
 
 use carrick_crds::condition::PeeringCondition::{Accepted, Connected};
-use carrick_exchange::message::member::AgentConfig;
+use carrick_exchange::message::member::{AgentConfig, TunnelState};
 
 use crate::cluster::node::Readiness;
 use crate::scene::{GATEWAY_UID, Peer, Scene, name, prefix};
@@ -25,6 +25,33 @@ fn nodes_route_what_is_accepted_by_gateways_with_a_tunnel() {
     assert_eq!(config.clusters[0].next_hop, osaka.mesh().router().octets());
     assert_eq!(config.clusters[0].mtu, 1420);
     assert_eq!(scene.unreachable(), ["10.2.0.0/16"], "the rest of the range must not leak");
+}
+
+#[test]
+fn nodes_take_on_the_smallest_path_and_keep_it_while_nobody_knows_better() {
+    let (mut scene, osaka) = peered();
+    let mut says = |mtus: &[u32]| {
+        let mut state = osaka.connected();
+        let tunnel = state.connections[0].tunnels[0].clone();
+        let with = |mtu: &u32| TunnelState { mtu: *mtu, ..tunnel.clone() };
+        state.connections[0].tunnels = mtus.iter().map(with).collect();
+        scene.gateway_says(vec![state]);
+        scene.step();
+        let config = scene.agent_config("n1");
+        (config.clusters[0].mtu, config.generation)
+    };
+    let (mtu, before) = says(&[0]);
+    assert_eq!(mtu, 1420, "nobody knows");
+    assert_eq!(says(&[1420, 8940]), (1420, before), "no more than is configured, and no news");
+    assert_eq!(says(&[1420, 1220]).0, 1220);
+    let (mtu, before) = says(&[1340, 0]);
+    assert_eq!(mtu, 1340);
+    assert_eq!(says(&[0]), (1340, before), "a gateway that has just begun knows nothing yet");
+    assert_eq!(says(&[1380]).0, 1380);
+    assert_eq!(says(&[3]).0, 576, "nonsense breaks nothing");
+    scene.gateway_says(vec![osaka.connected()]);
+    let status = &scene.statuses["osaka"];
+    assert_eq!(status.mtu, Some(576));
 }
 
 #[test]

@@ -206,7 +206,8 @@ pub struct TunnelSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 7))]
     pub lanes: Option<i32>,
-    /// The largest inner packet in bytes; the chart's `tunnel.mtu` when not set.
+    /// The largest inner packet in bytes; the chart's `tunnel.mtu` when not set. Where the path carries less,
+    /// that counts by itself: see `status.mtu`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = MTU_RANGE.0, max = MTU_RANGE.1))]
     pub mtu: Option<i32>,

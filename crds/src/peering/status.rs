@@ -28,6 +28,9 @@ pub struct ClusterPeeringStatus {
     /// What is routed and what was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefixes: Option<PrefixesStatus>,
+    /// The largest inner packet in bytes: `tunnel.mtu`, or less where a path carries less.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<i32>,
 }
 
 /// The other cluster, as it shows itself.
@@ -68,6 +71,13 @@ pub struct TunnelStatus {
     /// Round-trip time of the connection beside it, in milliseconds, rounded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtt_milliseconds: Option<i32>,
+    /// The largest IP packet that the path below it carries, in bytes, as probes found; never more than
+    /// the tunnel needs.
+    #[serde(default, rename = "pathMTU", skip_serializing_if = "Option::is_none")]
+    pub path_mtu: Option<i32>,
+    /// How that is known: `searching`, `verified`, or `unanswered` when the peer does not answer probes.
+    #[serde(default, rename = "pathMTUState", skip_serializing_if = "String::is_empty")]
+    pub path_mtu_state: String,
 }
 
 /// What is routed and what was refused.

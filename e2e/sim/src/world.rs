@@ -94,6 +94,7 @@ fn config(side: usize) -> ForwardingConfig {
             roaming: false,
             keepalive: None,
             initiate: false,
+            probes: false,
         }],
         peers: vec![PeerForwarding {
             cluster: ["left", "right"][other].parse().expect("a name"),

@@ -118,7 +118,8 @@ fn large_packets_lost(lab: &Lab) -> Outcome {
     let make = || {
         for (from, to) in [("paris", "osaka"), ("osaka", "paris")] {
             let conditions = text(wan.get(from, to))?;
-            let small_only = Conditions { drop_larger_than: Some(1000), ..conditions };
+            // So few bytes that no MTU would help: more would be followed.
+            let small_only = Conditions { drop_larger_than: Some(500), ..conditions };
             text(wan.set(from, to, &small_only))?;
         }
         Ok(())

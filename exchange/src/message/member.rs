@@ -258,6 +258,15 @@ pub struct TunnelState {
     /// Inner bytes received.
     #[prost(uint64, tag = "6")]
     pub rx_bytes: u64,
+    /// The largest IP packet that the path below it carries, in bytes; 0 while nobody knows.
+    #[prost(uint32, tag = "7")]
+    pub path_mtu: u32,
+    /// The largest inner packet that follows, in bytes; 0 while nobody knows.
+    #[prost(uint32, tag = "8")]
+    pub mtu: u32,
+    /// How the path's MTU is known: a label of `carrick_gateway_core::PathState`.
+    #[prost(string, tag = "9")]
+    pub path_state: String,
 }
 
 /// An attempt that failed.

@@ -92,6 +92,7 @@ fn config() -> ForwardingConfig {
             roaming: false,
             keepalive: None,
             initiate: false,
+            probes: false,
         }],
         peers: vec![PeerForwarding {
             cluster: "peer".parse().expect("a name"),

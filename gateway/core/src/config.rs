@@ -9,7 +9,8 @@ use carrick_model::{ClusterId, Mac, Prefix, TunnelKey};
 /// The most tunnels that one lane holds.
 pub const MAX_TUNNELS_PER_LANE: usize = 4096;
 
-/// The inner MTU's bounds in bytes: IPv6's minimum, and what fits a UDP datagram with our headers.
+/// The bounds in bytes of an inner MTU that is configured: IPv6's minimum, and what a jumbo frame holds. A
+/// path may carry less: see [`crate::path::PATH_RANGE`].
 pub const MTU_RANGE: std::ops::RangeInclusive<usize> = 1280..=9000;
 
 /// A tunnel's name inside one gateway process; the control side gives it out.
@@ -51,7 +52,7 @@ impl Default for ForwardingConfig {
 }
 
 /// The gateway's own inner addresses: source of the ICMP errors that it sends as a router. Without
-/// one for a family, packets of that family are dropped without an answer.
+/// one for a family, "too big" bears the address that the packet was for, and other errors are not sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Routers {
     /// For IPv4: the cluster's mesh router address (`MeshPrefix::router`).
@@ -80,6 +81,9 @@ pub struct TunnelConfig {
     pub keepalive: Option<u16>,
     /// Begin handshakes unasked, and again whenever the session is lost. Else the first packet does.
     pub initiate: bool,
+    /// The other side is a gateway like us: the path is probed. Without it, it is probed only once the
+    /// other side has sent a probe.
+    pub probes: bool,
 }
 
 impl fmt::Debug for TunnelConfig {
@@ -91,6 +95,7 @@ impl fmt::Debug for TunnelConfig {
             .field("psk", &self.psk.map(|_| "secret"))
             .field("endpoint", &self.endpoint)
             .field("initiate", &self.initiate)
+            .field("probes", &self.probes)
             .finish_non_exhaustive()
     }
 }
@@ -273,6 +278,7 @@ mod tests {
             roaming: false,
             keepalive: None,
             initiate: false,
+            probes: false,
         }
     }
 

@@ -64,13 +64,19 @@ pub enum DropReason {
     DeviceError,
     /// The socket took no more.
     SocketFull,
-    /// The socket refused the datagram: no route, or larger than the link.
+    /// The socket refused the datagram: no route, for example.
     SocketError,
+    /// The socket refused the datagram: it is larger than the local link takes.
+    LinkTooSmall,
+    /// A message about the path whose form is wrong, or an answer that nobody waits for.
+    BadProbe,
+    /// More probes than are answered.
+    ProbeLimit,
 }
 
 impl DropReason {
     /// All of them, in order.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 33] = [
         Self::NotIp,
         Self::NotUnicast,
         Self::MalformedPacket,
@@ -101,6 +107,9 @@ impl DropReason {
         Self::DeviceError,
         Self::SocketFull,
         Self::SocketError,
+        Self::LinkTooSmall,
+        Self::BadProbe,
+        Self::ProbeLimit,
     ];
 
     /// The label in metrics, logs and status.
@@ -136,6 +145,9 @@ impl DropReason {
             Self::DeviceError => "device_error",
             Self::SocketFull => "socket_full",
             Self::SocketError => "socket_error",
+            Self::LinkTooSmall => "link_too_small",
+            Self::BadProbe => "bad_probe",
+            Self::ProbeLimit => "probe_limit",
         }
     }
 }

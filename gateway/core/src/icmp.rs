@@ -26,22 +26,28 @@ pub enum Answer {
 /// Bounds the answers, so that nobody makes us send more than we get.
 #[derive(Debug)]
 pub struct Limiter {
+    per_second: u32,
     tokens: u32,
     refilled: Option<Instant>,
 }
 
 impl Default for Limiter {
     fn default() -> Self {
-        Self { tokens: PER_SECOND, refilled: None }
+        Self::new(PER_SECOND)
     }
 }
 
 impl Limiter {
+    /// Lets so many pass a second.
+    pub fn new(per_second: u32) -> Self {
+        Self { per_second, tokens: per_second, refilled: None }
+    }
+
     /// Whether one more answer may be sent.
     pub fn take(&mut self, now: Instant) -> bool {
         let refilled = *self.refilled.get_or_insert(now);
         if now.saturating_duration_since(refilled) >= Duration::from_secs(1) {
-            self.tokens = PER_SECOND;
+            self.tokens = self.per_second;
             self.refilled = Some(now);
         }
         let may = self.tokens > 0;
@@ -51,7 +57,7 @@ impl Limiter {
 }
 
 /// Writes the answer to `packet` into `out` ([`LONGEST`] bytes or more) and says its length. `None` where none may be sent: to an
-/// ICMP error, to a later fragment, to IPv4 that may be fragmented, or without an address of our own.
+/// ICMP error, to a later fragment, to IPv4 that may be fragmented, or without an address to send it from.
 pub fn answer(
     answer: Answer,
     packet: &[u8],
@@ -64,14 +70,22 @@ pub fn answer(
         return None;
     }
     let packet = packet.get(..header.length)?;
+    // A router without an address lets the far end speak: without this answer the sender would go on.
+    let speaks = |own: Option<IpAddr>| {
+        own.or(Some(header.destination).filter(|_| answer != Answer::TimeExceeded))
+    };
     match header.source {
         IpAddr::V4(to) => {
             if answer != Answer::TimeExceeded && !header.dont_fragment {
                 return None;
             }
-            Some(answer_v4(answer, packet, routers.v4?, to, out))
+            let IpAddr::V4(from) = speaks(routers.v4.map(IpAddr::V4))? else { return None };
+            Some(answer_v4(answer, packet, from, to, out))
         }
-        IpAddr::V6(to) => Some(answer_v6(answer, packet, routers.v6?, to, out)),
+        IpAddr::V6(to) => {
+            let IpAddr::V6(from) = speaks(routers.v6.map(IpAddr::V6))? else { return None };
+            Some(answer_v6(answer, packet, from, to, out))
+        }
     }
 }
 
@@ -182,6 +196,22 @@ mod tests {
         let pseudo = checksum::add(checksum::add(0, &icmp[8..40]), &[icmp[4], icmp[5], 0, ICMPV6]);
         assert_eq!(checksum::finish(checksum::add(pseudo, &icmp[40..])), 0);
         assert_eq!(answered(Answer::TimeExceeded, &big).expect("an answer")[40], 3);
+    }
+
+    #[test]
+    fn a_router_without_an_address_lets_the_far_end_say_too_big() {
+        for (from, to) in [("10.1.0.1", "10.2.0.1"), ("fd01::1", "fd02::1")] {
+            let big = packet(from, to, UDP, &[7; 3000]);
+            let header = parse(&big).expect("packet");
+            let mut out = [0; LONGEST];
+            let mut answered = |kind| {
+                answer(kind, &big, &header, Routers::default(), &mut out).map(|n| out[..n].to_vec())
+            };
+            assert_eq!(answered(Answer::TimeExceeded), None);
+            let icmp = answered(Answer::TooBig(1400)).expect("an answer");
+            let answer = parse(&icmp).expect("packet");
+            assert_eq!((answer.source, answer.destination), (header.destination, header.source));
+        }
     }
 
     #[test]

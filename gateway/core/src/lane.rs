@@ -8,6 +8,7 @@ mod batch;
 mod inward;
 mod merge;
 mod outward;
+mod paths;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use crate::tunnel::{Tunnel, TunnelReport};
 
 use batch::Batch;
 use merge::Merge;
+use paths::Paths;
 use wire::{initiate, send, send_alone};
 
 /// Length of an Ethernet header.
@@ -67,6 +69,8 @@ pub struct Datagrams<'a> {
     pub to: SocketAddr,
     /// The ECN mark of their IP headers, 0–3.
     pub ecn: u8,
+    /// They may be fragmented on the way; all others must not be.
+    pub fragment: bool,
     /// How many bytes each has; the last may have fewer.
     pub segment: usize,
     /// All of them, one after the other.
@@ -102,6 +106,8 @@ pub enum Reason {
     Handshake,
     /// Sessions age: rekeying, keepalives, expiry.
     Timers,
+    /// Probes are due, or their answers overdue.
+    Path,
 }
 
 /// The machine. One thread owns it.
@@ -119,6 +125,7 @@ pub struct Lane {
     elsewhere: Vec<Vec<u32>>,
     incarnation: u32,
     next_tick: Option<(Instant, Reason)>,
+    paths: Paths,
     limiter: Limiter,
     revision: u64,
     drops: Drops,
@@ -146,6 +153,7 @@ impl Lane {
             elsewhere: Vec::new(),
             incarnation: 0,
             next_tick: None,
+            paths: Paths::default(),
             limiter: Limiter::default(),
             revision: 0,
             drops: Drops::default(),
@@ -236,7 +244,10 @@ impl Lane {
             let slot = self.free_slot();
             self.incarnation = self.incarnation.wrapping_add(1);
             let index = (self.incarnation << SLOT_BITS | slot as u32) & 0xff_ffff;
-            self.slots[slot] = Some(Tunnel::new(config.clone(), &self.secret, index));
+            let seed = self.paths.random.number();
+            let mut tunnel = Tunnel::new(config.clone(), &self.secret, index, seed);
+            tunnel.tell_path(self.paths.told.get(&config.id).copied());
+            self.slots[slot] = Some(tunnel);
         }
         let tunnels = self.slots.iter().enumerate();
         self.by_key = tunnels
@@ -280,14 +291,20 @@ impl Lane {
 
     /// When [`Self::handle_timeout`] is to be called next, and why.
     pub fn poll_timeout(&self) -> Option<(Instant, Reason)> {
-        self.next_tick
+        let path = self.paths.next.map(|at| (at, Reason::Path));
+        self.next_tick.into_iter().chain(path).min_by_key(|(at, _)| *at)
     }
 
     /// Runs what is due. Earlier than due is fine and does nothing.
     pub fn handle_timeout(&mut self, now: Instant, sink: &mut impl Sink) {
-        if self.next_tick.is_some_and(|(at, _)| now < at) {
-            return;
+        let ticks = self.next_tick.is_none_or(|(at, _)| at <= now);
+        if ticks {
+            self.tick(now, sink);
         }
+        self.tend_paths(now, ticks, sink);
+    }
+
+    fn tick(&mut self, now: Instant, sink: &mut impl Sink) {
         for slot in 0..self.slots.len() {
             let done = self.tick_tunnel(slot, now, sink);
             self.note(done);

@@ -16,6 +16,7 @@ pub mod mss;
 pub mod noise;
 pub mod offload;
 pub mod packet;
+pub mod path;
 pub mod segment;
 pub mod spread;
 pub mod table;
@@ -29,6 +30,7 @@ pub use drops::{DropReason, Drops};
 pub use lane::{Datagrams, Framing, Lane, Lost, Sink};
 pub use noise::SecretKey;
 pub use offload::{Cut, CutKind, Offload};
+pub use path::{PathReport, PathState};
 pub use tunnel::TunnelReport;
 
 #[cfg(test)]

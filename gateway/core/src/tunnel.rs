@@ -1,12 +1,14 @@
 //! One tunnel: its session, its endpoints, the packets that wait for a handshake, and its retries.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::config::{TunnelConfig, TunnelId};
 use crate::forward::PeerIndex;
+use crate::icmp::Limiter;
 use crate::noise::{NoiseTunnel, SecretKey};
+use crate::path::{self, PATH_RANGE, PathMtu, PathReport, PathState};
 
 /// Packets that wait for a handshake, at most.
 const QUEUE: usize = 64;
@@ -24,6 +26,8 @@ const LAST_RETRY: Duration = Duration::from_secs(5);
 /// data, and a session ends at 180 s. The side with the lower key begins, the other soon after it.
 const RENEWAL: Duration = Duration::from_secs(150);
 const LATER_RENEWAL: Duration = Duration::from_secs(160);
+/// Probes of the peer that are answered, a second: a search on a path without delay takes as many.
+const ANSWERS: u32 = 512;
 /// Authentic messages newer than this make a tunnel count as up.
 const UP: Duration = Duration::from_secs(15);
 
@@ -46,6 +50,10 @@ pub struct TunnelReport {
     pub tx: Traffic,
     /// Inner packets and bytes that came.
     pub rx: Traffic,
+    /// What is known of its path.
+    pub path: PathReport,
+    /// The largest inner packet that the path carries, in bytes; `None` while nobody knows.
+    pub mtu: Option<usize>,
 }
 
 /// Packets and their bytes.
@@ -85,12 +93,26 @@ pub(crate) struct Tunnel {
     attempts: usize,
     retry: Option<Instant>,
     initiations: u64,
+    pub path: PathMtu,
+    /// Bounds the answers to the peer's probes.
+    pub answers: Limiter,
+    /// Where the path led that is being probed.
+    path_to: Option<IpAddr>,
+    /// The peer has sent a probe: it knows what they are.
+    probed: bool,
+    /// The largest IP packet that the path carries as others say.
+    told: Option<u16>,
+    /// Packets each way when the path was probed last.
+    used: (u64, u64),
+    /// The largest inner packet that the path carries, as far as is known.
+    mtu: usize,
 }
 
 impl Tunnel {
-    pub fn new(config: TunnelConfig, secret: &SecretKey, index: u32) -> Self {
+    /// `seed` is a random number for its probes.
+    pub fn new(config: TunnelConfig, secret: &SecretKey, index: u32, seed: u64) -> Self {
         let first = secret.public() < config.remote_key;
-        Self {
+        let mut tunnel = Self {
             renewal: if first { RENEWAL } else { LATER_RENEWAL },
             noise: NoiseTunnel::new(secret, &config.remote_key, config.psk, index),
             config,
@@ -108,7 +130,16 @@ impl Tunnel {
             attempts: 0,
             retry: None,
             initiations: 0,
-        }
+            path: PathMtu::new(seed),
+            answers: Limiter::new(ANSWERS),
+            path_to: None,
+            probed: false,
+            told: None,
+            used: (0, 0),
+            mtu: usize::MAX,
+        };
+        tunnel.update_mtu();
+        tunnel
     }
 
     /// What it is called when flows are spread over tunnels: the same as long as its peer's key is.
@@ -132,6 +163,7 @@ impl Tunnel {
             self.learned = self.learned.filter(|_| config.endpoint.is_none());
         }
         self.config = config;
+        self.update_mtu();
     }
 
     /// Where packets go now.
@@ -259,8 +291,79 @@ impl Tunnel {
             && self.heard.is_some_and(|heard| now.saturating_duration_since(heard) < UP)
     }
 
+    /// The largest inner packet that the path carries, in bytes, as far as is known.
+    pub fn mtu(&self) -> usize {
+        self.mtu
+    }
+
+    /// Notes what has become known of the path; true when the largest inner packet is another now.
+    pub fn update_mtu(&mut self) -> bool {
+        let mtu = self.known_mtu().unwrap_or(usize::MAX);
+        std::mem::replace(&mut self.mtu, mtu) != mtu
+    }
+
+    /// What probes found, else what others say, but no more than the link takes.
+    fn known_mtu(&self) -> Option<usize> {
+        let overhead = path::overhead(self.target()?.ip());
+        let known = if self.is_probed() {
+            self.path.limit().or(self.told).into_iter().chain(self.path.link()).min()
+        } else {
+            self.told
+        };
+        known.map(|mtu| usize::from(mtu).saturating_sub(overhead))
+    }
+
+    /// Notes what others say of the path; true when the largest inner packet is another now.
+    pub fn tell_path(&mut self, mtu: Option<u16>) -> bool {
+        self.told = mtu.map(|mtu| mtu.clamp(*PATH_RANGE.start(), *PATH_RANGE.end()));
+        self.update_mtu()
+    }
+
+    /// Whether its path is probed.
+    pub fn is_probed(&self) -> bool {
+        self.config.probes || self.probed
+    }
+
+    /// Notes that the peer sent a probe.
+    pub fn note_probe(&mut self) {
+        self.probed = true;
+    }
+
+    /// Where probes are to go now, if they are to be sent. A path that leads elsewhere than before is
+    /// searched anew.
+    pub fn probe_target(&mut self, now: Instant) -> Option<SocketAddr> {
+        let target = self.target().filter(|_| self.is_probed() && self.noise.is_ready())?;
+        let before = self.path_to.replace(target.ip());
+        if before.is_some_and(|before| before != target.ip()) {
+            self.path.restart(now);
+        }
+        Some(target)
+    }
+
+    /// Whether nobody uses it: nothing but probes crossed since the last ones, and it need not stand.
+    pub fn is_quiet(&self) -> bool {
+        let stands = self.config.initiate || self.config.keepalive.is_some_and(|every| every > 0);
+        !stands && self.used == (self.tx.packets, self.rx.packets)
+    }
+
+    /// Notes that it was probed.
+    pub fn note_probed(&mut self) {
+        self.used = (self.tx.packets, self.rx.packets);
+    }
+
+    /// What is known of the path.
+    fn path_report(&self) -> PathReport {
+        if self.is_probed() {
+            self.path.report()
+        } else {
+            PathReport { mtu: self.told, state: PathState::NotProbed }
+        }
+    }
+
     pub fn report(&self, now: Instant) -> TunnelReport {
         TunnelReport {
+            path: self.path_report(),
+            mtu: self.known_mtu(),
             id: self.config.id,
             endpoint: self.target(),
             up: self.is_up(now),
@@ -290,8 +393,9 @@ mod tests {
             roaming,
             keepalive: None,
             initiate: true,
+            probes: false,
         };
-        Tunnel::new(config, &SecretKey::from_bytes([1; 32]), 0)
+        Tunnel::new(config, &SecretKey::from_bytes([1; 32]), 0, 0)
     }
 
     fn address(text: &str) -> SocketAddr {

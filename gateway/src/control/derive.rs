@@ -160,5 +160,6 @@ fn tunnel_config(peering: &Peering, lane: u32, tunnel: &Tunnel) -> TunnelConfig 
         roaming: false,
         keepalive: Some(keepalive),
         initiate: true,
+        probes: true,
     }
 }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 use carrick_exchange::peer::Lane;
+use carrick_netlink::Netlink;
 use tokio::sync::watch;
 
 use super::plane::{Plane, PlaneError, Setup};
@@ -11,11 +12,12 @@ use crate::dataplane::{
     Dataplane, DataplaneOptions, DataplaneStats, DeviceOptions, LaneOptions, Offloads, StartError,
 };
 use crate::pod::{PodConfig, PodError, PodNetwork, TAP};
+use crate::ways;
 
 /// The packet path in a pod.
 #[derive(Debug)]
 pub struct PodPlane {
-    dataplane: Dataplane,
+    dataplane: Arc<Dataplane>,
     network: Arc<Mutex<PodNetwork>>,
     address: IpAddr,
 }
@@ -32,7 +34,8 @@ pub enum PodPlaneError {
 }
 
 impl PodPlane {
-    /// Opens the TAP and `lanes` lanes from UDP port `first_port` on, in the pod with this address.
+    /// Opens the TAP and `lanes` lanes from UDP port `first_port` on, in the pod with this address. Needs a
+    /// tokio runtime.
     pub fn start(
         lanes: u16,
         first_port: u16,
@@ -44,6 +47,8 @@ impl PodPlane {
         let lanes = ports.map(|port| LaneOptions { port, secret: None }).collect();
         let device = DeviceOptions::Tap { name: TAP.to_owned() };
         let dataplane = Dataplane::start(DataplaneOptions { lanes, device, offloads })?;
+        let dataplane = Arc::new(dataplane);
+        tokio::spawn(ways::watch(dataplane.clone(), Netlink::open().map_err(PodError::from)?));
         Ok(Self { dataplane, network, address })
     }
 

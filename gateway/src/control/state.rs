@@ -126,6 +126,8 @@ fn connection(
                 let last = figures.and_then(|figures| figures.last_handshake);
                 let last = last.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
                 let endpoint = figures.and_then(|figures| figures.endpoint);
+                let path = figures.map(|figures| figures.path);
+                let mtu = figures.and_then(|figures| figures.mtu);
                 TunnelState {
                     lane: *lane,
                     endpoint: endpoint.unwrap_or(tunnel.endpoint).to_string(),
@@ -133,6 +135,9 @@ fn connection(
                     last_handshake: last.unwrap_or_default().as_secs(),
                     tx_bytes: figures.map_or(0, |figures| figures.tx_bytes),
                     rx_bytes: figures.map_or(0, |figures| figures.rx_bytes),
+                    path_mtu: path.and_then(|path| path.mtu).map_or(0, u32::from),
+                    mtu: mtu.and_then(|mtu| u32::try_from(mtu).ok()).unwrap_or_default(),
+                    path_state: path.map_or("", |path| path.state.label()).to_owned(),
                 }
             })
             .collect(),

@@ -40,6 +40,15 @@ fn encode_tunnels(
         |value: Figure| named.iter().map(move |(labels, tunnel)| (labels.clone(), value(tunnel)));
     let help = "1 while a session stands and something authentic came within 15 s";
     gauges(encoder, "carrick_gateway_tunnel_up", help, values(|t| u64::from(t.up)))?;
+    let known = named.iter().filter_map(|(labels, t)| Some((labels.clone(), t.path.mtu?.into())));
+    let help = "The largest IP packet that the path below the tunnel carries, in bytes";
+    gauges(encoder, "carrick_gateway_path_mtu_bytes", help, known)?;
+    let states = named.iter().map(|(labels, tunnel)| {
+        let state = ("state", tunnel.path.state.label().to_owned());
+        (labels.iter().cloned().chain([state]).collect(), 1)
+    });
+    let help = "How the path's MTU is known; 1 for the state that holds";
+    gauges(encoder, "carrick_gateway_path_state", help, states)?;
     let all: [(&str, &str, Figure); 6] = [
         ("carrick_gateway_tunnel_sessions", "WireGuard sessions established", |t| t.sessions),
         ("carrick_gateway_tunnel_initiations", "WireGuard handshakes begun", |t| t.initiations),

@@ -22,6 +22,9 @@ const SINGLY: Duration = Duration::from_secs(60);
 /// Room for bursts in the kernel, each way, in bytes.
 const BUFFER: usize = 8 << 20;
 
+/// The smallest MTU that a link of IPv6 may have.
+const LEAST_V6: libc::c_int = 1280;
+
 /// A lane's socket could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
@@ -83,16 +86,29 @@ pub(super) fn open(port: u16, offloads: Offloads) -> Result<LaneSocket, SocketEr
 
 /// Sets DF and ignores what ICMP says of the path: our MTU is verified by full-size probes, and
 /// fragments would let those pass where nothing else does.
-fn forbid_fragments(socket: &Socket, v6: bool) -> io::Result<()> {
+fn forbid_fragments(socket: &impl AsRawFd, v6: bool) -> io::Result<()> {
     set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE)?;
     if v6 {
         let probe = libc::IPV6_PMTUDISC_PROBE;
         set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, probe)?;
+        set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU, 0)?;
     }
     Ok(())
 }
 
-fn set_option(socket: &Socket, level: i32, name: i32, value: libc::c_int) -> io::Result<()> {
+/// Lets what is sent to peers of one family be fragmented: IPv4 by whoever has to, IPv6 by the kernel
+/// here, down to what every link carries, since no router would do it later.
+fn allow_fragments(socket: &impl AsRawFd, to_v6: bool) -> io::Result<()> {
+    if to_v6 {
+        let never = libc::IPV6_PMTUDISC_DONT;
+        set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, never)?;
+        set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU, LEAST_V6)
+    } else {
+        set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_DONT)
+    }
+}
+
+fn set_option(socket: &impl AsRawFd, level: i32, name: i32, value: libc::c_int) -> io::Result<()> {
     let length = std::mem::size_of_val(&value) as libc::socklen_t;
     // SAFETY: the descriptor is open, and the pointer and length are those of a live c_int.
     let result = unsafe {
@@ -132,6 +148,9 @@ impl LaneSocket {
     /// Sends all of `datagrams`. Where the kernel does not cut them, they go one by one, and so do all for
     /// a while, unless it was for their size: it may be the way to one peer only, or a passing state.
     pub fn send(&mut self, datagrams: &Datagrams<'_>) -> Result<(), Lost> {
+        if datagrams.fragment {
+            return self.send_in_parts(datagrams);
+        }
         let train = datagrams.count() > 1;
         self.singly = self.singly.filter(|until| Instant::now() < *until);
         if train && !self.offloads().socket_send {
@@ -155,6 +174,18 @@ impl LaneSocket {
         }
     }
 
+    /// Sends datagrams that may be fragmented. That is asked of the whole socket, since the kernel knows
+    /// no such wish for a single call; these datagrams are rare, and nobody else sends meanwhile.
+    fn send_in_parts(&self, datagrams: &Datagrams<'_>) -> Result<(), Lost> {
+        let to_v6 = datagrams.to.ip().to_canonical().is_ipv6();
+        let allowed = allow_fragments(&self.socket, to_v6);
+        let sent = self.send_singly(datagrams);
+        if let Err(error) = allowed.and_then(|()| forbid_fragments(&self.socket, self.v6)) {
+            tracing::warn!(%error, "the socket does not change whether it fragments");
+        }
+        sent
+    }
+
     fn send_singly(&self, datagrams: &Datagrams<'_>) -> Result<(), Lost> {
         let mut lost: Option<Lost> = None;
         for bytes in datagrams.bytes.chunks(datagrams.segment.max(1)) {
@@ -169,8 +200,9 @@ impl LaneSocket {
 }
 
 fn drop_of(error: &io::Error) -> DropReason {
-    match error.kind() {
-        io::ErrorKind::WouldBlock => DropReason::SocketFull,
+    match (error.kind(), error.raw_os_error()) {
+        (io::ErrorKind::WouldBlock, _) => DropReason::SocketFull,
+        (_, Some(libc::EMSGSIZE)) => DropReason::LinkTooSmall,
         _ => DropReason::SocketError,
     }
 }
@@ -217,7 +249,7 @@ mod tests {
         for address in ["127.0.0.1:0", "[::1]:0"] {
             let Ok(peer) = UdpSocket::bind(address) else { continue };
             let to = peer.local_addr().expect("an address");
-            let hello = Datagrams { to, ecn: 0, segment: 5, bytes: b"hello" };
+            let hello = Datagrams { to, ecn: 0, fragment: false, segment: 5, bytes: b"hello" };
             lane.send(&hello).expect("sent");
             let mut buffer = [0; 16];
             let (length, from) = peer.recv_from(&mut buffer).expect("received");
@@ -237,7 +269,8 @@ mod tests {
                 let (mut a, b) = (open(0, offloads).expect("a"), open(0, offloads).expect("b"));
                 let bytes: Vec<u8> = (0..10 * 1000 + 10).map(|i| (i / 1000) as u8).collect();
                 let to = SocketAddr::new(address, b.port());
-                a.send(&Datagrams { to, ecn: 2, segment: 1000, bytes: &bytes }).expect("sent");
+                let train = Datagrams { to, ecn: 2, fragment: false, segment: 1000, bytes: &bytes };
+                a.send(&train).expect("sent");
                 assert_eq!(a.offloads(), offloads);
                 let (mut ring, mut got, mut sizes) = (Ring::default(), Vec::new(), Vec::new());
                 while got.len() < bytes.len() {
@@ -254,6 +287,26 @@ mod tests {
                 }
                 assert_eq!((got, sizes), (bytes, [vec![1000; 10], vec![10]].concat()));
             }
+        }
+    }
+
+    #[test]
+    fn datagrams_that_may_go_in_parts_arrive_and_those_without_end_are_named() {
+        for address in [IpAddr::from([127, 0, 0, 1]), Ipv6Addr::LOCALHOST.into()] {
+            let (mut a, b) =
+                (open(0, Offloads::default()).expect("a"), open(0, Offloads::OFF).expect("b"));
+            let (bytes, to) = (vec![7; 66_000], SocketAddr::new(address, b.port()));
+            let parts = Datagrams { to, ecn: 0, fragment: true, segment: 33_000, bytes: &bytes };
+            a.send(&parts).expect("sent");
+            let (mut ring, mut sizes) = (Ring::default(), Vec::new());
+            while sizes.iter().sum::<usize>() < bytes.len() {
+                wait(&b);
+                let count = b.receive(&mut ring).expect("received");
+                sizes.extend((0..count).filter_map(|i| ring.train(i)).map(|t| t.bytes.len()));
+            }
+            assert_eq!(sizes, [33_000; 2], "{address}");
+            let lost = a.send(&Datagrams { segment: 66_000, ..parts }).expect_err("too large");
+            assert_eq!(lost, Lost { reason: DropReason::LinkTooSmall, packets: 1 });
         }
     }
 

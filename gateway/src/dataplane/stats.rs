@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use carrick_gateway_core::{DropReason, Drops, Lane, TunnelId, TunnelReport};
+use carrick_gateway_core::{DropReason, Drops, Lane, PathReport, TunnelId, TunnelReport};
 
 use super::options::Offloads;
 
@@ -51,6 +51,10 @@ pub struct TunnelStats {
     pub tx_packets: u64,
     /// Inner bytes sent.
     pub tx_bytes: u64,
+    /// What is known of the path.
+    pub path: PathReport,
+    /// The largest inner packet that the path carries, in bytes; `None` while nobody knows.
+    pub mtu: Option<usize>,
 }
 
 impl TunnelStats {
@@ -67,12 +71,14 @@ impl TunnelStats {
             rx_bytes: report.rx.bytes,
             tx_packets: report.tx.packets,
             tx_bytes: report.tx.bytes,
+            path: report.path,
+            mtu: report.mtu,
         }
     }
 
     /// What a change of is worth waking somebody.
-    fn state(&self) -> (TunnelId, bool, u64, Option<SocketAddr>) {
-        (self.id, self.up, self.sessions, self.endpoint)
+    fn state(&self) -> (TunnelId, bool, u64, Option<SocketAddr>, PathReport, Option<usize>) {
+        (self.id, self.up, self.sessions, self.endpoint, self.path, self.mtu)
     }
 }
 

@@ -1,5 +1,6 @@
 //! A lane's thread: waits for device, socket, configuration or a timer, and lets the core decide.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use carrick_gateway_core::lane::ETHERNET;
 use carrick_gateway_core::{
-    CutKind, Datagrams, DropReason, ForwardingConfig, Lane, Lost, Merging, Offload, Sink,
+    CutKind, Datagrams, DropReason, ForwardingConfig, Lane, Lost, Merging, Offload, Sink, TunnelId,
 };
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
@@ -34,10 +35,20 @@ const PUBLISH: Duration = Duration::from_millis(250);
 /// What a lane shares with the rest of the process.
 pub(super) struct Shared {
     pub config: Arc<ArcSwap<ForwardingConfig>>,
+    pub paths: Arc<ArcSwap<KnownPaths>>,
     pub stats: Arc<ArcSwap<LaneStats>>,
     pub wake: Arc<EventFd>,
     pub stop: Arc<AtomicBool>,
     pub changed: watch::Sender<u64>,
+}
+
+/// What the kernel knows of the tunnels' paths.
+#[derive(Debug, Default)]
+pub(super) struct KnownPaths {
+    /// The largest IP packet of each, in bytes.
+    pub mtus: BTreeMap<TunnelId, u16>,
+    /// How often the network has changed.
+    pub changes: u64,
 }
 
 /// Why a lane stops by itself.
@@ -59,6 +70,8 @@ pub(super) struct Worker<D> {
     ring: Ring,
     published: Option<Instant>,
     revision: u64,
+    /// How many changes of the network were seen.
+    changes: u64,
     /// Figures have changed since they were published.
     stale: bool,
 }
@@ -134,6 +147,7 @@ impl<D: Device> Worker<D> {
             ring: Ring::default(),
             published: None,
             revision: 0,
+            changes: 0,
             stale: true,
         }
     }
@@ -199,6 +213,11 @@ impl<D: Device> Worker<D> {
         let _ = self.shared.wake.read();
         let config = self.shared.config.load_full();
         self.lane.apply(now, (*config).clone(), &mut self.ends);
+        let paths = self.shared.paths.load_full();
+        self.lane.tell_paths(paths.mtus.clone());
+        if std::mem::replace(&mut self.changes, paths.changes) != paths.changes {
+            self.lane.recheck_paths(now);
+        }
         self.published = None;
     }
 

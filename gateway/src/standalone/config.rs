@@ -150,16 +150,12 @@ pub struct Interface {
     /// Its addresses, each with the length of its subnet.
     #[serde(default, deserialize_with = "texts")]
     pub addresses: Vec<IpNet>,
-    /// Its MTU in bytes, 1280–9000.
-    #[serde(default = "default_mtu")]
-    pub mtu: u16,
+    /// Its MTU in bytes, 1280–9000; without one it is as large as the largest path allows.
+    #[serde(default)]
+    pub mtu: Option<u16>,
     /// Whether to route every allowed prefix into it.
     #[serde(default = "yes")]
     pub routes: bool,
-}
-
-fn default_mtu() -> u16 {
-    1420
 }
 
 fn one() -> u16 {

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use carrick_exchange::member::MemberEvent;
 use carrick_exchange::message::member::{from_controller, from_member};
 use carrick_exchange::{Exchange, Limits, Rules, Trust};
+use carrick_gateway_core::config::MTU_RANGE;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -58,8 +59,8 @@ impl Running {
         }
         let mut routes = Routes::default();
         routes.apply(file, &[], &plane.stats()).context("routes of Carrick peers")?;
-        let probes =
-            file.mesh_address().map(|address| Answering::at(address, file.interface.mtu.into()));
+        let most = file.interface.mtu.map_or(*MTU_RANGE.end(), usize::from);
+        let probes = file.mesh_address().map(|address| Answering::at(address, most));
         let probes = probes.transpose()?;
         let mut desk = Desk::new(identity.key().clone(), cluster.clone(), SystemTime::now());
         let credentials = desk.credentials(SystemTime::now()).context("identity")?;

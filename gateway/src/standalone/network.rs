@@ -5,15 +5,21 @@ use carrick_model::Prefix;
 use carrick_netlink::{LinkSettings, Netlink, Route, RouteKind};
 
 use super::Config;
+use super::mtu::UNKNOWN;
 use crate::dataplane::DEVICE_QUEUE;
 
-/// Sets what the file asks for.
+/// Sets what the file asks for, on a new device.
 pub(super) fn set_up(config: &Config) -> anyhow::Result<()> {
+    set(config, Some(config.interface.mtu.unwrap_or(UNKNOWN)))
+}
+
+/// Without an MTU, the device keeps the one that it has: somebody follows the paths with it.
+fn set(config: &Config, mtu: Option<u16>) -> anyhow::Result<()> {
     let interface = &config.interface;
     let name = &interface.name;
     let mut netlink = Netlink::open()?;
     let settings = LinkSettings {
-        mtu: Some(interface.mtu.into()),
+        mtu: mtu.map(u32::from),
         queue: Some(DEVICE_QUEUE),
         up: Some(true),
         ipv6_addresses_off: Some(true),
@@ -40,7 +46,7 @@ pub(super) fn change(before: &Config, after: &Config) -> anyhow::Result<()> {
     let mut gone = if before.interface.routes { routes(before, link.index) } else { Vec::new() };
     gone.retain(|route| !wanted.contains(route));
     netlink.remove_routes(&gone).context("peers[].allowed_prefixes")?;
-    set_up(after)
+    set(after, after.interface.mtu)
 }
 
 /// Routes to what the plain peers have, except what the interface's own subnets already lead there.

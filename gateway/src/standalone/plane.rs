@@ -167,6 +167,7 @@ mod tests {
             roaming: false,
             keepalive: None,
             initiate: false,
+            probes: false,
         }
     }
 

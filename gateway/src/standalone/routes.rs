@@ -115,7 +115,7 @@ mod tests {
     use carrick_gateway_core::TunnelId;
 
     use super::*;
-    use crate::dataplane::TunnelStats;
+    use crate::dataplane::{PathReport, PathState, TunnelStats};
     use crate::standalone::EXAMPLE;
 
     fn file(addresses: &str) -> Config {
@@ -144,6 +144,8 @@ mod tests {
             rx_bytes: 0,
             tx_packets: 0,
             tx_bytes: 0,
+            path: PathReport { mtu: None, state: PathState::Searching },
+            mtu: None,
         };
         DataplaneStats { tunnels: vec![tunnel], ..Default::default() }
     }

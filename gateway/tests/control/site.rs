@@ -19,7 +19,7 @@ use carrick_gateway::control::actor::{Control, Outlets, Parts};
 use carrick_gateway::control::cache::Cache;
 use carrick_gateway::control::plane::{Plane, PlaneError, Setup};
 use carrick_gateway::control::view::View;
-use carrick_gateway::dataplane::{DataplaneStats, TunnelStats};
+use carrick_gateway::dataplane::{DataplaneStats, PathReport, PathState, TunnelStats};
 use carrick_model::{ClusterId, MemberId, Prefix, Role, TunnelKey};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -98,6 +98,8 @@ impl Plane for FakePlane {
             rx_bytes: 0,
             tx_packets: 0,
             tx_bytes: 0,
+            path: PathReport { mtu: None, state: PathState::Searching },
+            mtu: None,
         };
         let tunnels = tunnels.into_iter().map(|tunnel| up(tunnel.id)).collect();
         DataplaneStats { tunnels, ..Default::default() }

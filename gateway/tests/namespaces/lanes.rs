@@ -56,6 +56,7 @@ impl End {
             roaming: false,
             keepalive: None,
             initiate: true,
+            probes: false,
         };
         let config = ForwardingConfig {
             tunnels: (0..lanes).map(tunnel).collect(),

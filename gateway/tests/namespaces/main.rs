@@ -4,6 +4,7 @@ mod bad_files;
 mod capture;
 mod carrick;
 mod lanes;
+mod mtu;
 mod pod;
 mod process;
 mod standalone;

@@ -124,6 +124,7 @@ impl Cluster {
                 roaming: false,
                 keepalive: Some(5),
                 initiate: self.number == 1,
+                probes: false,
             }],
             peers: vec![PeerForwarding {
                 cluster: format!("cluster-{number}").parse().expect("cluster"),

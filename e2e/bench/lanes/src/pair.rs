@@ -121,6 +121,7 @@ fn config(side: usize) -> anyhow::Result<ForwardingConfig> {
         roaming: false,
         keepalive: None,
         initiate: side == SENDER,
+        probes: false,
     };
     let peer = PeerForwarding {
         cluster: "other".parse()?,

@@ -22,6 +22,7 @@ pub(super) struct Batch {
     segment: usize,
     to: Option<SocketAddr>,
     ecn: u8,
+    fragment: bool,
 }
 
 impl Default for Batch {
@@ -33,6 +34,7 @@ impl Default for Batch {
             segment: 0,
             to: None,
             ecn: 0,
+            fragment: false,
         }
     }
 }
@@ -43,17 +45,19 @@ impl Batch {
         &mut self,
         to: SocketAddr,
         ecn: u8,
+        fragment: bool,
         length: usize,
         sink: &mut impl Sink,
     ) -> Result<(), Lost> {
         let joins = self.count < MOST_DATAGRAMS
             && self.to == Some(to)
             && self.ecn == ecn
+            && self.fragment == fragment
             && length <= self.segment
             && self.length == self.count * self.segment
             && self.length + length <= MOST_BYTES;
         let sent = if joins { Ok(()) } else { self.flush(sink) };
-        (self.to, self.ecn) = (Some(to), ecn);
+        (self.to, self.ecn, self.fragment) = (Some(to), ecn, fragment);
         sent
     }
 
@@ -79,6 +83,7 @@ impl Batch {
             Some(to) if count > 0 => sink.datagrams(&Datagrams {
                 to,
                 ecn: self.ecn,
+                fragment: self.fragment,
                 segment: self.segment,
                 bytes: &self.bytes[..length],
             }),

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::wire::{close_frame, drop_of, pass_on, send, send_alone, send_or_hold};
+use super::wire::{Room, close_frame, drop_of, pass_on, send, send_alone, send_or_hold};
 use super::{ETHERNET, Framing, LONGEST_DATAGRAM, Lane, Lost, Sink};
 use crate::config::MAX_TUNNELS_PER_LANE;
 use crate::drops::DropReason;
@@ -13,6 +13,7 @@ use crate::icmp;
 use crate::mss;
 use crate::noise::{Addressee, Received, Refusal, data_index};
 use crate::packet;
+use crate::path::message;
 
 impl Lane {
     /// Takes a datagram from the socket; `ecn` is the mark of its IP header.
@@ -161,6 +162,9 @@ impl Lane {
             return Err(DropReason::UnknownTunnel.into());
         };
         let packet = &mut self.merge.bytes()[ETHERNET..ETHERNET + length];
+        if message::is_message(packet) {
+            return self.take_message(slot, length, now, sink);
+        }
         let header = packet::parse(packet).map_err(|_| DropReason::MalformedPacket)?;
         if !header.is_unicast() {
             return Err(DropReason::NotUnicast.into());
@@ -177,8 +181,10 @@ impl Lane {
         // Packets are compared as they came, before a hop is taken from them.
         let run = self.merge.run(header.length, &header);
         let packet = &mut self.merge.bytes()[ETHERNET..ETHERNET + header.length];
-        let mtu = self.tables.mtu_of(peer);
-        if let Err(refused) = pass_on(packet, &header, header.length, mtu, self.framing) {
+        // What arrived has passed its path.
+        let most = self.tables.mtu_of(peer);
+        let room = Room { most, path: most };
+        if let Err(refused) = pass_on(packet, &header, header.length, room, self.framing) {
             let routers = self.tables.routers;
             let out = &mut self.answer[ETHERNET..];
             let answer = icmp::answer(refused, packet, &header, routers, out);
@@ -188,7 +194,7 @@ impl Lane {
             }
             return Err(drop_of(refused).into());
         }
-        mss::clamp(packet, &header, mtu);
+        mss::clamp(packet, &header, most.min(tunnel.mtu()));
         if let Some(mac) = node {
             close_frame(self.merge.bytes(), mac);
         }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use carrick_model::Mac;
 
-use super::wire::{close_frame, drop_of, open_frame, pass_on, send_or_hold};
+use super::wire::{Room, close_frame, drop_of, open_frame, pass_on, send_or_hold};
 use super::{ETHERNET, Framing, Lane, Sink};
 use crate::drops::DropReason;
 use crate::forward::PeerIndex;
@@ -68,16 +68,17 @@ impl Lane {
         }
         let link = if source.is_some() { ETHERNET } else { 0 };
         let longest = finish(packet, &header, offload, link)?;
-        let mtu = self.tables.mtu_of(peer);
-        if let Err(refused) = pass_on(packet, &header, longest, mtu, self.framing) {
+        let slot = self.choose_tunnel(peer, header.flow(packet), now)?;
+        let Some(tunnel) = &mut self.slots[slot] else { return Err(DropReason::NoTunnel) };
+        let room = Room { most: self.tables.mtu_of(peer), path: tunnel.mtu() };
+        if let Err(refused) = pass_on(packet, &header, longest, room, self.framing) {
             self.refuse(now, refused, packet, &header, offload, source, sink)?;
             return Err(drop_of(refused));
         }
-        let slot = self.choose_tunnel(peer, header.flow(packet), now)?;
         match offload {
             Offload::Cut(cut) => self.send_cut(slot, now, packet, &header, cut, sink),
             Offload::Whole | Offload::Checked | Offload::Checksum { .. } => {
-                mss::clamp(packet, &header, mtu);
+                mss::clamp(packet, &header, room.most.min(room.path));
                 let Some(tunnel) = &mut self.slots[slot] else { return Err(DropReason::NoTunnel) };
                 let sent = send_or_hold(tunnel, packet, now, &mut self.batch, sink);
                 self.note(sent);

@@ -38,18 +38,43 @@ pub(super) fn close_frame(buffer: &mut [u8], to: Mac) {
     buffer[12..ETHERNET].copy_from_slice(&kind);
 }
 
+/// The least packet that every IPv6 link carries whole (RFC 8200, section 5).
+const LEAST_V6: usize = 1280;
+
+/// How large packets may be, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    /// As configuration has it.
+    pub most: usize,
+    /// Without fragments on the way.
+    pub path: usize,
+}
+
+impl Room {
+    /// Whether a packet of `length` bytes passes. Beyond what the path carries those pass that may be
+    /// fragmented, and those of IPv6 that its senders need not make smaller: their datagrams are
+    /// fragmented on the way.
+    fn admit(self, header: &Header, length: usize) -> Result<(), Answer> {
+        let v6 = header.source.is_ipv6();
+        let whole = self.most.min(self.path);
+        let in_parts = if v6 { length <= LEAST_V6 } else { !header.dont_fragment };
+        if length <= whole || length <= self.most && in_parts {
+            return Ok(());
+        }
+        Err(Answer::TooBig(if v6 { whole.max(LEAST_V6) } else { whole }))
+    }
+}
+
 /// What a router does: packets of up to `length` bytes must fit, and (where the kernel is not the
 /// router) lose a hop.
 pub(super) fn pass_on(
     packet: &mut [u8],
     header: &Header,
     length: usize,
-    mtu: usize,
+    room: Room,
     framing: Framing,
 ) -> Result<(), Answer> {
-    if length > mtu {
-        return Err(Answer::TooBig(mtu));
-    }
+    room.admit(header, length)?;
     if framing == Framing::Ethernet && !packet::decrement_hop_limit(packet, header) {
         return Err(Answer::TimeExceeded);
     }
@@ -69,7 +94,7 @@ pub(super) fn send_alone(
     bytes: &[u8],
     sink: &mut impl Sink,
 ) -> Result<(), Lost> {
-    sink.datagrams(&Datagrams { to, ecn: 0, segment: bytes.len(), bytes })
+    sink.datagrams(&Datagrams { to, ecn: 0, fragment: false, segment: bytes.len(), bytes })
 }
 
 pub(super) fn initiate(
@@ -95,7 +120,8 @@ pub(super) fn send(
 ) -> Result<(), Lost> {
     let target = tunnel.target().ok_or(DropReason::NoEndpoint)?;
     // What was sent and lost before is not this packet's matter; the caller counts it all the same.
-    let before = batch.prepare(target, ecn::mark(packet), packet.len() + OVERHEAD, sink);
+    let fragment = packet.len() > tunnel.mtu();
+    let before = batch.prepare(target, ecn::mark(packet), fragment, packet.len() + OVERHEAD, sink);
     let length = tunnel.noise.encrypt(packet, batch.room())?;
     batch.push(length);
     tunnel.note_sent(now);

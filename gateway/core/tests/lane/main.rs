@@ -3,5 +3,6 @@
 mod bad_input;
 mod network;
 mod offload;
+mod paths;
 mod sessions;
 mod source_routes;

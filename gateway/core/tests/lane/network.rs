@@ -31,6 +31,12 @@ pub struct Network {
     sends: usize,
     /// Sockets take nothing.
     pub refuses: bool,
+    /// The largest IP packet that arrives whole, and the largest that leaves at all, in bytes.
+    pub path: usize,
+    pub link: usize,
+    /// Datagrams that are fragmented on the way.
+    pub in_parts: usize,
+    v6: bool,
     /// What was given to other lanes.
     pub handed: Vec<(u32, Written)>,
     wire: Wire,
@@ -43,6 +49,9 @@ struct Ends<'a> {
     device: &'a mut Vec<Written>,
     sends: &'a mut usize,
     refuses: bool,
+    path: usize,
+    link: usize,
+    in_parts: &'a mut usize,
     handed: &'a mut Vec<(u32, Written)>,
 }
 
@@ -52,7 +61,16 @@ impl Sink for Ends<'_> {
         if self.refuses {
             return Err(Lost { reason: DropReason::SocketFull, packets: datagrams.count() as u64 });
         }
+        let headers = if datagrams.to.is_ipv4() { 28 } else { 48 };
         for bytes in datagrams.bytes.chunks(datagrams.segment) {
+            let size = bytes.len() + headers;
+            if size > self.link && !datagrams.fragment {
+                return Err(DropReason::LinkTooSmall.into());
+            }
+            if size > self.path && !datagrams.fragment {
+                continue;
+            }
+            *self.in_parts += usize::from(size > self.path.min(self.link));
             self.wire.push_back((self.from, datagrams.to, datagrams.ecn, bytes.to_vec()));
         }
         Ok(())
@@ -69,7 +87,10 @@ impl Sink for Ends<'_> {
     }
 }
 
-fn address(city: usize) -> SocketAddr {
+fn address(city: usize, v6: bool) -> SocketAddr {
+    if v6 {
+        return SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, city as u16 + 1], 31_821));
+    }
     SocketAddr::from(([192, 0, 2, city as u8 + 1], 31_821))
 }
 
@@ -94,7 +115,7 @@ pub fn public_key(city: usize) -> TunnelKey {
     secret(city).public()
 }
 
-fn config(city: usize) -> ForwardingConfig {
+fn config(city: usize, v6: bool) -> ForwardingConfig {
     let other = 1 - city;
     ForwardingConfig {
         tunnels: vec![TunnelConfig {
@@ -102,10 +123,11 @@ fn config(city: usize) -> ForwardingConfig {
             lane: 0,
             remote_key: secret(other).public(),
             psk: Some([3; 32]),
-            endpoint: Some(address(other)),
+            endpoint: Some(address(other, v6)),
             roaming: false,
             keepalive: None,
             initiate: false,
+            probes: false,
         }],
         peers: vec![PeerForwarding {
             cluster: NAMES[other].parse().expect("cluster"),
@@ -131,15 +153,24 @@ fn config(city: usize) -> ForwardingConfig {
 }
 
 impl Network {
-    #[expect(clippy::disallowed_methods, reason = "tests have to begin somewhere")]
     pub fn new(framing: Framing) -> Self {
+        Self::over(framing, false)
+    }
+
+    /// Over an underlay of IPv4 or IPv6.
+    #[expect(clippy::disallowed_methods, reason = "tests have to begin somewhere")]
+    pub fn over(framing: Framing, v6: bool) -> Self {
         let now = Instant::now();
         let mut network = Self {
             lanes: [PARIS, OSAKA].map(|city| Lane::new(0, secret(city), framing)),
-            configs: [PARIS, OSAKA].map(config),
+            configs: [PARIS, OSAKA].map(|city| config(city, v6)),
             devices: [Vec::new(), Vec::new()],
             sends: 0,
             refuses: false,
+            path: usize::MAX,
+            link: usize::MAX,
+            in_parts: 0,
+            v6,
             handed: Vec::new(),
             wire: VecDeque::new(),
             now,
@@ -156,6 +187,9 @@ impl Network {
             device: &mut self.devices[city],
             sends: &mut self.sends,
             refuses: self.refuses,
+            path: self.path,
+            link: self.link,
+            in_parts: &mut self.in_parts,
             handed: &mut self.handed,
         };
         step(&mut self.lanes[city], self.now, &mut ends);
@@ -190,7 +224,7 @@ impl Network {
 
     /// A datagram arrives at `city` as if from the other.
     pub fn inject(&mut self, city: usize, datagram: &[u8]) {
-        self.inject_from(city, address(1 - city), datagram);
+        self.inject_from(city, address(1 - city, self.v6), datagram);
     }
 
     /// A datagram arrives at `city` from anywhere.
@@ -211,11 +245,12 @@ impl Network {
     /// Carries the datagrams that are under way, all to a city at once.
     pub fn step(&mut self) {
         let under_way = std::mem::take(&mut self.wire);
+        let v6 = self.v6;
         for city in [PARIS, OSAKA] {
-            let here = under_way.iter().filter(|(_, to, ..)| *to == address(city));
+            let here = under_way.iter().filter(|(_, to, ..)| *to == address(city, v6));
             self.with(city, |lane, now, ends| {
                 for (from, _, ecn, bytes) in here {
-                    lane.handle_datagram(now, address(*from), bytes, *ecn, ends);
+                    lane.handle_datagram(now, address(*from, v6), bytes, *ecn, ends);
                 }
                 lane.flush(ends);
             });
@@ -247,6 +282,25 @@ impl Network {
             }
         }
         self.now = end;
+    }
+
+    /// Lets time pass while datagrams arrive within 5 ms.
+    pub fn live(&mut self, time: Duration) {
+        let pulse = Duration::from_millis(5);
+        for _ in 0..time.div_duration_f64(pulse) as usize {
+            self.pass(pulse);
+            self.run();
+        }
+    }
+
+    /// Tells a city's lane what the kernel knows of the path.
+    pub fn tell(&mut self, city: usize, mtu: u16) {
+        self.with(city, |lane, _, _| lane.tell_paths([(TunnelId(1), mtu)].into()));
+    }
+
+    /// Tells a city's lane that the network changed.
+    pub fn recheck(&mut self, city: usize) {
+        self.with(city, |lane, now, _| lane.recheck_paths(now));
     }
 
     /// The newest datagram under way.

@@ -21,7 +21,7 @@ fn refuse(field: &str, problem: &str) -> Result<(), Refusal> {
 impl Config {
     /// What no single field shows, as far as it needs no other file.
     pub(super) fn check(&self) -> Result<(), Refusal> {
-        if !MTU_RANGE.contains(&usize::from(self.interface.mtu)) {
+        if self.interface.mtu.is_some_and(|mtu| !MTU_RANGE.contains(&usize::from(mtu))) {
             let (low, high) = (MTU_RANGE.start(), MTU_RANGE.end());
             return refuse("interface.mtu", &format!("must be from {low} to {high}"));
         }

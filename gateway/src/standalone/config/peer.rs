@@ -44,6 +44,8 @@ pub struct PlainPeer {
     pub lane: u16,
     /// Seconds between keepalives; 0 or nothing is off.
     pub keepalive: Option<u16>,
+    /// It is a Carrick gateway: the path to it is probed.
+    pub probes: bool,
 }
 
 /// A remote cluster or standalone gateway.
@@ -112,6 +114,7 @@ struct Fields {
     allowed_prefixes: Option<Vec<Prefix>>,
     lane: Option<u16>,
     keepalive: Option<u16>,
+    probes: Option<bool>,
 }
 
 impl Fields {
@@ -125,6 +128,7 @@ impl Fields {
             ("allowed_prefixes", self.allowed_prefixes.is_some()),
             ("lane", self.lane.is_some()),
             ("keepalive", self.keepalive.is_some()),
+            ("probes", self.probes.is_some()),
         ];
         let of_carrick = [
             ("identities", self.identities.is_some()),
@@ -165,6 +169,7 @@ impl Fields {
             allowed_prefixes: self.allowed_prefixes.ok_or_else(|| missing("allowed_prefixes"))?,
             lane: self.lane.unwrap_or_default(),
             keepalive: self.keepalive,
+            probes: self.probes.unwrap_or(false),
         })
     }
 

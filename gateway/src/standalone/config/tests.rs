@@ -31,7 +31,7 @@ fn refused(what: &str, by: &str) -> String {
 #[test]
 fn a_good_file_is_taken_with_defaults() {
     let config = read_text(&good()).expect("a good file");
-    assert_eq!((config.interface.mtu, config.interface.routes), (1420, true));
+    assert_eq!((config.interface.mtu, config.interface.routes), (None, true));
     let endpoint = Endpoint::Address("192.0.2.1:51820".parse().expect("address"));
     assert_eq!(config.plain_peers().next().expect("a peer").1.endpoint, Some(endpoint));
 }

@@ -1,0 +1,148 @@
+//! Probing the tunnels' paths, and answering those who probe theirs.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::wire::send_alone;
+use super::{ETHERNET, Lane, Lost, Sink};
+use crate::config::{MTU_RANGE, TunnelId};
+use crate::drops::DropReason;
+use crate::path::message::{self, Message};
+use crate::path::overhead;
+use crate::path::random::Random;
+
+/// Paths are looked after at most so often, however many there are.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// What a lane has for probing.
+pub(super) struct Paths {
+    /// When one of them is due.
+    pub next: Option<Instant>,
+    pub random: Random,
+    /// The largest IP packet of each path in bytes, as others say.
+    pub told: BTreeMap<TunnelId, u16>,
+    /// A message in the making; behind its fields there are always zeros.
+    bytes: Box<[u8]>,
+    /// How many datagrams were too large for the link when that was last looked at.
+    refused: u64,
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        let bytes = vec![0; *MTU_RANGE.end()].into();
+        Self { next: None, random: Random::new(0), told: BTreeMap::new(), bytes, refused: 0 }
+    }
+}
+
+impl Lane {
+    /// Gives it a random number, from which the nonces of its probes follow; before it has tunnels.
+    pub fn set_seed(&mut self, seed: u64) {
+        self.paths.random = Random::new(seed);
+    }
+
+    /// Says which is the largest IP packet in bytes that the tunnels' paths carry, as far as others know,
+    /// the kernel mostly. What probes find counts before it. Those of other lanes are kept in mind only.
+    pub fn tell_paths(&mut self, mtus: BTreeMap<TunnelId, u16>) {
+        for tunnel in self.slots.iter_mut().flatten() {
+            let differs = tunnel.tell_path(mtus.get(&tunnel.config.id).copied());
+            self.revision += u64::from(differs);
+        }
+        self.paths.told = mtus;
+    }
+
+    /// Something happened to the network that may have changed paths: all are looked at again.
+    pub fn recheck_paths(&mut self, now: Instant) {
+        self.slots.iter_mut().flatten().for_each(|tunnel| tunnel.path.recheck(now));
+        self.paths.next = Some(now);
+    }
+
+    /// Sends the probes that are due. With `all`, tunnels are also looked at whose state may have changed.
+    pub(super) fn tend_paths(&mut self, now: Instant, all: bool, sink: &mut impl Sink) {
+        let refused = self.drops.of(DropReason::LinkTooSmall);
+        if std::mem::replace(&mut self.paths.refused, refused) != refused {
+            self.recheck_paths(now);
+        }
+        if !all && self.paths.next.is_none_or(|at| at > now) {
+            return;
+        }
+        let mut next = None;
+        for slot in 0..self.slots.len() {
+            let Some(tunnel) = &self.slots[slot] else { continue };
+            if all || tunnel.path.poll_timeout().is_some_and(|at| at <= now) {
+                let tended = self.tend_path(slot, now, sink);
+                self.note(tended);
+            }
+            let due = self.slots[slot].as_ref().and_then(|tunnel| tunnel.path.poll_timeout());
+            next = next.into_iter().chain(due).min();
+        }
+        self.paths.next = next.map(|at: Instant| at.max(now + PAUSE));
+    }
+
+    fn tend_path(&mut self, slot: usize, now: Instant, sink: &mut impl Sink) -> Result<(), Lost> {
+        let Some(tunnel) = &mut self.slots[slot] else { return Ok(()) };
+        let Some(target) = tunnel.probe_target(now) else {
+            tunnel.path.stop();
+            return Ok(());
+        };
+        let (overhead, quiet) = (overhead(target.ip()), tunnel.is_quiet());
+        let most = tunnel.peer.map_or(self.config.mtu, |peer| self.tables.mtu_of(peer));
+        tunnel.path.run(now, u16::try_from(most + overhead).unwrap_or(u16::MAX));
+        while let Some(probe) = tunnel.path.poll(now, quiet) {
+            let length = usize::from(probe.size) - overhead;
+            if !message::write(Message::Probe(probe.echo), length, &mut self.paths.bytes) {
+                continue;
+            }
+            let packet = &self.paths.bytes[..length];
+            let length = tunnel.noise.encrypt(packet, &mut self.buffer)?;
+            tunnel.note_sent(now);
+            tunnel.note_probed();
+            match send_alone(target, &self.buffer[..length], sink) {
+                Err(lost) if lost.reason == DropReason::LinkTooSmall => {
+                    tunnel.path.handle_refused(now, probe.size);
+                }
+                sent => self.drops.note(sent),
+            }
+        }
+        self.revision += u64::from(tunnel.update_mtu());
+        Ok(())
+    }
+
+    /// Takes a message of the other gateway, which landed where packets do.
+    pub(super) fn take_message(
+        &mut self,
+        slot: usize,
+        length: usize,
+        now: Instant,
+        sink: &mut impl Sink,
+    ) -> Result<(), Lost> {
+        let Some(tunnel) = &mut self.slots[slot] else {
+            return Err(DropReason::UnknownTunnel.into());
+        };
+        let packet = &self.merge.bytes()[ETHERNET..ETHERNET + length];
+        let echo = match message::parse(packet).map_err(|_| DropReason::BadProbe)? {
+            None => return Ok(()),
+            Some(Message::Answer(echo, arrived)) => {
+                let overhead = tunnel.target().map_or(0, |target| overhead(target.ip()));
+                let size = u16::try_from(usize::from(arrived) + overhead).unwrap_or(u16::MAX);
+                tunnel.path.handle_answer(now, echo, size).map_err(|_| DropReason::BadProbe)?;
+                self.paths.next =
+                    self.paths.next.into_iter().chain(tunnel.path.poll_timeout()).min();
+                return Ok(());
+            }
+            Some(Message::Probe(echo)) => echo,
+        };
+        tunnel.note_probe();
+        if !tunnel.answers.take(now) {
+            return Err(DropReason::ProbeLimit.into());
+        }
+        let target = tunnel.target().ok_or(DropReason::NoEndpoint)?;
+        let answer = Message::Answer(echo, u16::try_from(length).unwrap_or(u16::MAX));
+        if !message::write(answer, message::SHORTEST, &mut self.paths.bytes) {
+            return Ok(());
+        }
+        let packet = &self.paths.bytes[..message::SHORTEST];
+        let length = tunnel.noise.encrypt(packet, &mut self.buffer)?;
+        tunnel.note_sent(now);
+        send_alone(target, &self.buffer[..length], sink)
+    }
+}
