@@ -8,6 +8,7 @@ pub mod content;
 pub mod flood;
 pub mod gateway;
 pub mod interop;
+pub mod queues;
 pub mod report;
 pub mod run;
 pub mod soak;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::gateway::Kind;
+use crate::queues;
 use crate::run::{DROPS, INITIATIONS, Pair, SESSIONS, is_eventful};
 use crate::tally::Counts;
 
@@ -14,6 +15,8 @@ pub struct Report {
     pub figures: Vec<String>,
     /// What fell short; empty when nothing did.
     pub short: Vec<String>,
+    /// Packets that the kernel dropped because a queue was full.
+    pub overflowed: u64,
 }
 
 impl Report {
@@ -40,6 +43,7 @@ impl Report {
                 ),
             },
         ));
+        report.steady_losses(pair, counts);
         for event in &pair.events {
             let inside = |at: Duration| (event.from..=event.to).contains(&at);
             report.say(format!(
@@ -57,6 +61,33 @@ impl Report {
             report.gateway(name, side, pair, lasted);
         }
         report
+    }
+
+    /// When those were sent that were lost while nothing happened, and what full queues of the kernel
+    /// have to do with it.
+    fn steady_losses(&mut self, pair: &Pair<'_>, counts: &Counts) {
+        let steady = counts.lost.iter().filter(|at| !is_eventful(&pair.events, **at));
+        let mut seconds = std::collections::BTreeMap::<u64, u64>::new();
+        steady.for_each(|at| *seconds.entry(at.as_secs()).or_default() += 1);
+        if !seconds.is_empty() && !pair.events.is_empty() {
+            let first = seconds.iter().take(20);
+            let first: Vec<String> = first.map(|(at, lost)| format!("{lost} at {at} s")).collect();
+            self.say(format!("  lost while nothing happened: {}", first.join(", ")));
+        }
+        for (name, end) in [("caller", &pair.world.near), ("called", &pair.world.far)] {
+            let Ok(dropped) = queues::dropped(end) else { continue };
+            self.overflowed += dropped.values().sum::<u64>();
+            if !dropped.is_empty() {
+                self.say(format!("  full queues of the {name}'s kernel: {dropped:?}"));
+            }
+        }
+    }
+
+    /// Demands that nothing was lost while nothing happened, but where the kernel's queues overflowed.
+    pub fn demand_no_loss(&mut self, pair: &Pair<'_>, counts: &Counts) {
+        let lost = counts.lost_when(|at| !is_eventful(&pair.events, at));
+        let overflowed = self.overflowed;
+        self.demand(lost == 0 || overflowed > 0, || format!("{lost} lost while nothing happened"));
     }
 
     fn gateway(&mut self, name: &str, side: usize, pair: &Pair<'_>, lasted: Duration) {

@@ -67,5 +67,5 @@ fn streams_arrive_whole_through_loss_reordering_and_duplication() {
 #[test]
 fn traffic_and_a_restarted_peer_get_through_a_flood_of_handshakes() {
     let (programs, (_folder, ledger)) = (programs(&[Contestant::Carrick]), ledger());
-    is_good(flood::run(Duration::from_secs(10), 3000, &interop::LIGHT, &programs, &ledger));
+    is_good(flood::run(Duration::from_secs(10), 1000, &interop::LIGHT, &programs, &ledger));
 }
