@@ -142,8 +142,11 @@ impl Report {
         }
         let fresh = other.apart.into_iter().filter(|sample| !had_apart.contains(&sample.measure));
         self.apart.extend(fresh);
-        unite(&mut own.contestants, theirs.contestants);
-        unite(&mut own.profiles, theirs.profiles);
+        // A run of only what has no contestants had none.
+        if !theirs.measures.is_empty() {
+            unite(&mut own.contestants, theirs.contestants);
+            unite(&mut own.profiles, theirs.profiles);
+        }
         unite(&mut own.measures, theirs.measures);
         unite(&mut own.apart, theirs.apart);
         own.rounds = own.rounds.max(theirs.rounds);
@@ -336,6 +339,11 @@ pub(crate) mod tests {
         assert_eq!(row("tcp1.there").values[&Contestant::Carrick].median, 3.5);
         assert_eq!(row("rtt.p99").ratios[&Contestant::WireguardGo].median, 1.0);
         assert_eq!(one.samples.len(), 6);
+        let mut apart = report();
+        (apart.plan.measures, apart.samples) = (vec![], vec![]);
+        apart.plan.contestants = Contestant::ALL.to_vec();
+        one.join(apart);
+        assert_eq!(one.plan.contestants.len(), 3);
     }
 
     #[test]
