@@ -81,7 +81,7 @@ pub fn run(
     let steady = |at: Duration| !is_eventful(&pair.events, at);
     let failed = counts.failed_when(steady);
     report.demand(failed == 0, || format!("{failed} failed while nothing but the flood happened"));
-    report.demand_no_loss(&pair, &counts);
+    report.demand_no_loss(&pair, &counts, 0.0);
     report.demand(costly + cheap > sent / 2, || format!("{costly} and {cheap} of {sent} counted"));
     report.demand(costly < 1000 * time.as_secs(), || format!("{costly} were looked at"));
     Ok(report)

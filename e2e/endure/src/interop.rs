@@ -18,6 +18,9 @@ pub const LIGHT: Load = Load { trains: 3, echoes: 2, connections: 1, stream_bits
 const REKEY: Duration = Duration::from_secs(120);
 /// A session ends after so long.
 const REJECT: Duration = Duration::from_secs(180);
+/// The share that may be lost while nothing happens: beside other work some of a million are, which
+/// neither the kernel nor our gateway counts; between two of ours, none of millions.
+const TOLERATED: f64 = 0.001;
 /// Shorter runs do without the restart of the called one, which takes the caller 15 s to find out.
 const LONG: Duration = Duration::from_secs(120);
 
@@ -57,7 +60,7 @@ pub fn run(
     report.demand(counts.corrupted == 0, || format!("{} corrupted", counts.corrupted));
     report.demand(counts.duplicates == 0, || format!("{} duplicates", counts.duplicates));
     let failed = counts.failed_when(steady);
-    report.demand_no_loss(&pair, &counts);
+    report.demand_no_loss(&pair, &counts, TOLERATED);
     report.demand(failed == 0, || format!("{failed} streams failed while nothing happened"));
     report.demand(counts.done.len() == 4, || format!("not all flows: {:?}", counts.done));
     let own = usize::from(caller != Kind::Carrick);
