@@ -18,8 +18,8 @@ pub const LIGHT: Load = Load { trains: 3, echoes: 2, connections: 1, stream_bits
 const REKEY: Duration = Duration::from_secs(120);
 /// A session ends after so long.
 const REJECT: Duration = Duration::from_secs(180);
-/// The share that may be lost while nothing happens: beside other work some of a million are, which
-/// neither the kernel nor our gateway counts; between two of ours, none of millions.
+/// The share that may be lost while nothing happens: on a busy machine some of a million are, which
+/// neither the kernel's queues nor our gateway count.
 const TOLERATED: f64 = 0.001;
 /// Shorter runs do without the restart of the called one, which takes the caller 15 s to find out.
 const LONG: Duration = Duration::from_secs(120);
