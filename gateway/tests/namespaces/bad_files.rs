@@ -95,4 +95,5 @@ fn what_is_no_such_file_at_all_is_refused_and_costs_little() {
         bomb += &format!("a{level}: &a{level} [{before}]\n");
     }
     refused(format!("{bomb}peers: *a11\n"));
+    refused(good(&format!("- name: {}\n", "x".repeat(1 << 16))));
 }

@@ -35,6 +35,17 @@ pub enum Endpoint {
 /// it repeats the text unless that is a secret.
 struct Text<T, const SECRET: bool>(T);
 
+/// The most characters of a text and of what is wrong with it that an error repeats.
+const MOST_WORDS: usize = 400;
+
+/// As much of an error as a person reads.
+fn bounded(words: &str) -> String {
+    match words.char_indices().nth(MOST_WORDS) {
+        Some((end, _)) => format!("{}…", &words[..end]),
+        None => words.to_owned(),
+    }
+}
+
 struct TextVisitor<T, const SECRET: bool>(PhantomData<T>);
 
 impl<T: FromStr<Err: fmt::Display>, const SECRET: bool> Visitor<'_> for TextVisitor<T, SECRET> {
@@ -46,7 +57,11 @@ impl<T: FromStr<Err: fmt::Display>, const SECRET: bool> Visitor<'_> for TextVisi
 
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Self::Value, E> {
         text.parse().map(Text).map_err(|error| {
-            if SECRET { E::custom(error) } else { E::custom(format_args!("{text:?}: {error}")) }
+            if SECRET {
+                E::custom(error)
+            } else {
+                E::custom(bounded(&format!("{text:?}: {error}")))
+            }
         })
     }
 }
