@@ -99,6 +99,11 @@ impl Record {
         self.packets.iter().filter(|(sent, _)| *sent >= since).filter_map(|p| p.1).min()
     }
 
+    /// When each packet without an answer left.
+    pub fn losses(&self) -> impl Iterator<Item = Instant> {
+        self.packets.iter().filter(|(_, answer)| answer.is_none()).map(|(sent, _)| *sent)
+    }
+
     /// Lost of sent, and the longest gap, for a person.
     pub fn summary(&self) -> String {
         let gap = self.longest_gap().as_millis();

@@ -134,8 +134,10 @@ fn the_status_says_why(lab: &Lab) -> Outcome {
     let bad = bad_ones(&paris, &osaka)?;
     let flow = Flow::start(&pod_network(&paris, from)?, target(&osaka, to, 2)?)?;
     let watches = watches(&paris, &osaka)?;
+    let mut applied = Vec::new();
     for (peering, condition, reasons, word) in bad {
         let start = Instant::now();
+        applied.push((start, peering["spec"].to_string()));
         text(paris.apply(&peering.to_string()))?;
         let wanted = Wanted { peer: "lima", condition, status: "False", reasons, word: &word };
         let seen = watches.0.wait(&wanted, start, LIMIT);
@@ -146,7 +148,18 @@ fn the_status_says_why(lab: &Lab) -> Outcome {
         check(found.contains("lima"), || format!("check does not name lima: {found:?}"))?;
     }
     let record = flow.stop();
-    check(record.lost() == 0, || format!("the good peering suffered: {}", record.summary()))
+    let losses: Vec<String> = record.losses().map(|at| during(&applied, at)).collect();
+    check(record.lost() == 0, || {
+        format!("the good peering suffered: {}: {}", record.summary(), losses.join("; "))
+    })
+}
+
+/// What had been applied at that time, and how long before.
+fn during(applied: &[(Instant, String)], at: Instant) -> String {
+    match applied.iter().rfind(|(start, _)| *start <= at) {
+        Some((start, spec)) => format!("{} ms after {spec}", (at - *start).as_millis()),
+        None => "before the first".to_owned(),
+    }
 }
 
 fn foreign_edits_do_not_last(lab: &Lab) -> Outcome {
