@@ -1,17 +1,16 @@
 //! A contestant in place: a gateway in each end, their keys exchanged, a first packet across.
 
-use std::io::{Read as _, Write as _};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use carrick_e2e::run::run;
 use carrick_e2e::wait::wait_until;
 use x25519_dalek::{PublicKey, StaticSecret};
 
+use crate::control::{SOCKETS, configure, hex};
 use crate::ledger::Ledger;
 use crate::measure::probe;
 use crate::plan::Contestant;
@@ -19,8 +18,6 @@ use crate::process::{Process, command};
 use crate::programs::Program;
 use crate::world::{End, World};
 
-/// Where userspace WireGuard implementations listen for their configuration.
-const SOCKETS: &str = "/var/run/wireguard";
 const PORT: u16 = 51820;
 const MTU: u32 = 1420;
 /// For a gateway to start, and for a first packet to cross.
@@ -172,30 +169,6 @@ impl Tunnel {
         let (two, two_socket) = start(&world.far, &world.near, &far, &near)?;
         Ok(Self { gateways: Some([one, two]), _sockets: vec![one_socket, two_socket] })
     }
-}
-
-/// Says one request of WireGuard's cross-platform userspace protocol.
-fn configure(path: &Path, request: &str) -> anyhow::Result<()> {
-    let mut stream =
-        UnixStream::connect(path).with_context(|| format!("connecting to {}", path.display()))?;
-    stream.set_read_timeout(Some(SOON))?;
-    stream.write_all(request.as_bytes())?;
-    let mut answer = Vec::new();
-    let mut piece = [0; 256];
-    while !answer.ends_with(b"\n\n") {
-        match stream.read(&mut piece)? {
-            0 => break,
-            len => answer.extend(&piece[..len]),
-        }
-    }
-    match String::from_utf8_lossy(&answer).trim() {
-        "errno=0" => Ok(()),
-        other => bail!("it refused its configuration: {other:?}"),
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn log(end: &End, ledger: &Ledger) -> anyhow::Result<PathBuf> {

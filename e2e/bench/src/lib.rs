@@ -7,6 +7,7 @@
 
 pub mod apart;
 pub mod contestant;
+pub mod control;
 pub mod ledger;
 pub mod machine;
 pub mod measure;

@@ -2,14 +2,14 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use carrick_bench::control::{SOCKETS, configure, hex};
 use carrick_bench::ledger::Ledger;
 use carrick_bench::process::{Process, command};
 use carrick_e2e::run::run;
@@ -20,8 +20,6 @@ use x25519_dalek::{PublicKey, StaticSecret};
 
 use crate::world::End;
 
-/// Where wireguard-go listens for its configuration, whatever the network namespace.
-const SOCKETS: &str = "/var/run/wireguard";
 /// Where gateways listen.
 pub const PORT: u16 = 51820;
 const MTU: u32 = 1420;
@@ -278,30 +276,6 @@ impl Place {
         }
         Ok(process)
     }
-}
-
-/// Says one request of WireGuard's cross-platform userspace protocol.
-fn configure(path: &Path, request: &str) -> anyhow::Result<()> {
-    let mut stream =
-        UnixStream::connect(path).with_context(|| format!("connecting to {}", path.display()))?;
-    stream.set_read_timeout(Some(SOON))?;
-    stream.write_all(request.as_bytes())?;
-    let mut answer = Vec::new();
-    let mut piece = [0; 256];
-    while !answer.ends_with(b"\n\n") {
-        match stream.read(&mut piece)? {
-            0 => break,
-            length => answer.extend(&piece[..length]),
-        }
-    }
-    match String::from_utf8_lossy(&answer).trim() {
-        "errno=0" => Ok(()),
-        other => bail!("it refused its configuration: {other:?}"),
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -76,6 +76,25 @@ impl TunnelStats {
         }
     }
 
+    /// A tunnel of which nothing is known yet, to build tests' tunnels on.
+    #[cfg(test)]
+    pub(crate) fn unknown(id: u64) -> Self {
+        Self {
+            id: TunnelId(id),
+            endpoint: None,
+            up: false,
+            last_handshake: None,
+            sessions: 0,
+            initiations: 0,
+            rx_packets: 0,
+            rx_bytes: 0,
+            tx_packets: 0,
+            tx_bytes: 0,
+            path: PathReport { mtu: None, state: carrick_gateway_core::PathState::Searching },
+            mtu: None,
+        }
+    }
+
     /// What a change of is worth waking somebody.
     fn state(&self) -> (TunnelId, bool, u64, Option<SocketAddr>, PathReport, Option<usize>) {
         (self.id, self.up, self.sessions, self.endpoint, self.path, self.mtu)

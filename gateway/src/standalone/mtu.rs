@@ -119,20 +119,8 @@ mod tests {
     use crate::dataplane::{PathReport, PathState, TunnelId};
 
     fn tunnel(id: u64, up: bool, state: PathState, path: Option<u16>, mtu: usize) -> TunnelStats {
-        TunnelStats {
-            id: TunnelId(id),
-            endpoint: None,
-            up,
-            last_handshake: None,
-            sessions: 0,
-            initiations: 0,
-            rx_packets: 0,
-            rx_bytes: 0,
-            tx_packets: 0,
-            tx_bytes: 0,
-            path: PathReport { mtu: path, state },
-            mtu: Some(mtu),
-        }
+        let path = PathReport { mtu: path, state };
+        TunnelStats { up, path, mtu: Some(mtu), ..TunnelStats::unknown(id) }
     }
 
     fn config(peers: &[&[u64]]) -> ForwardingConfig {

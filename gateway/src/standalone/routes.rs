@@ -115,7 +115,7 @@ mod tests {
     use carrick_gateway_core::TunnelId;
 
     use super::*;
-    use crate::dataplane::{PathReport, PathState, TunnelStats};
+    use crate::dataplane::TunnelStats;
     use crate::standalone::EXAMPLE;
 
     fn file(addresses: &str) -> Config {
@@ -133,20 +133,7 @@ mod tests {
     }
 
     fn stats(up: bool) -> DataplaneStats {
-        let tunnel = TunnelStats {
-            id: TunnelId(1),
-            endpoint: None,
-            up,
-            last_handshake: None,
-            sessions: 0,
-            initiations: 0,
-            rx_packets: 0,
-            rx_bytes: 0,
-            tx_packets: 0,
-            tx_bytes: 0,
-            path: PathReport { mtu: None, state: PathState::Searching },
-            mtu: None,
-        };
+        let tunnel = TunnelStats { up, ..TunnelStats::unknown(1) };
         DataplaneStats { tunnels: vec![tunnel], ..Default::default() }
     }
 

@@ -10,6 +10,7 @@ use crate::drops::DropReason;
 use crate::path::message::{self, Message};
 use crate::path::overhead;
 use crate::path::random::Random;
+use crate::tunnel::Tunnel;
 
 /// Paths are looked after at most so often, however many there are.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -31,6 +32,26 @@ impl Default for Paths {
     fn default() -> Self {
         let bytes = vec![0; *MTU_RANGE.end()].into();
         Self { next: None, random: Random::new(0), told: BTreeMap::new(), bytes, refused: 0 }
+    }
+}
+
+impl Paths {
+    /// Encrypts a message of `length` bytes into `out` and says the datagram's length; `None` when the
+    /// message does not fit them.
+    fn seal(
+        &mut self,
+        message: Message,
+        length: usize,
+        now: Instant,
+        tunnel: &mut Tunnel,
+        out: &mut [u8],
+    ) -> Result<Option<usize>, DropReason> {
+        if !message::write(message, length, &mut self.bytes) {
+            return Ok(None);
+        }
+        let length = tunnel.noise.encrypt(&self.bytes[..length], out)?;
+        tunnel.note_sent(now);
+        Ok(Some(length))
     }
 }
 
@@ -89,12 +110,9 @@ impl Lane {
         tunnel.path.run(now, u16::try_from(most + overhead).unwrap_or(u16::MAX));
         while let Some(probe) = tunnel.path.poll(now, quiet) {
             let length = usize::from(probe.size) - overhead;
-            if !message::write(Message::Probe(probe.echo), length, &mut self.paths.bytes) {
-                continue;
-            }
-            let packet = &self.paths.bytes[..length];
-            let length = tunnel.noise.encrypt(packet, &mut self.buffer)?;
-            tunnel.note_sent(now);
+            let message = Message::Probe(probe.echo);
+            let sealed = self.paths.seal(message, length, now, tunnel, &mut self.buffer)?;
+            let Some(length) = sealed else { continue };
             tunnel.note_probed();
             match send_alone(target, &self.buffer[..length], sink) {
                 Err(lost) if lost.reason == DropReason::LinkTooSmall => {
@@ -137,12 +155,10 @@ impl Lane {
         }
         let target = tunnel.target().ok_or(DropReason::NoEndpoint)?;
         let answer = Message::Answer(echo, u16::try_from(length).unwrap_or(u16::MAX));
-        if !message::write(answer, message::SHORTEST, &mut self.paths.bytes) {
-            return Ok(());
+        let sealed = self.paths.seal(answer, message::SHORTEST, now, tunnel, &mut self.buffer)?;
+        match sealed {
+            Some(length) => send_alone(target, &self.buffer[..length], sink),
+            None => Ok(()),
         }
-        let packet = &self.paths.bytes[..message::SHORTEST];
-        let length = tunnel.noise.encrypt(packet, &mut self.buffer)?;
-        tunnel.note_sent(now);
-        send_alone(target, &self.buffer[..length], sink)
     }
 }

@@ -220,6 +220,16 @@ fn datagrams(ip: &Ip) -> Vec<Packet> {
     packets
 }
 
+/// Makes the sum at `sum` wrong in one of three ways, or leaves it right, by `number`.
+fn spoil(packet: &mut [u8], number: u32, sum: usize) {
+    match (number, packet) {
+        (2 | 3, [.., last]) => *last ^= 0x40,
+        (5, packet) => packet[sum] ^= 1,
+        (7, packet) => packet[sum..sum + 2].fill(0),
+        _ => {}
+    }
+}
+
 /// Sums that are wrong on the way in and must be so on the way out, between right ones; and UDP without
 /// a sum.
 fn wrong_sums(ip: &Ip) -> Vec<Packet> {
@@ -227,25 +237,13 @@ fn wrong_sums(ip: &Ip) -> Vec<Packet> {
     let mut one = tcp(1300);
     for number in 0..9 {
         let mut packet = segment(ip, &one, 600);
-        let (last, sum) = (packet.bytes.len() - 1, ip.length() + 16);
-        match number {
-            2 | 3 => packet.bytes[last] ^= 0x40,
-            5 => packet.bytes[sum] ^= 1,
-            7 => packet.bytes[sum..sum + 2].fill(0),
-            _ => {}
-        }
+        spoil(&mut packet.bytes, number, ip.length() + 16);
         packets.push(packet);
         one.sequence = one.sequence.wrapping_add(600);
     }
     for number in 0..9 {
         let mut packet = udp(ip, 2200, &payload(600));
-        let (last, sum) = (packet.bytes.len() - 1, ip.length() + 6);
-        match number {
-            2 | 3 => packet.bytes[last] ^= 0x40,
-            5 => packet.bytes[sum] ^= 1,
-            7 => packet.bytes[sum..sum + 2].fill(0),
-            _ => {}
-        }
+        spoil(&mut packet.bytes, number, ip.length() + 6);
         packets.push(packet);
     }
     // Lengths of UDP that do not fit.
