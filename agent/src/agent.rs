@@ -270,6 +270,7 @@ impl Agent {
         self.ends.view.send_modify(|view| {
             view.applied = self.applied;
             view.claims = self.claims.len();
+            view.shortcuts = self.node.shortcuts();
             view.not_ready = not_ready;
             view.findings = findings;
             view.counters = counters;

@@ -19,6 +19,7 @@ pub mod plan;
 pub mod probe;
 pub mod report;
 pub mod run;
+pub mod shortcut;
 pub mod store;
 mod sys;
 pub mod view;

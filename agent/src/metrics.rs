@@ -25,6 +25,11 @@ impl Collector for Figures {
             ("ready", "1 when the node is as ordered", u64::from(view.not_ready.is_none())),
             ("config_generation", "Number of the order applied", view.applied),
             ("claims", "Prefixes of pods on this node", view.claims as u64),
+            (
+                "shortcuts",
+                "Gateways on this node that nodes' packets reach past the CNI's bridge, uncut",
+                view.shortcuts as u64,
+            ),
         ] {
             gauges(&mut encoder, &named(name), help, one(value))?;
         }

@@ -4,6 +4,7 @@ use carrick_netlink::{GroupSupport, Link, Netlink, NetlinkError, Nft, NftError, 
 
 use crate::claims::Facts;
 use crate::plan::{DEVICE, Plan, TABLE};
+use crate::shortcut::Shortcuts;
 
 /// Our nft table: `inet carrick`.
 pub const NFT_TABLE: &str = "carrick";
@@ -53,6 +54,9 @@ pub struct Node {
     nft: Nft,
     support: GroupSupport,
     filter: Option<String>,
+    shortcuts: Shortcuts,
+    /// Whether shortcuts are wanted.
+    shorten: bool,
 }
 
 impl Node {
@@ -63,7 +67,20 @@ impl Node {
             nft: Nft::new(NFT_TABLE),
             support: GroupSupport::of_this_kernel(),
             filter: None,
+            shortcuts: Shortcuts::new(),
+            shorten: true,
         })
+    }
+
+    /// With or without ways around the CNI's bridge.
+    #[must_use]
+    pub fn with_shortcuts(self, shorten: bool) -> Self {
+        Self { shorten, ..self }
+    }
+
+    /// How many gateways of this node are reached past the CNI's bridge.
+    pub fn shortcuts(&self) -> usize {
+        self.shortcuts.count()
     }
 
     /// What sort of next-hop groups plans may use.
@@ -100,7 +117,14 @@ impl Node {
         outcome.take(self.netlink.sync_routes(TABLE, &plan.routes(link)));
         outcome.take(self.netlink.sync_rules(&plan.rules));
         outcome.take(self.netlink.prune_nexthops(&plan.nexthops));
+        outcome.writes += self.shorten(plan, depth);
         outcome
+    }
+
+    fn shorten(&mut self, plan: &Plan, depth: Depth) -> usize {
+        let gateways = if self.shorten { plan.local_gateways.as_slice() } else { &[] };
+        let full = depth == Depth::Full;
+        self.shortcuts.sync(&mut self.netlink, gateways, plan.vxlan.port, full)
     }
 
     /// Whether our filters are known to stand. They come first: no packet may find the mesh without.
@@ -139,6 +163,7 @@ impl Node {
         let bare = removed.is_ok();
         outcome.take(removed);
         outcome.take(self.netlink.prune_nexthops(&[]));
+        outcome.writes += self.shortcuts.sync(&mut self.netlink, &[], 0, true);
         // A device that cannot be removed keeps its filters.
         if bare {
             outcome.take(self.nft.delete());

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use carrick_model::MemberName;
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand};
 
 /// Carrick's node agent: routes, FDB groups and filters of one node.
 #[derive(Debug, Parser)]
@@ -34,6 +34,9 @@ pub struct RunOptions {
     /// Where /metrics, /healthz and /readyz are served.
     #[arg(long, env = "CARRICK_HTTP_ADDRESS", default_value = "127.0.0.1:7823")]
     pub http_address: SocketAddr,
+    /// Packets to gateways on this node go past the CNI's bridge, where the kernel can do that.
+    #[arg(long, env = "CARRICK_SHORTCUTS", default_value_t = true, action = ArgAction::Set)]
+    pub shortcuts: bool,
     /// The mounted ConfigMap carrick-trust.
     #[arg(long, env = "CARRICK_TRUST", default_value = "/etc/carrick/trust")]
     pub trust: PathBuf,

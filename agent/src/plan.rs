@@ -53,6 +53,8 @@ pub struct Plan {
     pub captured: Vec<Prefix>,
     /// The rules.
     pub rules: Vec<Rule>,
+    /// Outer addresses of the gateways on this node.
+    pub local_gateways: Vec<IpAddr>,
     /// The clusters' next hops.
     pub neighbours: Vec<Neighbour>,
     /// Gateways and groups of them.
@@ -91,6 +93,7 @@ impl Plan {
             filter: filter::render(config, &captured),
             captured,
             rules: rules(config),
+            local_gateways: local_gateways(config).collect(),
             neighbours: Vec::new(),
             nexthops: Vec::new(),
             fdb: Vec::new(),
@@ -187,12 +190,16 @@ fn device_mtu(config: &NodeConfig) -> u32 {
 }
 
 fn rules(config: &NodeConfig) -> Vec<Rule> {
-    let gateways = config.gateways.iter().filter(|gateway| gateway.local).map(|gateway| {
-        let source = Prefix::host(gateway.address);
+    let gateways = local_gateways(config).map(|address| {
+        let source = Prefix::host(address);
         Rule::new(RULE_GATEWAYS, source.family(), Some(source), TABLE_MAIN)
     });
     let mesh = [Family::V4, Family::V6].map(|family| Rule::new(RULE_MESH, family, None, TABLE));
     gateways.chain(mesh).collect()
+}
+
+fn local_gateways(config: &NodeConfig) -> impl Iterator<Item = IpAddr> {
+    config.gateways.iter().filter(|gateway| gateway.local).map(|gateway| gateway.address)
 }
 
 /// The outer addresses of a cluster's gateways, by name, of those that are in service.

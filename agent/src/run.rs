@@ -28,6 +28,7 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
         format!("cannot serve metrics on {address}; --http-address names another")
     })?;
     let node = Node::open().context("cannot speak with the kernel")?;
+    let node = node.with_shortcuts(options.shortcuts);
     let held = Credentials::load(&options.state)
         .inspect_err(|error| tracing::warn!(%error, "joining anew"))
         .unwrap_or(None);

@@ -17,6 +17,8 @@ pub struct View {
     pub reports: u64,
     /// How many prefixes of pods are on the node.
     pub claims: usize,
+    /// How many gateways of this node are reached past the CNI's bridge.
+    pub shortcuts: usize,
     /// What probes found.
     pub findings: Findings,
     /// What the filters counted, by counter.

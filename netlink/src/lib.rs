@@ -9,6 +9,7 @@
 //! the calls are not `async`. A [`Netlink`] acts in the network namespace of the thread that opened it.
 
 pub mod address;
+pub mod bridge;
 mod codec;
 pub mod error;
 pub mod fdb;
@@ -23,6 +24,7 @@ mod socket;
 pub mod way;
 
 pub use address::Address;
+pub use bridge::BridgePort;
 pub use error::NetlinkError;
 pub use fdb::{FdbEntry, FdbTarget};
 pub use link::{Link, LinkKind, LinkSettings, Vxlan};

@@ -11,7 +11,7 @@ use crate::socket::Netlink;
 pub(crate) const FIXED: usize = 12;
 pub(crate) const NDA_DST: u16 = 1;
 pub(crate) const NDA_LLADDR: u16 = 2;
-const NDA_IFINDEX: u16 = 8;
+pub(crate) const NDA_IFINDEX: u16 = 8;
 pub(crate) const NUD_NOARP: u16 = 0x40;
 pub(crate) const NUD_PERMANENT: u16 = 0x80;
 

@@ -13,26 +13,27 @@ const MAX_COMPLAINT: usize = 2048;
 #[derive(Debug, thiserror::Error)]
 pub enum NftError {
     /// The program could not be run.
-    #[error("run nft for table inet {table}: {source}; install nftables (the image carries it)")]
+    #[error("run nft for table {table}: {source}; install nftables (the image carries it)")]
     Run {
-        /// The table.
+        /// The table, after its family.
         table: String,
         /// What happened.
         source: std::io::Error,
     },
     /// nft refused.
-    #[error("nft refused table inet {table}: {complaint}")]
+    #[error("nft refused table {table}: {complaint}")]
     Refused {
-        /// The table.
+        /// The table, after its family.
         table: String,
         /// What it says.
         complaint: String,
     },
 }
 
-/// One table of family `inet` that is all ours.
+/// One table that is all ours.
 #[derive(Debug)]
 pub struct Nft {
+    family: &'static str,
     table: String,
     applied: Option<Applied>,
     counters: Vec<(String, u64)>,
@@ -48,7 +49,17 @@ struct Applied {
 impl Nft {
     /// For the table `inet <table>`; nothing is read or changed yet.
     pub fn new(table: &str) -> Self {
-        Self { table: table.to_owned(), applied: None, counters: Vec::new(), writes: 0 }
+        Self::of_family("inet", table)
+    }
+
+    /// For the table `netdev <table>`, whose chains are those of devices.
+    pub fn netdev(table: &str) -> Self {
+        Self::of_family("netdev", table)
+    }
+
+    fn of_family(family: &'static str, table: &str) -> Self {
+        let (table, counters) = (table.to_owned(), Vec::new());
+        Self { family, table, applied: None, counters, writes: 0 }
     }
 
     /// How often the table was written or deleted.
@@ -56,7 +67,7 @@ impl Nft {
         self.writes
     }
 
-    /// Makes the table hold exactly `body` (what stands between the braces of `table inet <table> {
+    /// Makes the table hold exactly `body` (what stands between the braces of `table <family> <table> {
     /// }`), replacing all that was there in one transaction. Writes only if the text is another than
     /// the last, or if the kernel's table is not as it was left. Returns how much was written: 0 or 1.
     pub fn sync(&mut self, body: &str) -> Result<usize, NftError> {
@@ -68,11 +79,10 @@ impl Nft {
         }
         self.applied = None;
         self.writes += 1;
-        let name = &self.table;
+        let name = self.name();
         // Adding first makes the deletion succeed whether or not the table is there.
-        let script = format!(
-            "add table inet {name}\ndelete table inet {name}\ntable inet {name} {{\n{body}\n}}\n"
-        );
+        let script =
+            format!("add table {name}\ndelete table {name}\ntable {name} {{\n{body}\n}}\n");
         self.run(&["-f", "-"], &script)?;
         let listing = self.list()?.unwrap_or_default();
         self.applied = Some(Applied { text: body.to_owned(), listing });
@@ -86,7 +96,7 @@ impl Nft {
             return Ok(0);
         }
         self.writes += 1;
-        self.run(&["-f", "-"], &format!("delete table inet {}\n", self.table))?;
+        self.run(&["-f", "-"], &format!("delete table {}\n", self.name()))?;
         Ok(1)
     }
 
@@ -98,7 +108,7 @@ impl Nft {
     /// The table as nft prints it, without the values of counters, which are kept aside; `None` if
     /// there is none.
     fn list(&mut self) -> Result<Option<String>, NftError> {
-        match self.run(&["list", "table", "inet", &self.table], "") {
+        match self.run(&["list", "table", self.family, &self.table], "") {
             Ok(output) => {
                 let listing = String::from_utf8_lossy(&output.stdout);
                 self.counters = parse_counters(&listing);
@@ -112,7 +122,7 @@ impl Nft {
     }
 
     fn run(&self, arguments: &[&str], input: &str) -> Result<Output, NftError> {
-        let failed = |source| NftError::Run { table: self.table.clone(), source };
+        let failed = |source| NftError::Run { table: self.name(), source };
         let mut child = Command::new("nft")
             .args(arguments)
             .stdin(Stdio::piped())
@@ -130,7 +140,11 @@ impl Nft {
         }
         let mut complaint = String::from_utf8_lossy(&output.stderr).into_owned();
         complaint.truncate(complaint.floor_char_boundary(MAX_COMPLAINT));
-        Err(NftError::Refused { table: self.table.clone(), complaint })
+        Err(NftError::Refused { table: self.name(), complaint })
+    }
+
+    fn name(&self) -> String {
+        format!("{} {}", self.family, self.table)
     }
 }
 

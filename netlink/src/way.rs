@@ -45,7 +45,11 @@ impl Netlink {
         Ok(ways)
     }
 
-    fn look_up(&mut self, address: IpAddr) -> Result<Option<route::Route>, NetlinkError> {
+    /// The route that a packet of this host to `address` would take; `None` when none leads there.
+    pub(crate) fn look_up(
+        &mut self,
+        address: IpAddr,
+    ) -> Result<Option<route::Route>, NetlinkError> {
         let mut fixed = [0; route::FIXED];
         fixed[0] = family(address);
         fixed[1] = if address.is_ipv4() { 32 } else { 128 };

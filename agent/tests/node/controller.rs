@@ -48,6 +48,7 @@ impl Mounts {
 
     fn options(&self, controller: SocketAddr) -> RunOptions {
         RunOptions {
+            shortcuts: true,
             controller: controller.to_string(),
             node_name: "node-1".parse().expect("name"),
             http_address: "127.0.0.1:7823".parse().expect("address"),

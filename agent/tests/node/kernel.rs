@@ -31,9 +31,7 @@ impl Stage {
     }
 
     fn counter(&self, name: &str) -> u64 {
-        let listing = self.node.run(&format!("nft list counter inet carrick {name}"));
-        let mut words = listing.split_whitespace().skip_while(|word| *word != "packets");
-        words.nth(1).and_then(|count| count.parse().ok()).expect("a counter")
+        count(&self.node.run(&format!("nft list counter inet carrick {name}")))
     }
 
     /// All that an agent could leave behind.
@@ -61,6 +59,12 @@ impl Stage {
     fn sender(namespace: &Namespace, from: &'static str) -> UdpSocket {
         namespace.within(move || UdpSocket::bind(from).expect("bound"))
     }
+}
+
+/// The packets of a counter that nft listed.
+fn count(listing: &str) -> u64 {
+    let mut words = listing.split_whitespace().skip_while(|word| *word != "packets");
+    words.nth(1).and_then(|count| count.parse().ok()).expect("a counter")
 }
 
 fn config(order: &AgentConfig) -> NodeConfig {
@@ -293,4 +297,49 @@ fn without_filters_there_is_no_device_and_nothing_leaves() {
             assert!(node.device_index().expect("links").is_some(), "mended {when}");
         }
     });
+}
+
+#[test]
+fn what_goes_to_a_gateway_of_this_node_passes_the_bridge_by_uncut() {
+    let stage = Stage::new();
+    // The same pods behind a bridge: 10.1.0.1 moves to it.
+    stage.node.ip("link add cni0 type bridge");
+    stage.node.ip("addr del 10.1.0.1/24 dev pods1");
+    stage.node.ip("link set pods1 master cni0");
+    stage.node.ip("addr add 10.1.0.1/24 dev cni0");
+    stage.node.ip("link set cni0 up");
+    stage.pods.ip("route replace 192.0.2.1/32 via 10.1.0.1");
+    let order = PARIS.order(1);
+    let outer = stage.receiver("10.1.0.5:7789");
+    let send = || {
+        Stage::sender(&stage.node, "192.0.2.1:0").send_to(b"x", (REMOTE_POD, 5)).expect("sent");
+        assert_eq!(inner_source(&outer), Ipv4Addr::new(240, 1, 16, 2));
+    };
+    stage.node.nft(
+        "table bridge test { counter crossed { }; chain output { type filter hook output priority 0; \
+         udp dport 7789 counter name crossed; }; }",
+    );
+    let crossed = || count(&stage.node.run("nft list counter bridge test crossed"));
+    // Nobody has spoken to the gateway yet: its port is not known.
+    stage.apply(&order);
+    assert!(!stage.dump().contains("netdev"), "{}", stage.dump());
+    send();
+    stage.apply(&order);
+    let listing = stage.node.run("nft list table netdev carrick");
+    assert!(listing.contains("ip daddr 10.1.0.5 udp dport 7789 fwd to \"pods1\""), "{listing}");
+    send();
+    assert_eq!(crossed(), 1, "the first, and none since");
+
+    let name = stage.node.name().to_owned();
+    stage.node.within(move || {
+        let mut node = Node::open().expect("node");
+        reconcile(&mut node, &order);
+        assert_eq!((reconcile(&mut node, &order), node.shortcuts()), (0, 1));
+        let damage = ["netns", "exec", &name, "nft", "delete", "table", "netdev", "carrick"];
+        assert!(std::process::Command::new("ip").args(damage).status().expect("run").success());
+        assert_eq!((reconcile(&mut node, &order), node.shortcuts()), (1, 1), "mended");
+        let mut node = node.with_shortcuts(false);
+        assert_eq!((reconcile(&mut node, &order), node.shortcuts()), (1, 0), "switched off");
+    });
+    assert!(!stage.dump().contains("netdev"), "{}", stage.dump());
 }
