@@ -5,43 +5,26 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use carrick_exchange::ClusterIdentity;
 use carrick_exchange::identity::IdentityError;
 use carrick_exchange::message::member::{
     AgentConfig, FromController, GatewayConfig, RemoteCluster, from_controller::Kind,
 };
-use carrick_exchange::message::snapshot::{ClusterSnapshot, SignedSnapshot};
 use carrick_exchange::snapshot::Version;
+use carrick_exchange::snapshot::signer::Signer;
 use carrick_model::{ClusterId, MemberName};
 
 use crate::plan::Plan;
 use crate::world::Now;
 
-/// How long a signed snapshot holds. Peers keep what they hold while this controller is away, so this
-/// bounds only how long a stolen old one can be shown to somebody who has none.
-const VALIDITY: Duration = Duration::from_secs(7 * 24 * 3600);
-
-/// A snapshot is signed anew, unchanged, after this time.
-const RENEWAL: Duration = Duration::from_secs(24 * 3600);
-
 /// What members were told.
 #[derive(Debug)]
 pub struct Outbox {
-    epoch: u64,
-    generation: u64,
-    snapshots: BTreeMap<ClusterId, Signed>,
+    signer: Signer,
     gateway: Option<Told<GatewayConfig>>,
     agents: BTreeMap<MemberName, Told<AgentConfig>>,
-}
-
-#[derive(Debug)]
-struct Signed {
-    content: ClusterSnapshot,
-    signed: SignedSnapshot,
-    version: Version,
-    at: Instant,
 }
 
 /// What a member was told last.
@@ -58,15 +41,8 @@ struct Told<C> {
 impl Outbox {
     /// For a controller that begins `now`.
     pub fn new(now: Now) -> Self {
-        let epoch = u64::try_from(now.wall.as_second()).unwrap_or_default();
-        Self {
-            epoch,
-            // Room for 2^20 changes a second of the life of the controller before.
-            generation: epoch << 20,
-            snapshots: BTreeMap::new(),
-            gateway: None,
-            agents: BTreeMap::new(),
-        }
+        let signer = Signer::new(now.wall.into());
+        Self { signer, gateway: None, agents: BTreeMap::new() }
     }
 
     /// Takes a plan over.
@@ -80,8 +56,8 @@ impl Outbox {
         let mut gateway = plan.gateway.clone();
         for peering in &mut gateway.peerings {
             let cluster = peering.cluster.parse::<ClusterId>().ok();
-            let signed = cluster.and_then(|cluster| self.snapshots.get(&cluster));
-            peering.snapshot = signed.map(|signed| signed.signed.clone());
+            let signed = cluster.and_then(|cluster| self.signer.signed(&cluster));
+            peering.snapshot = signed.cloned();
         }
         self.tell_gateways(gateway, now);
         self.agents.retain(|name, _| plan.agents.contains_key(name));
@@ -97,27 +73,9 @@ impl Outbox {
         identity: &ClusterIdentity,
         now: Now,
     ) -> Result<(), IdentityError> {
-        self.snapshots.retain(|cluster, _| plan.snapshots.contains_key(cluster));
+        self.signer.retain(|cluster| plan.snapshots.contains_key(cluster));
         for (cluster, content) in &plan.snapshots {
-            let fresh = self
-                .snapshots
-                .get(cluster)
-                .is_some_and(|held| held.content == *content && now.instant < held.at + RENEWAL);
-            if fresh {
-                continue;
-            }
-            self.generation += 1;
-            let issued_at = u64::try_from(now.wall.as_second()).unwrap_or_default();
-            let signed = identity.sign_snapshot(&ClusterSnapshot {
-                epoch: self.epoch,
-                generation: self.generation,
-                issued_at,
-                expires_at: issued_at + VALIDITY.as_secs(),
-                ..content.clone()
-            })?;
-            let version = Version { epoch: self.epoch, generation: self.generation };
-            let held = Signed { content: content.clone(), signed, version, at: now.instant };
-            self.snapshots.insert(cluster.clone(), held);
+            self.signer.sign(identity, cluster, content.clone(), now.wall.into())?;
         }
         Ok(())
     }
@@ -126,8 +84,7 @@ impl Outbox {
         if self.gateway.as_ref().is_some_and(|told| told.content == content) {
             return;
         }
-        self.generation += 1;
-        let generation = self.generation;
+        let generation = self.signer.next_generation();
         let frame = Kind::Gateway(GatewayConfig { generation, ..content.clone() });
         self.gateway = Some(Told {
             content,
@@ -143,8 +100,7 @@ impl Outbox {
         if before.is_some_and(|told| told.content == *content) {
             return;
         }
-        self.generation += 1;
-        let generation = self.generation;
+        let generation = self.signer.next_generation();
         let since = |cluster: &RemoteCluster| {
             let unchanged = before.filter(|told| told.content.clusters.contains(cluster));
             let held = unchanged.and_then(|told| told.clusters.get(&cluster.cluster));
@@ -164,7 +120,7 @@ impl Outbox {
 
     /// The version of what we say to `cluster` now.
     pub fn version_for(&self, cluster: &ClusterId) -> Option<Version> {
-        self.snapshots.get(cluster).map(|held| held.version)
+        self.signer.version(cluster)
     }
 
     /// What every gateway is to hear.

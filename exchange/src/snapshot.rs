@@ -1,4 +1,6 @@
-//! A cluster's snapshot: verified, or refused as a whole.
+//! A cluster's snapshot: signed ([`signer`]), verified, or refused as a whole.
+
+pub mod signer;
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -1,51 +1,35 @@
 //! What the controller does for gateways in Kubernetes, done here from the file: the certificate, the
 //! signed snapshots, and the configuration that control takes.
 
-use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
-use carrick_exchange::certificate::{CertificateError, VALIDITY};
+use carrick_exchange::certificate::CertificateError;
 use carrick_exchange::identity::IdentityError;
 use carrick_exchange::member::Trusted;
 use carrick_exchange::message::WireEndpoint;
 use carrick_exchange::message::member::{GatewayConfig, PeeringConfig};
-use carrick_exchange::message::snapshot::{
-    ClusterSnapshot, GatewayEntry, NodeEntry, SignedSnapshot,
-};
+use carrick_exchange::message::snapshot::{ClusterSnapshot, GatewayEntry, NodeEntry};
+use carrick_exchange::snapshot::signer::{Signer, is_fresh};
 use carrick_exchange::{ClusterIdentity, Credentials};
 use carrick_model::{ClusterId, MemberId, MeshPrefix, Prefix, Role};
 
 use super::config::{CarrickPeer, Config};
-
-/// Certificate and snapshots are made anew after this time, by the wall clock: a machine may sleep.
-const RENEWAL: Duration = Duration::from_secs(24 * 3600);
 
 /// Plays the controller. Pure but for the keys that it makes: time is passed in.
 #[derive(Debug)]
 pub(super) struct Desk {
     identity: Arc<ClusterIdentity>,
     cluster: ClusterId,
-    epoch: u64,
-    generation: u64,
-    signed: BTreeMap<ClusterId, Signed>,
+    signer: Signer,
     certified: Option<SystemTime>,
-}
-
-#[derive(Debug)]
-struct Signed {
-    content: ClusterSnapshot,
-    signed: SignedSnapshot,
-    at: SystemTime,
 }
 
 impl Desk {
     /// For a gateway that begins `now`. What it says is newer than what one before it said.
     pub fn new(identity: Arc<ClusterIdentity>, cluster: ClusterId, now: SystemTime) -> Self {
-        let epoch = seconds(now);
-        let generation = epoch << 20;
-        Self { identity, cluster, epoch, generation, signed: BTreeMap::new(), certified: None }
+        Self { identity, cluster, signer: Signer::new(now), certified: None }
     }
 
     /// Our own cluster: ourselves.
@@ -84,15 +68,15 @@ impl Desk {
         let mesh = mesh.unwrap_or_else(|| MeshPrefix::for_identity(&self.identity.public()));
         let served: Vec<&CarrickPeer> =
             file.carrick_peers().map(|(_, peer)| peer).filter(|peer| !peer.suspended).collect();
-        self.signed.retain(|cluster, _| served.iter().any(|peer| peer.cluster == *cluster));
+        self.signer.retain(|cluster| served.iter().any(|peer| peer.cluster == *cluster));
         let mut peerings = Vec::new();
         for peer in served {
-            let snapshot = self.sign(&peer.cluster, self.snapshot(file, peer, mesh), now)?;
-            peerings.push(peering(peer, snapshot));
+            let content = self.snapshot(file, peer, mesh);
+            self.signer.sign(&self.identity, &peer.cluster, content, now)?;
+            peerings.push(self.peering(peer));
         }
-        self.generation += 1;
         Ok(GatewayConfig {
-            generation: self.generation,
+            generation: self.signer.next_generation(),
             vxlan: None,
             nodes: Vec::new(),
             peerings,
@@ -124,43 +108,19 @@ impl Desk {
         NodeEntry { name: self.cluster.to_string(), mesh_address: address.octets().to_vec() }
     }
 
-    fn sign(
-        &mut self,
-        peer: &ClusterId,
-        content: ClusterSnapshot,
-        now: SystemTime,
-    ) -> Result<SignedSnapshot, IdentityError> {
-        let held = self.signed.get(peer);
-        if let Some(held) = held.filter(|held| held.content == content && is_fresh(held.at, now)) {
-            return Ok(held.signed.clone());
+    fn peering(&self, peer: &CarrickPeer) -> PeeringConfig {
+        PeeringConfig {
+            cluster: peer.cluster.to_string(),
+            identities: peer.identities.iter().map(|key| key.as_bytes().to_vec()).collect(),
+            endpoints: peer.endpoints.iter().map(WireEndpoint::from).collect(),
+            accept: peer.accept.iter().map(|range| (*range).into()).collect(),
+            max_prefixes: peer.max_prefixes,
+            snapshot: self.signer.signed(&peer.cluster).cloned(),
+            keepalive_seconds: 0,
+            post_quantum_required: peer.require_post_quantum,
+            lanes: peer.lanes.unwrap_or_default().into(),
+            mtu: peer.mtu.unwrap_or_default().into(),
         }
-        self.generation += 1;
-        let issued_at = seconds(now);
-        let signed = self.identity.sign_snapshot(&ClusterSnapshot {
-            epoch: self.epoch,
-            generation: self.generation,
-            issued_at,
-            expires_at: issued_at + VALIDITY.as_secs(),
-            ..content.clone()
-        })?;
-        let entry = Signed { content, signed: signed.clone(), at: now };
-        self.signed.insert(peer.clone(), entry);
-        Ok(signed)
-    }
-}
-
-fn peering(peer: &CarrickPeer, snapshot: SignedSnapshot) -> PeeringConfig {
-    PeeringConfig {
-        cluster: peer.cluster.to_string(),
-        identities: peer.identities.iter().map(|key| key.as_bytes().to_vec()).collect(),
-        endpoints: peer.endpoints.iter().map(WireEndpoint::from).collect(),
-        accept: peer.accept.iter().map(|range| (*range).into()).collect(),
-        max_prefixes: peer.max_prefixes,
-        snapshot: Some(snapshot),
-        keepalive_seconds: 0,
-        post_quantum_required: peer.require_post_quantum,
-        lanes: peer.lanes.unwrap_or_default().into(),
-        mtu: peer.mtu.unwrap_or_default().into(),
     }
 }
 
@@ -175,20 +135,13 @@ fn own_ranges(file: &Config) -> Vec<Prefix> {
     all.filter(|prefix| !prefix.is_default_route()).collect()
 }
 
-/// Whether what was made `at` still does. A clock that was put back makes it anew.
-fn is_fresh(at: SystemTime, now: SystemTime) -> bool {
-    now.duration_since(at).is_ok_and(|age| age < RENEWAL)
-}
-
-fn seconds(at: SystemTime) -> u64 {
-    at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::time::Duration;
 
     use carrick_exchange::Pin;
+    use carrick_exchange::message::snapshot::SignedSnapshot;
     use carrick_exchange::snapshot::verify;
 
     use super::*;
@@ -230,17 +183,15 @@ mod tests {
     }
 
     #[test]
-    fn equal_content_is_signed_once_a_day_and_changes_at_once() {
+    fn what_is_said_is_signed_anew_once_a_day_and_so_is_the_certificate() {
         let (mut file, now) = (file(), SystemTime::now());
         let mut desk = desk(&file, now);
         let first = desk.config(&file, now).expect("signed");
         let later = desk.config(&file, now + 23 * HOUR).expect("signed");
         assert_eq!(snapshot(&first), snapshot(&later));
-        let renewed = desk.config(&file, now + 25 * HOUR).expect("signed");
-        assert_ne!(snapshot(&first), snapshot(&renewed));
         file.exchange.endpoints.clear();
-        let changed = desk.config(&file, now + 25 * HOUR).expect("signed");
-        assert_ne!(snapshot(&renewed), snapshot(&changed));
+        let changed = desk.config(&file, now + 23 * HOUR).expect("signed");
+        assert_ne!(snapshot(&later), snapshot(&changed));
         assert!(desk.credentials(now).expect("issued").is_some());
         assert!(desk.credentials(now + 23 * HOUR).expect("issued").is_none());
         assert!(desk.credentials(now + 25 * HOUR).expect("issued").is_some());
