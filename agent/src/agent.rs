@@ -3,7 +3,8 @@
 //! An order is applied when it comes. What the kernel announces leads to another look after a short
 //! pause, and so does every tenth second; a look that finds everything as planned writes nothing.
 
-use std::net::Ipv4Addr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use carrick_exchange::member::MemberEvent;
@@ -15,9 +16,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{NodeConfig, Order};
+use crate::config::{Gateway, NodeConfig, Order};
 use crate::node::{Depth, NFT_TABLE, Node, NodeError, Outcome};
 use crate::plan::Plan;
+use crate::probe::gateways::{self, Verdict, Verdicts};
 use crate::probe::prober;
 use crate::probe::shell::{Assignment, Findings};
 use crate::report;
@@ -50,6 +52,10 @@ pub struct Ends {
     pub assignment: watch::Sender<Assignment>,
     /// From the prober.
     pub findings: watch::Receiver<Findings>,
+    /// To the watch of our gateways.
+    pub watched: watch::Sender<gateways::shell::Assignment>,
+    /// From it.
+    pub seen: watch::Receiver<gateways::shell::Findings>,
     /// To metrics and readiness.
     pub view: watch::Sender<View>,
 }
@@ -69,6 +75,10 @@ pub struct Agent {
     applied: u64,
     withdrawn: bool,
     claims: Vec<Prefix>,
+    /// What is known of our gateways.
+    verdicts: Verdicts,
+    /// What flows were spread over before we began: a gateway that is none of it has to answer first.
+    spread_over: Option<BTreeSet<IpAddr>>,
     device: Option<u32>,
     /// A look is due then, this deep.
     look: Option<(Instant, Depth)>,
@@ -99,6 +109,8 @@ impl Agent {
             applied: 0,
             withdrawn: false,
             claims: Vec::new(),
+            verdicts: Verdicts::new(),
+            spread_over: None,
             device: None,
             look: None,
             looked: now,
@@ -106,6 +118,7 @@ impl Agent {
         };
         if let Some(order) = agent.store.load() {
             tracing::info!(generation = order.generation, "following the last order");
+            agent.remember();
             agent.follow(&order);
         }
         agent
@@ -123,6 +136,7 @@ impl Agent {
                 () = stop.cancelled() => return Ok(()),
                 Some(event) = self.ends.orders.recv() => self.take(event),
                 changes = monitor.next() => self.notice(&changes?),
+                Ok(()) = self.ends.seen.changed() => self.saw(),
                 Ok(()) = self.ends.findings.changed() => self.found(),
                 () = sleep_until(look) => self.look(),
                 _ = audit.tick() => {
@@ -153,7 +167,8 @@ impl Agent {
         self.refused = None;
         match Order::parse(order) {
             Ok(Order::Configure(config)) => {
-                let plan = Plan::new(&config, self.node.support());
+                let verdicts = self.verdicts_of(&config);
+                let plan = Plan::with(&config, self.node.support(), &verdicts);
                 for note in plan.notes.iter().filter(|note| !self.noted.contains(note)) {
                     tracing::info!(%note, "following the order");
                 }
@@ -169,6 +184,72 @@ impl Agent {
         self.look = Some((Instant::now(), Depth::Quick));
         self.look();
         self.report_within(GATHER);
+    }
+
+    /// Notes which gateways carry packets now, of which nothing else is known yet.
+    fn remember(&mut self) {
+        match self.node.spread_over() {
+            Ok(addresses) => self.spread_over = addresses,
+            Err(error) => tracing::warn!(%error, "cannot read which gateways are in use"),
+        }
+    }
+
+    /// What is known of the gateways. One that was not in use when we began is not, before it has answered.
+    fn verdicts_of(&self, config: &NodeConfig) -> Verdicts {
+        let mut verdicts = self.verdicts.clone();
+        let Some(used) = &self.spread_over else { return verdicts };
+        let unused = |gateway: &&Gateway| gateway.answers && !used.contains(&gateway.address);
+        for gateway in config.gateways.iter().filter(unused) {
+            let verdict = verdicts.entry(gateway.name.clone()).or_default();
+            if *verdict == Verdict::Unknown {
+                *verdict = Verdict::Silent { gone: false };
+            }
+        }
+        verdicts
+    }
+
+    /// The watch has seen something of our gateways: flows are moved at once.
+    fn saw(&mut self) {
+        let seen = self.ends.seen.borrow_and_update().clone();
+        let verdicts: Verdicts =
+            seen.gateways.iter().map(|one| (one.name.clone(), one.verdict.clone())).collect();
+        for (name, verdict) in &verdicts {
+            let known = self.verdicts.get(name).unwrap_or(&Verdict::Unknown);
+            if known.label() != verdict.label() {
+                tracing::info!(
+                    gateway = name,
+                    before = known.label(),
+                    now = verdict.label(),
+                    "gateway"
+                );
+            }
+        }
+        if replace(&mut self.verdicts, verdicts) {
+            self.steer();
+            self.report_within(GATHER);
+        }
+        self.publish();
+    }
+
+    /// Brings the kernel in line with what is known of the gateways.
+    fn steer(&mut self) {
+        let Desired::Configured(desired) = &self.desired else { return };
+        let config = &desired.0;
+        let after = Plan::with(config, self.node.support(), &self.verdicts_of(config));
+        if after == desired.1 {
+            return;
+        }
+        let outcome = self.node.steer(&desired.1, &after, self.device);
+        for error in &outcome.errors {
+            // The look that follows does it again, and says what is wrong.
+            tracing::debug!(%error, "cannot move flows at once");
+        }
+        self.ends.view.send_modify(|view| view.writes += outcome.writes as u64);
+        if let Desired::Configured(desired) = &mut self.desired {
+            desired.1 = after;
+        }
+        self.look = Some((Instant::now(), Depth::Quick));
+        self.look();
     }
 
     /// Whether what changed in the kernel may concern us, and how deep to look then.
@@ -235,17 +316,18 @@ impl Agent {
     /// Reads which pods there are, and tells the prober what to probe and whom to answer.
     fn look_around(&mut self) -> Result<(), NodeError> {
         self.device = self.node.device_index()?;
-        let (claims, assignment) = match &self.desired {
+        let (claims, assignment, watched) = match &self.desired {
             Desired::Configured(desired) => {
                 let (config, plan) = desired.as_ref();
                 let facts = self.node.facts()?;
                 let claims = facts.claims(config);
                 let pod_side = facts.pod_side_address(&claims);
-                (claims, assignment(config, plan, pod_side))
+                (claims, assignment(config, plan, pod_side), watched(config))
             }
             Desired::Unknown | Desired::Withdrawn(_) => Default::default(),
         };
         self.ends.assignment.send_if_modified(|assigned| replace(assigned, assignment));
+        self.ends.watched.send_if_modified(|assigned| replace(assigned, watched));
         if replace(&mut self.claims, claims) {
             self.report_within(GATHER);
         }
@@ -267,12 +349,14 @@ impl Agent {
         let counters = self.node.counters().to_vec();
         let findings = self.ends.findings.borrow().clone();
         let not_ready = self.not_ready();
+        let gateways = self.ends.seen.borrow().gateways.clone();
         self.ends.view.send_modify(|view| {
             view.applied = self.applied;
             view.claims = self.claims.len();
             view.shortcuts = self.node.shortcuts();
             view.not_ready = not_ready;
             view.findings = findings;
+            view.gateways = gateways;
             view.counters = counters;
         });
     }
@@ -317,6 +401,7 @@ impl Agent {
             probes: report::probes(findings),
             errors: errors.take(MAX_ERRORS).cloned().collect(),
             withdrawn: self.withdrawn,
+            gateways: report::gateways(&self.ends.seen.borrow().gateways),
         }
     }
 }
@@ -331,6 +416,18 @@ fn assignment(config: &NodeConfig, plan: &Plan, pod_side: Option<Ipv4Addr>) -> A
         clusters: clusters.collect(),
         sources: std::iter::once(config.mesh).chain(pod_side).collect(),
         accepted: plan.captured.clone(),
+    }
+}
+
+fn watched(config: &NodeConfig) -> gateways::shell::Assignment {
+    let target = |gateway: &Gateway| {
+        let (name, answers) = (gateway.name.clone(), gateway.answers);
+        Some(gateways::watch::Target { name, address: gateway.mesh?, answers })
+    };
+    gateways::shell::Assignment {
+        mesh: Some(config.mesh),
+        targets: config.gateways.iter().filter_map(target).collect(),
+        interval: config.gateway_pause,
     }
 }
 

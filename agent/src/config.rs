@@ -1,10 +1,13 @@
 //! What the controller orders, parsed once: behind here every value is known to be good.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use carrick_exchange::message::member::{AgentConfig, LocalGateway, RemoteCluster};
 use carrick_exchange::wire::{self, WireError};
 use carrick_model::{ClusterId, Prefix};
+
+use crate::probe::gateways::watch::INTERVAL;
 
 /// The smallest inner packet size in bytes that a cluster may be given: IPv4's own minimum.
 const MIN_MTU: u32 = 576;
@@ -69,6 +72,8 @@ pub struct NodeConfig {
     pub mesh: Ipv4Addr,
     /// Our cluster's gateways.
     pub gateways: Vec<Gateway>,
+    /// The pause between two questions to a gateway.
+    pub gateway_pause: Duration,
     /// Clusters that are routed.
     pub clusters: Vec<Cluster>,
     /// Prefixes that must not leave in clear although no cluster carries them now.
@@ -88,6 +93,10 @@ pub struct Gateway {
     pub address: IpAddr,
     /// Runs on this node.
     pub local: bool,
+    /// Its mesh address, to be watched there.
+    pub mesh: Option<Ipv4Addr>,
+    /// It has said that it answers there.
+    pub answers: bool,
 }
 
 /// A remote cluster.
@@ -107,6 +116,8 @@ pub struct Cluster {
     pub nodes: Vec<Ipv4Addr>,
     /// New connections from it may reach all our pods.
     pub all_pods: bool,
+    /// Gateways that say themselves that they reach it may be used.
+    pub routable: bool,
 }
 
 impl Order {
@@ -162,6 +173,7 @@ fn node(wire: &AgentConfig) -> Result<NodeConfig, Bad> {
         node_address: wire::address(&wire.node_address, "node_address")?,
         mesh: wire::ipv4(&wire.mesh_address, "mesh_address")?,
         gateways: wire.gateways.iter().map(gateway).collect::<Result<_, _>>()?,
+        gateway_pause: pause(wire.gateway_probe_millis),
         clusters: wire.clusters.iter().map(cluster).collect::<Result<_, _>>()?,
         unreachable: wire::prefixes(&wire.unreachable, "unreachable")?,
         pod_prefixes: wire::prefixes(&wire.pod_prefixes, "pod_prefixes")?,
@@ -175,7 +187,16 @@ fn in_range(field: &'static str, value: u64, most: u64, range: &'static str) -> 
 
 fn gateway(wire: &LocalGateway) -> Result<Gateway, Bad> {
     let address = wire::address(&wire.address, "gateways.address")?;
-    Ok(Gateway { name: wire.name.clone(), address, local: wire.on_this_node })
+    let mesh = match wire.mesh_address.as_slice() {
+        [] => None,
+        bytes => Some(wire::ipv4(bytes, "gateways.mesh_address")?),
+    };
+    let (name, local) = (wire.name.clone(), wire.on_this_node);
+    Ok(Gateway { name, address, local, mesh, answers: wire.answers_probes })
+}
+
+fn pause(millis: u32) -> Duration {
+    if millis == 0 { INTERVAL } else { Duration::from_millis(millis.into()) }
 }
 
 fn cluster(wire: &RemoteCluster) -> Result<Cluster, Bad> {
@@ -192,6 +213,8 @@ fn cluster(wire: &RemoteCluster) -> Result<Cluster, Bad> {
         mtu: wire.mtu,
         nodes: nodes.collect::<Result<_, _>>()?,
         all_pods: wire.access_all_pods,
+        // An older controller does not say: what it lists is routed.
+        routable: wire.routable || !wire.gateways.is_empty(),
     })
 }
 
@@ -203,7 +226,8 @@ mod tests {
     #[test]
     fn a_bad_field_is_named_and_nothing_is_taken() {
         type Spoil = fn(&mut AgentConfig);
-        let spoilers: [(&str, Spoil); 8] = [
+        let spoilers: [(&str, Spoil); 9] = [
+            ("gateways.mesh_address", |c| c.gateways[0].mesh_address = vec![1]),
             ("vxlan is missing", |c| c.vxlan = None),
             ("vxlan.port", |c| c.vxlan.as_mut().expect("vxlan").port = 70_000),
             ("vxlan.vni", |c| c.vxlan.as_mut().expect("vxlan").vni = 1 << 24),

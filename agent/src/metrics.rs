@@ -1,7 +1,7 @@
 //! The agent's metrics, made at each scrape from what it shows of itself.
 //!
 //! Labels are bounded: cluster IDs and mesh addresses come from our own controller, at most three
-//! targets a cluster.
+//! targets a cluster and 64 gateways.
 
 use std::fmt;
 
@@ -11,6 +11,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use tokio::sync::watch;
 
 use crate::plan::filter::COUNTERS;
+use crate::probe::gateways::{Seen, Verdict};
 use crate::probe::prober::{Health, TargetHealth};
 use crate::view::View;
 
@@ -41,6 +42,7 @@ impl Collector for Figures {
             counters(&mut encoder, &named(name), help, one(value))?;
         }
         drops(&mut encoder, &view)?;
+        gateways(&mut encoder, &view)?;
         probes(&mut encoder, &view)
     }
 }
@@ -57,6 +59,22 @@ fn drops(encoder: &mut DescriptorEncoder<'_>, view: &View) -> Result<(), fmt::Er
         counters(encoder, &name, &help, one(dropped))?;
     }
     Ok(())
+}
+
+/// By mesh address, of which there are at most 64.
+fn gateways(encoder: &mut DescriptorEncoder<'_>, view: &View) -> Result<(), fmt::Error> {
+    let of = |value: fn(&Seen) -> Option<u64>| {
+        let named = |one: &Seen| Some((vec![("gateway", one.address.to_string())], value(one)?));
+        view.gateways.iter().filter_map(named).collect::<Vec<(Labels, u64)>>()
+    };
+    let help = "1 when a gateway of this cluster answers this node's probes";
+    let answers = |one: &Seen| Some(u64::from(matches!(one.verdict, Verdict::Answers { .. })));
+    gauges(encoder, "carrick_agent_gateway_answers", help, of(answers))?;
+    let help = "How often a gateway of this cluster fell silent or began anew";
+    counters(encoder, "carrick_agent_gateway_falls", help, of(|one| Some(one.falls)))?;
+    let help = "Round-trip time to a gateway of this cluster in microseconds";
+    let rtt = |one: &Seen| u64::try_from(one.rtt?.as_micros()).ok();
+    gauges(encoder, "carrick_agent_gateway_rtt_microseconds", help, of(rtt))
 }
 
 fn probes(encoder: &mut DescriptorEncoder<'_>, view: &View) -> Result<(), fmt::Error> {
@@ -103,6 +121,13 @@ mod tests {
             applied: 7,
             counters: vec![("clear".to_owned(), 3)],
             findings: Findings { version: 1, clusters },
+            gateways: vec![Seen {
+                name: "gw".to_owned(),
+                address: Ipv4Addr::new(240, 1, 31, 254),
+                verdict: Verdict::Silent { gone: true },
+                rtt: None,
+                falls: 2,
+            }],
             ..View::default()
         };
         let (_sender, receiver) = watch::channel(view);
@@ -114,6 +139,8 @@ mod tests {
             "carrick_agent_ready 1",
             "carrick_agent_config_generation 7",
             "carrick_agent_dropped_clear_total 3",
+            "carrick_agent_gateway_answers{gateway=\"240.1.31.254\"} 0",
+            "carrick_agent_gateway_falls_total{gateway=\"240.1.31.254\"} 2",
             "carrick_agent_probe_ok{cluster=\"osaka\",target=\"240.2.32.2\"} 1",
             "carrick_agent_probe_rtt_microseconds{cluster=\"osaka\",target=\"240.2.32.2\"} 20000",
         ] {

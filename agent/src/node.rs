@@ -1,9 +1,15 @@
 //! The node's kernel: made as planned, by writing what differs and nothing else.
 
-use carrick_netlink::{GroupSupport, Link, Netlink, NetlinkError, Nft, NftError, TABLE_MAIN};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use carrick_netlink::{
+    GroupSupport, Link, Netlink, NetlinkError, Nexthop, NexthopKind, Nft, NftError, PROTOCOL,
+    Route, TABLE_MAIN,
+};
 
 use crate::claims::Facts;
-use crate::plan::{DEVICE, Plan, TABLE};
+use crate::plan::{DEVICE, MeshRoute, Plan, TABLE};
 use crate::shortcut::Shortcuts;
 
 /// Our nft table: `inet carrick`.
@@ -95,6 +101,47 @@ impl Node {
             addresses: self.netlink.addresses()?,
             routes: self.netlink.routes(TABLE_MAIN)?,
         })
+    }
+
+    /// Does at once what cannot wait on the way from the plan `before`, which stands, to `after`: groups
+    /// lose and gain members, and routes go that no gateway carries any more. One write each, and no look
+    /// at the kernel; the rest is left to [`Node::reconcile`].
+    pub fn steer(&mut self, before: &Plan, after: &Plan, link: Option<u32>) -> Outcome {
+        let mut outcome = Outcome::default();
+        let new = |nexthop: &&Nexthop| !before.nexthops.contains(nexthop);
+        let (groups, members): (Vec<_>, Vec<_>) =
+            after.nexthops.iter().filter(new).partition(|nexthop| nexthop.is_group());
+        for nexthop in members.into_iter().chain(groups) {
+            outcome.take(self.netlink.set_nexthop(nexthop).map(|()| 1));
+        }
+        let stays =
+            |gone: &MeshRoute| after.mesh_routes.iter().any(|r| r.destination == gone.destination);
+        let gone = before.mesh_routes.iter().filter(|route| !stays(route));
+        let gone: Vec<Route> =
+            link.iter().flat_map(|link| gone.clone().map(|r| before.to_kernel(r, *link))).collect();
+        if !gone.is_empty() {
+            outcome.take(self.netlink.remove_routes(&gone).map(|()| gone.len()));
+        }
+        outcome
+    }
+
+    /// The outer addresses that flows are spread over now, of all clusters; `None` where there are no
+    /// groups.
+    pub fn spread_over(&mut self) -> Result<Option<BTreeSet<IpAddr>>, NodeError> {
+        let held = self.netlink.nexthops()?;
+        let members =
+            held.iter().filter(|n| n.protocol == PROTOCOL).filter_map(|n| match &n.kind {
+                NexthopKind::FdbGroup { members, .. } => Some(members),
+                NexthopKind::Fdb(_) | NexthopKind::Other => None,
+            });
+        let members: Vec<&Vec<u32>> = members.collect();
+        let addresses = held.iter().filter_map(|nexthop| match nexthop.kind {
+            NexthopKind::Fdb(address) if members.iter().any(|m| m.contains(&nexthop.id)) => {
+                Some(address)
+            }
+            _ => None,
+        });
+        Ok((!members.is_empty()).then(|| addresses.collect()))
     }
 
     /// Makes the kernel as planned. A step that fails does not keep the others from being done; above

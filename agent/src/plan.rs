@@ -1,6 +1,7 @@
 //! From configuration to the kernel objects that should be: pure.
 
 pub mod filter;
+mod gateways;
 mod sieve;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use carrick_netlink::{
 
 use self::sieve::Sifted;
 use crate::config::{Cluster, NodeConfig};
+use crate::probe::gateways::Verdicts;
 
 /// Our VXLAN device.
 pub const DEVICE: &str = "carrick0";
@@ -51,6 +53,8 @@ pub struct Plan {
     pub mesh_routes: Vec<MeshRoute>,
     /// What never leaves the node but by a mesh route.
     pub captured: Vec<Prefix>,
+    /// Mesh addresses of our gateways, which do not either.
+    pub hosts: Vec<Prefix>,
     /// The rules.
     pub rules: Vec<Rule>,
     /// Outer addresses of the gateways on this node.
@@ -81,8 +85,13 @@ pub struct MeshRoute {
 }
 
 impl Plan {
-    /// What `config` asks for on a kernel with these groups.
+    /// What `config` asks for on a kernel with these groups, of gateways of which no more is known.
     pub fn new(config: &NodeConfig, support: GroupSupport) -> Self {
+        Self::with(config, support, &Verdicts::new())
+    }
+
+    /// As above, by those gateways that are fit for it.
+    pub fn with(config: &NodeConfig, support: GroupSupport, verdicts: &Verdicts) -> Self {
         let Sifted { captured, errors, notes } = sieve::sift(config);
         let mut plan = Self {
             generation: config.generation,
@@ -92,6 +101,7 @@ impl Plan {
             mesh_routes: Vec::new(),
             filter: filter::render(config, &captured),
             captured,
+            hosts: Vec::new(),
             rules: rules(config),
             local_gateways: local_gateways(config).collect(),
             neighbours: Vec::new(),
@@ -100,23 +110,36 @@ impl Plan {
             errors,
             notes,
         };
+        plan.add_hosts(config);
         for cluster in &config.clusters {
-            plan.add_cluster(config, cluster, support);
+            let gateways = gateways::chosen(config, cluster, verdicts);
+            plan.add_cluster(cluster, &gateways, support);
         }
         plan.nexthops.sort();
         plan.nexthops.dedup();
         plan
     }
 
-    fn add_cluster(&mut self, config: &NodeConfig, cluster: &Cluster, support: GroupSupport) {
-        let gateways = addresses(config, cluster);
+    /// Each gateway as a host, to be asked how it is.
+    fn add_hosts(&mut self, config: &NodeConfig) {
+        let known = config.gateways.iter().filter_map(|g| Some((g.mesh?, g.address)));
+        for (mesh, address) in known.collect::<BTreeMap<_, _>>() {
+            let (mac, destination) = (Mac::of_mesh(mesh), Prefix::host(mesh.into()));
+            self.hosts.push(destination);
+            self.neighbours.push(Neighbour { address: mesh.into(), mac });
+            self.fdb.push(FdbEntry { mac, target: FdbTarget::Address(address) });
+            self.mesh_routes.push(MeshRoute { destination, router: mesh, mtu: device_mtu(config) });
+        }
+    }
+
+    fn add_cluster(&mut self, cluster: &Cluster, gateways: &[IpAddr], support: GroupSupport) {
         let Some(first) = gateways.first() else { return };
         let mac = Mac::of_mesh(cluster.router);
         self.neighbours.push(Neighbour { address: cluster.router.into(), mac });
         let target = if support == GroupSupport::None {
             FdbTarget::Address(*first)
         } else {
-            FdbTarget::Nexthop(self.add_group(cluster.router, &gateways, support))
+            FdbTarget::Nexthop(self.add_group(cluster.router, gateways, support))
         };
         self.fdb.push(FdbEntry { mac, target });
         let carried =
@@ -145,12 +168,20 @@ impl Plan {
     /// The routes of our table, those first that keep packets in; without the device (`None`) these
     /// only.
     pub fn routes(&self, link: Option<u32>) -> Vec<Route> {
-        let fallback =
-            self.captured.iter().map(|prefix| Route::unreachable(*prefix, TABLE, FALLBACK_METRIC));
-        let mesh = link.into_iter().flat_map(|link| {
-            self.mesh_routes.iter().map(move |route| route.to_kernel(link, self.mesh))
-        });
+        let fallback = self
+            .captured
+            .iter()
+            .chain(&self.hosts)
+            .map(|prefix| Route::unreachable(*prefix, TABLE, FALLBACK_METRIC));
+        let mesh = link
+            .into_iter()
+            .flat_map(|link| self.mesh_routes.iter().map(move |route| self.to_kernel(route, link)));
         fallback.chain(mesh).collect()
+    }
+
+    /// A mesh route as the kernel has it, by the device of this number.
+    pub fn to_kernel(&self, route: &MeshRoute, link: u32) -> Route {
+        route.to_kernel(link, self.mesh)
     }
 }
 
@@ -200,17 +231,6 @@ fn rules(config: &NodeConfig) -> Vec<Rule> {
 
 fn local_gateways(config: &NodeConfig) -> impl Iterator<Item = IpAddr> {
     config.gateways.iter().filter(|gateway| gateway.local).map(|gateway| gateway.address)
-}
-
-/// The outer addresses of a cluster's gateways, by name, of those that are in service.
-fn addresses(config: &NodeConfig, cluster: &Cluster) -> Vec<IpAddr> {
-    let by_name: BTreeMap<&str, IpAddr> =
-        config.gateways.iter().map(|gateway| (gateway.name.as_str(), gateway.address)).collect();
-    let mut addresses: Vec<IpAddr> =
-        cluster.gateways.iter().filter_map(|name| by_name.get(name.as_str()).copied()).collect();
-    addresses.sort_unstable();
-    addresses.dedup();
-    addresses
 }
 
 /// Next hops are numbered by what they stand for, so that nobody has to remember numbers: an IPv4

@@ -1,7 +1,10 @@
 //! What the prober found, as the controller hears it.
 
-use carrick_exchange::message::member::{ProbeState, ProbeTarget};
+use std::time::Duration;
 
+use carrick_exchange::message::member::{GatewayProbe, ProbeState, ProbeTarget};
+
+use crate::probe::gateways::Seen;
 use crate::probe::prober::{Health, TargetHealth};
 use crate::probe::shell::Findings;
 
@@ -9,6 +12,16 @@ use crate::probe::shell::Findings;
 pub fn is_alarming(findings: &Findings) -> bool {
     let mut targets = findings.clusters.iter().flat_map(|(_, targets)| targets);
     targets.any(|target| target.health != Health::Well)
+}
+
+/// One entry a gateway of ours that is watched.
+pub fn gateways(seen: &[Seen]) -> Vec<GatewayProbe> {
+    let probe = |one: &Seen| GatewayProbe {
+        gateway: one.name.clone(),
+        state: one.verdict.label().to_owned(),
+        rtt_micros: micros(one.rtt),
+    };
+    seen.iter().map(probe).collect()
 }
 
 /// One entry a cluster that is probed.
@@ -25,20 +38,22 @@ fn target(found: &TargetHealth) -> ProbeTarget {
         Health::Well => "",
         Health::Ill(reason) => reason.as_str(),
     };
-    let rtt = found.rtt.map_or(0, |rtt| rtt.as_micros());
     ProbeTarget {
         address: found.target.octets().to_vec(),
         ok: found.health == Health::Well,
         reason: reason.to_owned(),
-        rtt_micros: u64::try_from(rtt).unwrap_or(u64::MAX),
+        rtt_micros: micros(found.rtt),
         detail: found.detail.clone(),
     }
+}
+
+fn micros(rtt: Option<Duration>) -> u64 {
+    rtt.map_or(0, |rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
-    use std::time::Duration;
 
     use super::*;
     use crate::probe::prober::Reason;

@@ -14,7 +14,7 @@ use crate::agent::{Agent, Ends};
 use crate::http;
 use crate::node::Node;
 use crate::options::RunOptions;
-use crate::probe::shell;
+use crate::probe::{gateways, shell};
 use crate::store::Store;
 use crate::view::View;
 
@@ -37,12 +37,22 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
     let (state_out, state) = watch::channel(None);
     let (assignment_out, assignment) = watch::channel(shell::Assignment::default());
     let (findings_out, findings) = watch::channel(shell::Findings::default());
+    let (watched_out, watched) = watch::channel(gateways::shell::Assignment::default());
+    let (seen_out, seen) = watch::channel(gateways::shell::Findings::default());
     let (view_out, view) = watch::channel(View::default());
-    let ends =
-        Ends { orders, state: state_out, assignment: assignment_out, findings, view: view_out };
+    let ends = Ends {
+        orders,
+        state: state_out,
+        assignment: assignment_out,
+        findings,
+        watched: watched_out,
+        seen,
+        view: view_out,
+    };
     let agent = Agent::new(node, Store::in_folder(&options.state), ends);
 
     let prober = shell::run(assignment, findings_out, rand::random());
+    let watching = gateways::shell::run(watched, seen_out, rand::random());
     let member = MemberOptions {
         controller: options.controller,
         trust: options.trust,
@@ -52,10 +62,14 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
     };
     let linked = member::run(member, held, events, state, stop.clone());
     let serving = http::serve(listener, view, stop.clone());
-    // Dropping the agent closes the prober's channel.
+    // Dropping the agent closes the channels of prober and watch.
     let agent = agent.run(stop.clone());
     let prober = async {
         prober.await;
+        Ok(())
+    };
+    let watching = async {
+        watching.await;
         Ok(())
     };
     let linked = async {
@@ -65,6 +79,7 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
     tokio::try_join!(
         async { agent.await.context("cannot follow the kernel's changes") },
         part("prober", &stop, prober),
+        part("watch of the gateways", &stop, watching),
         part("link to the controller", &stop, linked),
         part("HTTP server", &stop, async { Ok(serving.await?) }),
     )?;

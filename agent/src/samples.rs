@@ -19,6 +19,8 @@ pub(crate) fn wire_config() -> AgentConfig {
         name: name.to_owned(),
         address: vec![10, 1, 0, last],
         on_this_node,
+        mesh_address: Vec::new(),
+        answers_probes: false,
     };
     AgentConfig {
         generation: 7,
@@ -34,11 +36,13 @@ pub(crate) fn wire_config() -> AgentConfig {
             mtu: 1420,
             nodes: vec![vec![240, 2, 32, 2], vec![240, 2, 32, 3]],
             access_all_pods: true,
+            routable: true,
         }],
         unreachable: wire_prefixes(&["10.2.0.0/15"]),
         pod_prefixes: wire_prefixes(&["10.1.0.0/16"]),
         withdraw: false,
         node_pod_prefixes: wire_prefixes(&["10.1.0.0/24"]),
+        gateway_probe_millis: 0,
     }
 }
 

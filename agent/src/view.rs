@@ -1,5 +1,6 @@
 //! What the agent shows of itself.
 
+use crate::probe::gateways::Seen;
 use crate::probe::shell::Findings;
 
 /// For metrics and readiness.
@@ -21,6 +22,8 @@ pub struct View {
     pub shortcuts: usize,
     /// What probes found.
     pub findings: Findings,
+    /// What is known of our gateways.
+    pub gateways: Vec<Seen>,
     /// What the filters counted, by counter.
     pub counters: Vec<(String, u64)>,
 }

@@ -61,6 +61,8 @@ pub struct PeeringPlan {
     pub gateways: BTreeSet<MemberName>,
     /// Our nodes have routes for it.
     pub routed: bool,
+    /// Both sides hold a peering, so that nodes may route it as soon as a gateway reaches it.
+    pub routable: bool,
     /// The largest inner packet in bytes: what is configured, or less where the paths carry less.
     pub mtu: u32,
     /// What the paths carry in inner packets, as far as gateways found out.
@@ -186,9 +188,9 @@ fn peerings(
             planned.mtu = planned.found.map_or(most, |found| found.min(most)).max(LEAST_MTU);
             if !peering.suspended && !world.record.withdraw {
                 planned.gateways = gateway::connected(world, &peering.cluster, now);
-                planned.routed = consents
-                    && !planned.gateways.is_empty()
-                    && planned.filtered.as_ref().is_some_and(|f| f.mesh.is_some());
+                let meshed = planned.filtered.as_ref().is_some_and(|f| f.mesh.is_some());
+                planned.routable = consents && meshed;
+                planned.routed = planned.routable && !planned.gateways.is_empty();
             }
         }
         out.insert(one.object.name.clone(), planned);
@@ -239,6 +241,7 @@ struct RemoteRoutes {
     nodes: Vec<std::net::Ipv4Addr>,
     mtu: u32,
     access_all_pods: bool,
+    routable: bool,
 }
 
 impl Routes {
@@ -279,6 +282,7 @@ fn remote_routes(world: &World, one: &Resolved<'_>, planned: &PeeringPlan) -> Op
         nodes,
         mtu: planned.mtu,
         access_all_pods: peering.access == carrick_crds::peering::parse::Access::AllPods,
+        routable: planned.routable,
     })
 }
 

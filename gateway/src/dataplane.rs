@@ -3,6 +3,7 @@
 //! Configuration goes in whole by [`Dataplane::apply`], figures come out by [`Dataplane::stats`]; both
 //! are snapshots that are swapped, so that nothing ever waits for a packet thread nor it for anyone.
 
+mod board;
 mod cut;
 mod device;
 pub mod figures;
@@ -23,14 +24,15 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::watch;
 
 pub use carrick_gateway_core::{
-    ConfigError, DropReason, NodeForwarding, PathReport, PathState, PeerForwarding, Routers,
-    TunnelConfig, TunnelId,
+    ConfigError, DropReason, HostConfig, NodeForwarding, PathReport, PathState, PeerForwarding,
+    Routers, TunnelConfig, TunnelId,
 };
 pub use device::DeviceError;
 pub use options::{DEVICE_QUEUE, DataplaneOptions, DeviceOptions, LaneOptions, Offloads};
 pub use socket::SocketError;
 pub use stats::{DataplaneStats, TunnelStats};
 
+use board::Board;
 use device::{Device, Queue};
 use handover::Handover;
 use stats::LaneStats;
@@ -93,6 +95,7 @@ pub struct Dataplane {
     lanes: Vec<LaneInfo>,
     keys: Vec<TunnelKey>,
     handles: Vec<LaneHandle>,
+    epoch: u64,
     config: Arc<ArcSwap<ForwardingConfig>>,
     paths: Arc<ArcSwap<KnownPaths>>,
     changes: watch::Receiver<u64>,
@@ -125,10 +128,25 @@ impl Dataplane {
         let (changed, changes) = watch::channel(0);
         let (failed, failure) = watch::channel(None);
         let (lanes, keys, handles) = (Vec::new(), Vec::new(), Vec::new());
-        let mut plane = Self { lanes, keys, handles, config, paths, changes, failure, device };
-        let sides = queues.into_iter().zip(handovers);
-        for ((index, lane), (queue, handover)) in (0..).zip(options.lanes).zip(sides) {
-            plane.start_lane(index, lane, (queue, handover), changed.clone(), failed.clone())?;
+        let epoch = rand::random();
+        let mut plane =
+            Self { lanes, keys, handles, epoch, config, paths, changes, failure, device };
+        let wakes = (0..).zip(&options.lanes).map(|(lane, _)| event(lane));
+        let wakes = wakes.collect::<Result<Vec<_>, _>>()?;
+        let board = Arc::new(Board::new(wakes.clone()));
+        let sides = queues.into_iter().zip(handovers).zip(wakes);
+        for ((index, lane), ((queue, handover), wake)) in (0..).zip(options.lanes).zip(sides) {
+            let (config, paths) = (plane.config.clone(), plane.paths.clone());
+            let shared = Shared {
+                config,
+                paths,
+                stats: Arc::default(),
+                wake,
+                board: board.clone(),
+                stop: Arc::default(),
+                changed: changed.clone(),
+            };
+            plane.start_lane(index, lane, (queue, handover), shared, failed.clone())?;
         }
         Ok(plane)
     }
@@ -138,29 +156,18 @@ impl Dataplane {
         index: u32,
         options: LaneOptions,
         (queue, handover): (Queue, Handover),
-        changed: watch::Sender<u64>,
+        shared: Shared,
         failed: watch::Sender<Option<String>>,
     ) -> Result<(), StartError> {
         let offloads = queue.offloads();
         let socket = socket::open(options.port, offloads)?;
         let port = socket.port();
         let secret = options.secret.unwrap_or_else(random_secret);
-        let event = |source: nix::Error| StartError::Event { lane: index, source: source.into() };
-        let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
-        let wake = Arc::new(EventFd::from_flags(flags).map_err(event)?);
-        let stats = Arc::new(ArcSwap::from_pointee(LaneStats::default()));
-        let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
-        let shared = Shared {
-            config: self.config.clone(),
-            paths: self.paths.clone(),
-            stats: stats.clone(),
-            wake: wake.clone(),
-            stop: stop.clone(),
-            changed,
-        };
+        let (wake, stats, stop) = (shared.wake.clone(), shared.stats.clone(), shared.stop.clone());
         let public_key = secret.public();
         let mut lane = Lane::new(index, secret, queue.framing());
         lane.set_seed(rand::random());
+        lane.set_epoch(self.epoch);
         let worker = Worker::new(lane, queue, socket, handover, offloads, shared);
         let thread = std::thread::Builder::new()
             .name(format!("lane-{index}"))
@@ -253,6 +260,13 @@ impl LaneHandle {
         // EAGAIN means that the counter is full: then the lane is being woken anyhow.
         let _ = self.wake.write(1);
     }
+}
+
+/// What wakes a lane.
+fn event(lane: u32) -> Result<Arc<EventFd>, StartError> {
+    let flags = EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC;
+    let made = EventFd::from_flags(flags).map(Arc::new);
+    made.map_err(|source| StartError::Event { lane, source: source.into() })
 }
 
 /// Why a lane's work ended by itself; `None` when it was told to stop. A panic is a reason as well:

@@ -87,7 +87,8 @@ impl Nexthop {
         Self { id, kind, protocol: crate::PROTOCOL }
     }
 
-    fn is_group(&self) -> bool {
+    /// Whether it is a group.
+    pub fn is_group(&self) -> bool {
         matches!(self.kind, NexthopKind::FdbGroup { .. })
     }
 }
@@ -118,12 +119,18 @@ impl Netlink {
             if let Some(there) = there.filter(|there| !replaceable(there, nexthop)) {
                 self.delete_nexthop(there.id)?;
             }
-            let flags = libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
-            self.write(request(flags, nexthop), || {
-                format!("set next hop {} to {:?}", nexthop.id, nexthop.kind)
-            })?;
+            self.set_nexthop(nexthop)?;
         }
         Ok((self.writes() - before) as usize)
+    }
+
+    /// Sets one without a look at what is there: if it is there, it must be of the same sort, and a group's
+    /// members must be there.
+    pub fn set_nexthop(&mut self, nexthop: &Nexthop) -> Result<(), NetlinkError> {
+        let flags = libc::NLM_F_ACK | libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
+        self.write(request(flags, nexthop), || {
+            format!("set next hop {} to {:?}", nexthop.id, nexthop.kind)
+        })
     }
 
     /// Deletes those of ours that are not wanted, groups before members. Do this after the FDB

@@ -7,6 +7,7 @@
 use std::fmt::{Display, Write as _};
 use std::net::IpAddr;
 
+use carrick_model::gateway_probe::PORT as GATEWAY_PORT;
 use carrick_model::{Family, Prefix};
 
 use super::DEVICE;
@@ -16,7 +17,10 @@ use crate::probe::PORT as PROBE_PORT;
 /// The named counters: metric label and meaning.
 pub const COUNTERS: [(&str, &str); 4] = [
     ("foreign_vxlan", "VXLAN packets that did not come from a gateway"),
-    ("foreign_mesh", "packets to the mesh address that came by another device"),
+    (
+        "foreign_mesh",
+        "packets to mesh addresses of the node or its gateways that came by another device",
+    ),
     ("not_granted", "packets from the mesh to what was not granted"),
     ("clear", "packets to a remote prefix that would have left in clear"),
 ];
@@ -39,9 +43,12 @@ pub fn render(config: &NodeConfig, captured: &[Prefix]) -> String {
         let wanted = config.gateways.iter().filter(move |gateway| gateway.local || !local);
         wanted.map(|gateway| Prefix::host(gateway.address)).collect::<Vec<_>>()
     };
+    let hosts = config.gateways.iter().filter_map(|gateway| gateway.mesh);
+    let hosts = hosts.map(|mesh| Prefix::host(mesh.into())).collect();
     for (name, prefixes) in [
         ("gateways", gateways(false)),
         ("local_gateways", gateways(true)),
+        ("gateway_hosts", hosts),
         ("pods", config.pod_prefixes.clone()),
         ("remote", captured.to_vec()),
         ("granted", granted),
@@ -100,6 +107,7 @@ chain input {{
 }}
 chain to_node {{
   ct state established,related return
+  ip saddr @gateway_hosts4 ip daddr {mesh} udp sport {GATEWAY_PORT} udp dport {GATEWAY_PORT} return
   ip saddr @remote4 ip daddr {mesh} udp dport {PROBE_PORT} return
   ip saddr @remote4 ip daddr {mesh} icmp type echo-request return
   counter name not_granted drop
@@ -107,6 +115,7 @@ chain to_node {{
 chain forward {{
   type filter hook forward priority -1; policy accept;
   iifname \"{DEVICE}\" jump to_pods
+  oifname \"{DEVICE}\" ip daddr @gateway_hosts4 counter name foreign_mesh drop
 }}
 chain to_pods {{
   ct state established,related return
@@ -171,5 +180,15 @@ mod tests {
         let text = render(&config(), &[]);
         assert!(set_line(&text, "gateways4").contains("10.1.0.6/32"), "{text}");
         assert!(!set_line(&text, "local_gateways4").contains("10.1.0.6/32"), "{text}");
+    }
+
+    #[test]
+    fn gateways_answer_the_node_and_pods_do_not_ask_them() {
+        let mut config = config();
+        assert!(!set_line(&render(&config, &[]), "gateway_hosts4").contains("elements"));
+        config.gateways[0].mesh = Some([240, 1, 31, 254].into());
+        let text = render(&config, &[]);
+        assert!(set_line(&text, "gateway_hosts4").contains("240.1.31.254/32"), "{text}");
+        assert!(text.contains("udp sport 7825 udp dport 7825 return"), "{text}");
     }
 }

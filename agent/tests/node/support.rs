@@ -141,6 +141,8 @@ impl Side {
                 name: "gw".to_owned(),
                 address: vec![10, n, 0, 5],
                 on_this_node: true,
+                mesh_address: Vec::new(),
+                answers_probes: false,
             }],
             clusters: vec![RemoteCluster {
                 cluster: format!("cluster-{o}"),
@@ -150,11 +152,13 @@ impl Side {
                 mtu: 1420,
                 nodes: vec![vec![240, o, 16, 2]],
                 access_all_pods: true,
+                routable: true,
             }],
             unreachable: Vec::new(),
             pod_prefixes: prefixes(&[&format!("10.{n}.0.0/16")]),
             withdraw: false,
             node_pod_prefixes: prefixes(&[&format!("10.{n}.0.0/24")]),
+            gateway_probe_millis: 0,
         }
     }
 }

@@ -58,14 +58,32 @@ fn config(
         pod_prefixes: base.own.pod_ranges.iter().map(|prefix| (*prefix).into()).collect(),
         withdraw: false,
         node_pod_prefixes: node.pod_prefixes.iter().map(|prefix| (*prefix).into()).collect(),
+        gateway_probe_millis: probe_millis(world.facts.nodes.len()),
     })
 }
+
+/// The pause between two probes of a gateway by one node. In the largest clusters it grows, so that no
+/// gateway is asked more than some 5,000 times a second; 0 stands for the shortest, 100 ms.
+fn probe_millis(nodes: usize) -> u32 {
+    let nodes = u32::try_from(nodes).unwrap_or(u32::MAX);
+    if nodes <= UNHURRIED { 0 } else { nodes.saturating_mul(100) / UNHURRIED }
+}
+
+/// So many nodes may ask as often as they like.
+const UNHURRIED: u32 = 500;
 
 fn gateways(world: &World, node: &NodeFacts) -> Vec<LocalGateway> {
     let pods = world.facts.gateway_pods(&world.settings.namespace);
     pods.iter()
         .filter_map(|pod| {
+            let mesh_address = pod.ordinal().and_then(|number| world.mesh().gateway(number));
+            let mesh_address = mesh_address.map_or_else(Vec::new, |at| at.octets().to_vec());
+            let state =
+                pod.uid.parse().ok().and_then(|name| world.gateways.get::<MemberName>(&name));
+            let says = state.and_then(|member| member.state.as_ref()).map(|s| &s.mesh_address);
             Some(LocalGateway {
+                answers_probes: !mesh_address.is_empty() && says == Some(&mesh_address),
+                mesh_address,
                 name: pod.uid.clone(),
                 address: address_bytes(pod.address?),
                 on_this_node: pod.node == node.name,
@@ -83,5 +101,6 @@ fn remote_cluster(remote: &RemoteRoutes) -> RemoteCluster {
         mtu: remote.mtu,
         nodes: remote.nodes.iter().map(|address| address.octets().to_vec()).collect(),
         access_all_pods: remote.access_all_pods,
+        routable: remote.routable,
     }
 }

@@ -397,3 +397,34 @@ fn withdrawal_empties_gateways_and_tells_agents() {
     let config = scene.agent_config("n0");
     assert!(config.withdraw && config.clusters.is_empty() && config.unreachable.is_empty());
 }
+
+#[test]
+fn nodes_hear_where_to_ask_gateways_and_which_of_them_answer() {
+    let (mut scene, _) = peered();
+    let gateway = |scene: &Scene| scene.agent_config("n0").gateways[0].clone();
+    let address = scene.world.mesh().gateway(0).expect("the first").octets().to_vec();
+    assert_eq!(gateway(&scene).mesh_address, address);
+    assert!(!gateway(&scene).answers_probes, "an older release says nothing of it");
+    let member = scene.world.gateways.get_mut(&name(GATEWAY_UID)).expect("joined");
+    member.state.as_mut().expect("reported").mesh_address = address;
+    scene.step();
+    assert!(gateway(&scene).answers_probes);
+    assert_eq!(scene.agent_config("n0").gateway_probe_millis, 0);
+}
+
+#[test]
+fn a_cluster_without_tunnels_may_be_routed_as_soon_as_a_gateway_reaches_it_if_both_want_that() {
+    let (mut scene, mut osaka) = peered();
+    let remote = |scene: &Scene| {
+        let config = scene.agent_config("n0");
+        config.clusters.first().map(|c| (c.gateways.len(), c.routable))
+    };
+    assert_eq!(remote(&scene), Some((1, true)));
+    scene.gateway_says(vec![osaka.failing("192.0.2.1:31820", "TimedOut", "no answer")]);
+    scene.step();
+    assert_eq!(remote(&scene), Some((0, true)));
+    (osaka.consents, osaka.generation) = (false, 2);
+    scene.gateway_says(vec![osaka.connected()]);
+    scene.step();
+    assert_eq!(remote(&scene), Some((0, false)));
+}

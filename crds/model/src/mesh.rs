@@ -6,7 +6,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use crate::{IdentityKey, Prefix};
 
 /// A cluster's node prefix: an IPv4 /20. The first usable address (`.1`) stands for the cluster
-/// itself (its next hop on every other cluster's nodes); nodes get the ones from `.2` on.
+/// itself (its next hop on every other cluster's nodes); nodes get the ones from `.2` on, gateways the
+/// last ones, from the top down.
 ///
 /// By default it is one of the 65,535 /20 slots of 240.0.0.0/4, chosen by the identity, so that
 /// clusters that never heard of each other rarely collide. It is seen only inside our encapsulation.
@@ -16,8 +17,11 @@ pub struct MeshPrefix(Prefix);
 /// The length in bits of a cluster's node prefix.
 pub const MESH_PREFIX_LENGTH: u8 = 20;
 
+/// How many gateways one prefix has room for.
+pub const MESH_GATEWAYS: u32 = 64;
+
 /// How many nodes one prefix has room for.
-pub const MESH_NODES: u32 = (1 << (32 - MESH_PREFIX_LENGTH as u32)) - 3;
+pub const MESH_NODES: u32 = (1 << (32 - MESH_PREFIX_LENGTH as u32)) - 3 - MESH_GATEWAYS;
 
 /// A prefix is no [`MeshPrefix`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +51,13 @@ impl MeshPrefix {
     /// The address of node number `index` (0-based); `None` beyond [`MESH_NODES`].
     pub fn node(&self, index: u32) -> Option<Ipv4Addr> {
         (index < MESH_NODES).then(|| self.nth(index + 2))
+    }
+
+    /// The address of gateway number `ordinal` (0-based); `None` beyond [`MESH_GATEWAYS`].
+    pub fn gateway(&self, ordinal: u16) -> Option<Ipv4Addr> {
+        let last = MESH_NODES + 1 + MESH_GATEWAYS;
+        let ordinal = u32::from(ordinal);
+        (ordinal < MESH_GATEWAYS).then(|| self.nth(last - ordinal))
     }
 
     fn nth(&self, n: u32) -> Ipv4Addr {
@@ -112,12 +123,15 @@ mod tests {
     }
 
     #[test]
-    fn nodes_follow_the_router_and_end_before_broadcast() {
+    fn nodes_follow_the_router_and_gateways_end_before_broadcast() {
         let mesh =
             MeshPrefix::try_from("240.1.16.0/20".parse::<Prefix>().expect("prefix")).expect("mesh");
         assert_eq!(mesh.router(), Ipv4Addr::new(240, 1, 16, 1));
         assert_eq!(mesh.node(0), Some(Ipv4Addr::new(240, 1, 16, 2)));
-        assert_eq!(mesh.node(MESH_NODES - 1), Some(Ipv4Addr::new(240, 1, 31, 254)));
+        assert_eq!(mesh.node(MESH_NODES - 1), Some(Ipv4Addr::new(240, 1, 31, 190)));
         assert_eq!(mesh.node(MESH_NODES), None);
+        assert_eq!(mesh.gateway(0), Some(Ipv4Addr::new(240, 1, 31, 254)));
+        assert_eq!(mesh.gateway(63), Some(Ipv4Addr::new(240, 1, 31, 191)));
+        assert_eq!(mesh.gateway(64), None);
     }
 }

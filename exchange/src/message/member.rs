@@ -170,6 +170,9 @@ pub struct GatewayState {
     /// What may be left to the kernel, and whether it is; empty from releases that do not say.
     #[prost(message, repeated, tag = "8")]
     pub offloads: Vec<OffloadState>,
+    /// The mesh address at which it answers its nodes' probes, 4 bytes; empty when it answers none.
+    #[prost(bytes = "vec", tag = "9")]
+    pub mesh_address: Vec<u8>,
 }
 
 /// Whether something is left to the kernel.
@@ -320,6 +323,9 @@ pub struct AgentConfig {
     /// then anything within `pod_prefixes` may be claimed.
     #[prost(message, repeated, tag = "10")]
     pub node_pod_prefixes: Vec<WirePrefix>,
+    /// How long after a probe of a gateway the next one follows, in milliseconds; 0 stands for 100.
+    #[prost(uint32, tag = "11")]
+    pub gateway_probe_millis: u32,
 }
 
 /// A gateway of our own cluster, as nodes see it.
@@ -334,6 +340,12 @@ pub struct LocalGateway {
     /// Whether it runs on this agent's node.
     #[prost(bool, tag = "3")]
     pub on_this_node: bool,
+    /// Its mesh address, 4 bytes, to be probed there; empty: do not probe.
+    #[prost(bytes = "vec", tag = "4")]
+    pub mesh_address: Vec<u8>,
+    /// It has said that it answers probes: one that does not has failed.
+    #[prost(bool, tag = "5")]
+    pub answers_probes: bool,
 }
 
 /// A remote cluster, as nodes see it.
@@ -361,6 +373,10 @@ pub struct RemoteCluster {
     /// New connections from it may reach all our pods; else only what is exported.
     #[prost(bool, tag = "7")]
     pub access_all_pods: bool,
+    /// It is routed by any gateway of ours that says itself that it reaches it, even one that is not in
+    /// `gateways`. A cluster that has withdrawn, or that is not peered with now, is not.
+    #[prost(bool, tag = "8")]
+    pub routable: bool,
 }
 
 /// What an agent says. Its node is in its certificate.
@@ -385,6 +401,23 @@ pub struct AgentState {
     /// After `withdraw`: nothing of ours is left on the node.
     #[prost(bool, tag = "6")]
     pub withdrawn: bool,
+    /// What its own probes of our gateways say, one entry a gateway that is probed.
+    #[prost(message, repeated, tag = "7")]
+    pub gateways: Vec<GatewayProbe>,
+}
+
+/// Probes of one node to one gateway of its own cluster.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct GatewayProbe {
+    /// The gateway's member name.
+    #[prost(string, tag = "1")]
+    pub gateway: String,
+    /// `Answers`, `Drains`, `Silent`, or `Unknown` before it has ever answered.
+    #[prost(string, tag = "2")]
+    pub state: String,
+    /// Smoothed round-trip time in microseconds; 0 before the first answer.
+    #[prost(uint64, tag = "3")]
+    pub rtt_micros: u64,
 }
 
 /// End-to-end probes of one node to one cluster.

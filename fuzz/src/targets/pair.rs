@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use carrick_gateway_core::noise::{NoiseTunnel, Received};
 use carrick_gateway_core::{
-    Datagrams, DropReason, ForwardingConfig, Framing, Lane, Lost, NodeForwarding, Offload,
-    PeerForwarding, Routers, SecretKey, Sink, TunnelConfig, TunnelId, packet,
+    Datagrams, DropReason, ForwardingConfig, Framing, HostConfig, Lane, Lost, NodeForwarding,
+    Offload, PeerForwarding, Routers, SecretKey, Sink, TunnelConfig, TunnelId, packet,
 };
 use carrick_model::TunnelKey;
 
@@ -110,6 +110,11 @@ fn config() -> ForwardingConfig {
             v4: Some(Ipv4Addr::new(240, 0, 16, 1)),
             v6: Some("fd00:2::1".parse().expect("an address")),
         },
+        host: Some(HostConfig {
+            address: Ipv4Addr::new(240, 0, 31, 254),
+            draining: false,
+            routers: [("peer".parse().expect("a name"), Ipv4Addr::new(240, 1, 0, 1))].into(),
+        }),
     }
 }
 

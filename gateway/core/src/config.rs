@@ -37,6 +37,8 @@ pub struct ForwardingConfig {
     pub mtu: usize,
     /// Where our ICMP errors come from.
     pub routers: Routers,
+    /// What the gateway tells its nodes of itself, with a TAP only; `None`: nothing.
+    pub host: Option<HostConfig>,
 }
 
 impl Default for ForwardingConfig {
@@ -47,8 +49,20 @@ impl Default for ForwardingConfig {
             nodes: Vec::new(),
             mtu: 1420,
             routers: Routers::default(),
+            host: None,
         }
     }
+}
+
+/// The gateway as its nodes see it: a host with a mesh address, which answers their probes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostConfig {
+    /// Its address (`MeshPrefix::gateway`). What is sent there goes nowhere else.
+    pub address: Ipv4Addr,
+    /// It leaves: nodes are to move their flows.
+    pub draining: bool,
+    /// The router address by which nodes know each cluster.
+    pub routers: BTreeMap<ClusterId, Ipv4Addr>,
 }
 
 /// The gateway's own inner addresses: source of the ICMP errors that it sends as a router. Without

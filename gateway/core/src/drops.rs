@@ -72,11 +72,13 @@ pub enum DropReason {
     BadProbe,
     /// More probes than are answered.
     ProbeLimit,
+    /// A packet to the gateway's own mesh address that is no node's probe.
+    NotProbe,
 }
 
 impl DropReason {
     /// All of them, in order.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::NotIp,
         Self::NotUnicast,
         Self::MalformedPacket,
@@ -110,6 +112,7 @@ impl DropReason {
         Self::LinkTooSmall,
         Self::BadProbe,
         Self::ProbeLimit,
+        Self::NotProbe,
     ];
 
     /// The label in metrics, logs and status.
@@ -148,6 +151,7 @@ impl DropReason {
             Self::LinkTooSmall => "link_too_small",
             Self::BadProbe => "bad_probe",
             Self::ProbeLimit => "probe_limit",
+            Self::NotProbe => "not_probe",
         }
     }
 }

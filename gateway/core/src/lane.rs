@@ -5,6 +5,7 @@
 //! for anything: at most one send's worth and one super-packet. Time must not go backwards.
 
 mod batch;
+mod host;
 mod inward;
 mod merge;
 mod outward;
@@ -27,6 +28,7 @@ use crate::offload::Offload;
 use crate::tunnel::{Tunnel, TunnelReport};
 
 use batch::Batch;
+use host::Host;
 use merge::Merge;
 use paths::Paths;
 use wire::{initiate, send, send_alone};
@@ -126,8 +128,11 @@ pub struct Lane {
     incarnation: u32,
     next_tick: Option<(Instant, Reason)>,
     paths: Paths,
+    host: Host,
     limiter: Limiter,
     revision: u64,
+    /// The revision when it was last looked at what is reached.
+    looked: u64,
     drops: Drops,
     batch: Batch,
     merge: Merge,
@@ -154,14 +159,21 @@ impl Lane {
             incarnation: 0,
             next_tick: None,
             paths: Paths::default(),
+            host: Host::default(),
             limiter: Limiter::default(),
             revision: 0,
+            looked: 0,
             drops: Drops::default(),
             batch: Batch::default(),
             merge: Merge::default(),
             buffer: vec![0; LONGEST_DATAGRAM].into(),
             answer: Box::new([0; ETHERNET + icmp::LONGEST]),
         }
+    }
+
+    /// Its number.
+    pub fn index(&self) -> u32 {
+        self.index
     }
 
     /// The lane's public key.
@@ -219,6 +231,7 @@ impl Lane {
         self.gate.set_tunnels(wanted.len(), endpoints.map(|endpoint| endpoint.ip()).collect());
         self.tables = Forwarding::new(&config);
         self.assign_peers(&config);
+        self.configure_host(&config);
         self.config = config;
         self.next_tick = None;
         self.handle_timeout(now, sink);
@@ -297,11 +310,16 @@ impl Lane {
 
     /// Runs what is due. Earlier than due is fine and does nothing.
     pub fn handle_timeout(&mut self, now: Instant, sink: &mut impl Sink) {
+        let (due, revision) = (self.poll_timeout(), self.revision);
         let ticks = self.next_tick.is_none_or(|(at, _)| at <= now);
         if ticks {
             self.tick(now, sink);
         }
         self.tend_paths(now, ticks, sink);
+        if ticks || due.is_some_and(|(at, _)| at <= now) || self.looked != revision {
+            self.looked = self.revision;
+            self.look_around(now, sink);
+        }
     }
 
     fn tick(&mut self, now: Instant, sink: &mut impl Sink) {

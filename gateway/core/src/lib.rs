@@ -24,7 +24,8 @@ mod tunnel;
 
 pub use coalesce::Merging;
 pub use config::{
-    ConfigError, ForwardingConfig, NodeForwarding, PeerForwarding, Routers, TunnelConfig, TunnelId,
+    ConfigError, ForwardingConfig, HostConfig, NodeForwarding, PeerForwarding, Routers,
+    TunnelConfig, TunnelId,
 };
 pub use drops::{DropReason, Drops};
 pub use lane::{Datagrams, Framing, Lane, Lost, Sink};

@@ -20,6 +20,7 @@ use carrick_exchange::wire::Endpoint;
 use carrick_exchange::{
     Arrival, CloseReason, ConnectError, Exchange, Incoming, Link, Rules, TrustError,
 };
+use carrick_gateway_core::HostConfig;
 use carrick_model::{ClusterId, IdentityKey, TunnelKey};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -44,6 +45,9 @@ const KNOCK: Duration = Duration::from_secs(10);
 /// How many strangers are remembered.
 const MAX_KNOCKS: usize = 64;
 
+/// How long packets are still carried after nodes were told to take other gateways.
+const DRAIN: Duration = Duration::from_secs(1);
+
 /// Events of links that wait.
 const QUEUE: usize = 256;
 
@@ -58,6 +62,8 @@ pub struct Parts<P> {
     pub trusted: Trusted,
     /// The exchange's port as it is reported.
     pub base_port: u16,
+    /// Which of our cluster's gateways it is; `None` where no nodes ask.
+    pub ordinal: Option<u16>,
     /// Where the last configuration is kept.
     pub cache: Option<Cache>,
 }
@@ -169,10 +175,16 @@ impl<P: Plane> Control<P> {
             }
         }
         self.own.draining = true;
+        self.apply(Instant::now()).await;
         self.outlets.state.send_replace(Some(from_member::Kind::Gateway(self.report())));
         let gateways = self.peers.values().flat_map(|peer| peer.gateways.values());
         for held in gateways.filter_map(|gateway| gateway.link.as_ref()) {
             held.link.close(&CloseReason::Draining);
+        }
+        // Nodes have been told; what is under way from them still passes.
+        let asked = self.applied.as_ref().is_some_and(|setup| setup.forwarding.host.is_some());
+        if asked {
+            tokio::time::sleep(DRAIN).await;
         }
         Ok(())
     }
@@ -407,7 +419,14 @@ impl<P: Plane> Control<P> {
     async fn apply(&mut self, now: Instant) -> Option<Instant> {
         self.own.errors = self.config_refused.iter().cloned().collect();
         let config = self.config.as_ref()?;
-        let derived = derive(config, &self.peers, &self.own_keys);
+        let mut derived = derive(config, &self.peers, &self.own_keys);
+        let host = self.parts.ordinal.and_then(|ordinal| config.own_mesh.gateway(ordinal));
+        self.own.mesh_address = host;
+        derived.setup.forwarding.host = host.map(|address| HostConfig {
+            address,
+            draining: self.own.draining,
+            routers: std::mem::take(&mut derived.routers),
+        });
         for (cluster, peer) in &self.peers {
             let outbound = Outbound {
                 pin: peer.peering.pin.clone(),

@@ -1,6 +1,7 @@
 //! From configuration and peers to the packet path: pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 
 use carrick_exchange::filter::{Filtered, Policy, RefusalReason, filter};
 use carrick_exchange::message::peer::{Refusal, Report};
@@ -22,6 +23,8 @@ const KEEPALIVE: u16 = 5;
 pub struct Derived {
     /// For the packet path.
     pub setup: Setup,
+    /// By which address nodes know each peer.
+    pub routers: BTreeMap<ClusterId, Ipv4Addr>,
     /// What each peer's newest snapshot came to, for the peer.
     pub reports: BTreeMap<ClusterId, Report>,
     /// What was left out and why, for a person.
@@ -40,6 +43,7 @@ pub fn derive(config: &Config, peers: &BTreeMap<ClusterId, Peer>, own: &[TunnelK
                 ..ForwardingConfig::default()
             },
         },
+        routers: BTreeMap::new(),
         reports: BTreeMap::new(),
         errors: Vec::new(),
     };
@@ -59,10 +63,12 @@ pub fn derive(config: &Config, peers: &BTreeMap<ClusterId, Peer>, own: &[TunnelK
         let filtered = filter(snapshot, &policy(config, peering, &others));
         out.reports.insert(cluster.clone(), report(snapshot, &filtered, error));
         let prefixes = believed(&filtered);
+        let router = filtered.mesh.map(|mesh| (cluster.clone(), mesh.router()));
         others.extend(prefixes.iter().map(|prefix| (cluster.clone(), *prefix)));
         if !snapshot.consents {
             continue;
         }
+        out.routers.extend(router);
         let tunnels = tunnels(peering, peer, &mut taken, &mut out.errors);
         let ids: Vec<TunnelId> = tunnels.iter().map(|tunnel| tunnel.id).collect();
         let forwarding = &mut out.setup.forwarding;

@@ -72,15 +72,20 @@ pub struct PodOptions {
 }
 
 impl PodOptions {
-    /// The exchange's port: the base port moved on by the pod's number.
-    fn port(&self) -> anyhow::Result<u16> {
-        let number = self.pod_name.rsplit('-').next().and_then(|n| n.parse::<u16>().ok());
-        let number = number.with_context(|| {
+    /// The pod's number.
+    fn ordinal(&self) -> anyhow::Result<u16> {
+        let number = self.pod_name.rsplit('-').next().and_then(|n| n.parse().ok());
+        number.with_context(|| {
             format!(
                 "POD_NAME {:?} does not end in the number of a StatefulSet's pod",
                 self.pod_name
             )
-        })?;
+        })
+    }
+
+    /// The exchange's port: the base port moved on by the pod's number.
+    fn port(&self) -> anyhow::Result<u16> {
+        let number = self.ordinal()?;
         if self.lanes >= self.port_stride {
             anyhow::bail!(
                 "{} lanes and the exchange need a --port-stride of at least {}",
@@ -132,6 +137,7 @@ async fn work<P: Plane>(
     options: PodOptions,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
+    let ordinal = Some(options.ordinal()?);
     let Some(trusted) = trusted(&options.trust_dir, &stop).await else { return Ok(()) };
     let held = Credentials::load(&options.state_dir).unwrap_or_else(|error| {
         tracing::warn!(%error, "the kept certificate is of no use; joining anew");
@@ -154,7 +160,8 @@ async fn work<P: Plane>(
     };
     let member =
         tokio::spawn(member::run(member_options, held, events, reports, member_stop.clone()));
-    let parts = Parts { plane, exchange: exchange.clone(), trusted, base_port: port, cache };
+    let parts =
+        Parts { plane, exchange: exchange.clone(), trusted, base_port: port, ordinal, cache };
     tracing::info!(port, "gateway runs");
     let ended = Control::new(parts, Outlets { state, view }).run(member_events, stop).await;
     member_stop.cancel();

@@ -1,6 +1,7 @@
 //! What we report to the controller.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use carrick_exchange::message::member::{
@@ -29,6 +30,8 @@ pub struct Own {
     pub applied: u64,
     /// The exchange's port.
     pub base_port: u16,
+    /// Where nodes' probes are answered.
+    pub mesh_address: Option<Ipv4Addr>,
     /// What could not be applied.
     pub errors: Vec<String>,
     /// We leave.
@@ -59,6 +62,7 @@ pub fn report(
         offloads: offloads
             .map(|(name, used)| OffloadState { name: name.to_owned(), used })
             .collect(),
+        mesh_address: own.mesh_address.map_or_else(Vec::new, |address| address.octets().to_vec()),
     };
     fit(&mut state, MOST);
     state

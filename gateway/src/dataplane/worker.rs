@@ -17,6 +17,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::eventfd::EventFd;
 use tokio::sync::watch;
 
+use super::board::Board;
 use super::cut::write_cut;
 use super::device::Device;
 use super::handover::Handover;
@@ -38,6 +39,7 @@ pub(super) struct Shared {
     pub paths: Arc<ArcSwap<KnownPaths>>,
     pub stats: Arc<ArcSwap<LaneStats>>,
     pub wake: Arc<EventFd>,
+    pub board: Arc<Board>,
     pub stop: Arc<AtomicBool>,
     pub changed: watch::Sender<u64>,
 }
@@ -72,6 +74,8 @@ pub(super) struct Worker<D> {
     revision: u64,
     /// How many changes of the network were seen.
     changes: u64,
+    /// How often what is reached had changed when it was put on the board.
+    reached: u64,
     /// Figures have changed since they were published.
     stale: bool,
 }
@@ -148,6 +152,7 @@ impl<D: Device> Worker<D> {
             published: None,
             revision: 0,
             changes: 0,
+            reached: 0,
             stale: true,
         }
     }
@@ -172,6 +177,7 @@ impl<D: Device> Worker<D> {
             }
             self.lane.handle_timeout(now, &mut self.ends);
             self.lane.flush(&mut self.ends);
+            self.share_reached();
             self.publish(now);
         }
         Ok(())
@@ -218,7 +224,17 @@ impl<D: Device> Worker<D> {
         if std::mem::replace(&mut self.changes, paths.changes) != paths.changes {
             self.lane.recheck_paths(now);
         }
+        let others = self.shared.board.others(self.lane.index() as usize);
+        self.lane.tell_reached(now, others, &mut self.ends);
         self.published = None;
+    }
+
+    /// Tells the other lanes what this one reaches.
+    fn share_reached(&mut self) {
+        let (reached, changes) = self.lane.reached();
+        if std::mem::replace(&mut self.reached, changes) != changes {
+            self.shared.board.put(self.lane.index() as usize, reached);
+        }
     }
 
     fn drain_socket(&mut self, now: Instant) -> Result<(), WorkerError> {

@@ -80,6 +80,7 @@ impl Running {
             exchange: exchange.clone(),
             trusted,
             base_port: port,
+            ordinal: None,
             cache: None,
         };
         let control = Control::new(parts, Outlets { state, view });

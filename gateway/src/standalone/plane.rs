@@ -112,6 +112,7 @@ fn merge(parts: &Parts) -> (ForwardingConfig, Vec<PeerForwarding>) {
         nodes: Vec::new(),
         mtu: parts.mtu,
         routers: parts.routers,
+        host: None,
     };
     (config, carrick)
 }

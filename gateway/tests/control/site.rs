@@ -272,6 +272,7 @@ impl Site {
             exchange: exchange.clone(),
             trusted: cluster.trusted(),
             base_port: address.port(),
+            ordinal: Some(0),
             cache: folder.map(Cache::in_folder),
         };
         let control = Control::new(parts, Outlets { state, view });

@@ -1,14 +1,16 @@
 //! Two clusters of one node each: node, VXLAN, gateway's pod, WAN, and the same on the far side.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
 
 use crate::support::{Namespace, echo, eventually, transfer};
 use carrick_gateway::dataplane::{
-    Dataplane, DataplaneOptions, DeviceOptions, DropReason, LaneOptions, NodeForwarding, Offloads,
-    PeerForwarding, Routers, TunnelConfig, TunnelId, TunnelStats,
+    Dataplane, DataplaneOptions, DeviceOptions, DropReason, HostConfig, LaneOptions,
+    NodeForwarding, Offloads, PeerForwarding, Routers, TunnelConfig, TunnelId, TunnelStats,
 };
 use carrick_gateway::pod::{PodConfig, PodNetwork, TAP};
 use carrick_gateway_core::{ForwardingConfig, checksum};
+use carrick_model::gateway_probe::{Answer, PORT as QUESTIONS, Question, Reach};
 use carrick_model::{Mac, MeshPrefix, Prefix};
 
 const VNI: u32 = 51_746;
@@ -39,6 +41,10 @@ fn pod_address(number: u8) -> String {
 
 fn mesh_address(number: u8) -> String {
     mesh(number).node(0).expect("a node").to_string()
+}
+
+fn gateway_address(number: u8) -> Ipv4Addr {
+    mesh(number).gateway(0).expect("a gateway")
 }
 
 impl Cluster {
@@ -98,14 +104,20 @@ impl Cluster {
         ip(format!("addr add {}/32 dev lo", pod_address(own)));
         ip(format!("addr add fd00:{own}::5/128 dev lo nodad"));
         ip(format!("neigh add {router} lladdr {router_mac} dev carrick0 nud permanent"));
+        let gateway = gateway_address(own);
+        let gateway_mac = Mac::of_mesh(gateway);
+        ip(format!("neigh add {gateway} lladdr {gateway_mac} dev carrick0 nud permanent"));
+        ip(format!("route add {gateway} via {gateway} dev carrick0 onlink src {node}"));
         ip(format!("neigh add fe80::{other} lladdr {router_mac} dev carrick0 nud permanent"));
-        let bridge = self
-            .node
-            .command("bridge")
-            .args(["fdb", "add", &router_mac.to_string()])
-            .args(["dev", "carrick0", "dst", "10.100.0.9", "self", "permanent"])
-            .status();
-        assert!(bridge.expect("bridge runs").success());
+        for mac in [router_mac, gateway_mac] {
+            let bridge = self
+                .node
+                .command("bridge")
+                .args(["fdb", "add", &mac.to_string()])
+                .args(["dev", "carrick0", "dst", "10.100.0.9", "self", "permanent"])
+                .status();
+            assert!(bridge.expect("bridge runs").success());
+        }
         for prefix in [format!("10.{other}.0.0/16"), mesh(other).prefix().to_string()] {
             ip(format!("route add {prefix} via {router} dev carrick0 onlink src {node}"));
         }
@@ -139,6 +151,15 @@ impl Cluster {
             nodes: self.nodes(),
             mtu: MTU,
             routers: Routers { v4: Some(mesh(self.number).router()), v6: None },
+            host: Some(HostConfig {
+                address: gateway_address(self.number),
+                draining: false,
+                routers: [(
+                    format!("cluster-{number}").parse().expect("name"),
+                    mesh(number).router(),
+                )]
+                .into(),
+            }),
         }
     }
 
@@ -284,4 +305,71 @@ fn random_datagrams_on_the_lane_are_counted_and_disturb_nothing() {
     };
     eventually("all are counted", counted);
     assert!(echo(&one.node, &pod_address(1), &two.node, &pod_address(2), MTU).is_some());
+}
+
+/// A node's socket for questions, and its gateway's answers.
+struct Asker<'a> {
+    cluster: &'a Cluster,
+    socket: UdpSocket,
+}
+
+/// Whether it was asked for, whether the gateway leaves, and what it reaches; `None`: as before.
+type Said = (bool, bool, Option<Vec<[u8; 4]>>);
+
+impl<'a> Asker<'a> {
+    fn new(cluster: &'a Cluster) -> Self {
+        let own = mesh_address(cluster.number);
+        let socket = cluster
+            .node
+            .inside(|| UdpSocket::bind(format!("{own}:{QUESTIONS}")).expect("a socket"));
+        socket.set_read_timeout(Some(Duration::from_secs(5))).expect("a timeout");
+        Self { cluster, socket }
+    }
+
+    fn ask(&self, sequence: u32, known: u32) {
+        let question = Question { nonce: 5, sequence, known };
+        let to = (gateway_address(self.cluster.number), QUESTIONS);
+        self.socket.send_to(&question.write(), to).expect("sent");
+    }
+
+    fn hear(&self) -> (Said, u32) {
+        let mut buffer = [0; 2048];
+        let (length, from) = self.socket.recv_from(&mut buffer).expect("an answer");
+        assert_eq!(from, (gateway_address(self.cluster.number), QUESTIONS).into());
+        let answer = Answer::parse(&buffer[..length]).expect("an answer");
+        let reach = match answer.reach {
+            Reach::Clusters(list) => Some(list.to_vec()),
+            Reach::Same | Reach::TooMany => None,
+        };
+        ((!answer.unasked, answer.draining, reach), answer.digest)
+    }
+}
+
+#[test]
+fn a_node_asks_its_gateway_through_vxlan_bridge_and_tap_and_hears_news_unasked() {
+    let (one, two) = two_clusters();
+    let asker = Asker::new(&one);
+    let osaka = vec![mesh(2).router().octets()];
+    asker.ask(1, 0);
+    let (said, known) = asker.hear();
+    assert_eq!(said, (true, false, Some(osaka)));
+    asker.ask(2, known);
+    assert_eq!(asker.hear().0, (true, false, None), "it need not be said again");
+
+    let mut config = one.forwarding(&two);
+    config.host.as_mut().expect("a host").draining = true;
+    one.dataplane.apply(config.clone()).expect("a good configuration");
+    let ((asked, draining, _), _) = asker.hear();
+    assert_eq!((asked, draining), (false, true));
+    config.peers[0].tunnels.clear();
+    config.tunnels.clear();
+    one.dataplane.apply(config).expect("a good configuration");
+    assert_eq!(asker.hear().0, (false, true, Some(Vec::new())));
+
+    // A pod's questions end in the gateway, even if its node lets them pass.
+    let before = one.dropped(DropReason::NotProbe);
+    let pod = one.node.inside(|| UdpSocket::bind(format!("{}:0", pod_address(1))).expect("bound"));
+    let question = Question { nonce: 5, sequence: 3, known: 0 }.write();
+    pod.send_to(&question, (gateway_address(1), QUESTIONS)).expect("sent");
+    eventually("the drop is counted", || one.dropped(DropReason::NotProbe) == before + 1);
 }

@@ -57,6 +57,12 @@ impl Lane {
             if !self.tables.is_source_of_node(node, header.source) {
                 return Err(DropReason::SourceNotOnNode);
             }
+            if self.host.is_at(header.destination) {
+                let packet = &packet[..header.length];
+                let told = self.take_question(now, mac, packet, &header, offload, sink);
+                self.note(told);
+                return Ok(());
+            }
         }
         let peer = self.tables.peer_of(header.destination).ok_or(DropReason::NoRoute)?;
         let packet = &mut packet[..header.length];

@@ -149,6 +149,7 @@ fn config(city: usize, v6: bool) -> ForwardingConfig {
         }],
         mtu: 1420,
         routers: Routers { v4: Some(mesh(city, 1)), v6: None },
+        host: None,
     }
 }
 
@@ -296,6 +297,11 @@ impl Network {
     /// Tells a city's lane what the kernel knows of the path.
     pub fn tell(&mut self, city: usize, mtu: u16) {
         self.with(city, |lane, _, _| lane.tell_paths([(TunnelId(1), mtu)].into()));
+    }
+
+    /// Tells a city's lane what its other lanes reach.
+    pub fn tell_reached(&mut self, city: usize, others: Vec<[u8; 4]>) {
+        self.with(city, |lane, now, ends| lane.tell_reached(now, others, ends));
     }
 
     /// Tells a city's lane that the network changed.
