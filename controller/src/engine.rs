@@ -148,6 +148,7 @@ impl Engine {
         self.world.remotes.refresh(own, &resolved, gateways, SystemTime::now());
         let plan = plan(&self.world, &base, &resolved, now);
         self.metrics.planned(plan.claims.refused.len());
+        self.metrics.set_silent_gateways(self.world.silent_gateways(now.instant).len());
         if self.settled
             && let Err(error) = self.outbox.update(&plan, &self.identity, now)
         {

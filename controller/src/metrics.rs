@@ -26,6 +26,7 @@ struct Inner {
     peerings: Gauge,
     peerings_ready: Gauge,
     refused_claims: Gauge,
+    silent_gateways: Gauge,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -74,6 +75,8 @@ impl Metrics {
         );
         let claims = Metric::Gauge(m.refused_claims.clone());
         add("refused_claims", "Prefixes that agents claim without right", claims);
+        let silent = Metric::Gauge(m.silent_gateways.clone());
+        add("silent_gateways", "Gateways that do not answer some node", silent);
     }
 
     /// Whether this replica leads.
@@ -85,6 +88,11 @@ impl Metrics {
     pub fn planned(&self, refused_claims: usize) {
         self.0.plans.inc();
         self.0.refused_claims.set(i64::try_from(refused_claims).unwrap_or(i64::MAX));
+    }
+
+    /// So many gateways do not answer some node.
+    pub fn set_silent_gateways(&self, count: usize) {
+        self.0.silent_gateways.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// A configuration that differs went to a member.

@@ -1,7 +1,7 @@
 //! All that the plan is made from: facts of the Kubernetes API, what members report, and what is
 //! remembered across restarts. Only the engine changes it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -121,6 +121,13 @@ impl World {
     /// Our mesh prefix.
     pub fn mesh(&self) -> MeshPrefix {
         self.settings.mesh.unwrap_or_else(|| MeshPrefix::for_identity(&self.identity))
+    }
+
+    /// Gateways of ours that do not answer some node, as live agents say.
+    pub fn silent_gateways(&self, now: Instant) -> BTreeSet<&str> {
+        let agents = self.agents.values().filter_map(|member| member.live(now));
+        let probes = agents.flat_map(|state| &state.gateways);
+        probes.filter(|probe| probe.state == "Silent").map(|probe| probe.gateway.as_str()).collect()
     }
 
     /// Takes an agent's report.

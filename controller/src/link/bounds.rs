@@ -5,6 +5,7 @@ use carrick_exchange::message::member::{
     AgentState, ConnectionState, GatewayState, PeerState, ProbeState,
 };
 use carrick_exchange::snapshot::{MAX_BYTES, MAX_PREFIXES};
+use carrick_model::mesh::MESH_GATEWAYS;
 
 /// The most peers, claims and probed clusters in one report.
 const LIST_LIMIT: usize = 4096;
@@ -12,6 +13,8 @@ const LIST_LIMIT: usize = 4096;
 const CONNECTIONS_LIMIT: usize = 256;
 /// The most errors, failures and probe targets.
 const ERRORS_LIMIT: usize = 16;
+/// The most gateways that an agent tells of: as many as have a mesh address.
+const GATEWAYS_LIMIT: usize = MESH_GATEWAYS as usize;
 /// The most offloads.
 const OFFLOADS_LIMIT: usize = 16;
 /// The most characters of a name, an address or a reason.
@@ -29,6 +32,7 @@ pub fn gateway(mut state: GatewayState) -> GatewayState {
     errors(&mut state.errors);
     state.offloads.retain(|offload| is_word(&offload.name));
     state.offloads.truncate(OFFLOADS_LIMIT);
+    state.mesh_address.truncate(16);
     state
 }
 
@@ -38,6 +42,11 @@ pub fn agent(mut state: AgentState) -> AgentState {
     state.claims.truncate(LIST_LIMIT);
     state.probes.truncate(LIST_LIMIT);
     state.probes.iter_mut().for_each(probe);
+    state.gateways.truncate(GATEWAYS_LIMIT);
+    for gateway in &mut state.gateways {
+        cut(&mut gateway.gateway, WORD_LIMIT);
+        cut(&mut gateway.state, WORD_LIMIT);
+    }
     errors(&mut state.errors);
     state
 }
@@ -104,7 +113,7 @@ fn cut(text: &mut String, most: usize) {
 #[cfg(test)]
 mod tests {
     use carrick_exchange::message::member::{
-        ConnectFailure, OffloadState, ProbeTarget, TunnelState,
+        ConnectFailure, GatewayProbe, OffloadState, ProbeTarget, TunnelState,
     };
     use carrick_exchange::message::peer::{Refusal, Report};
     use carrick_exchange::message::snapshot::SignedSnapshot;
@@ -163,8 +172,12 @@ mod tests {
             ..Default::default()
         };
         let probe = ProbeState { cluster: long(), targets: vec![target; 100] };
-        let said = AgentState { release: long(), probes: vec![probe], ..Default::default() };
+        let gateway = GatewayProbe { gateway: long(), state: long(), rtt_micros: 1 };
+        let gateways = vec![gateway; 1000];
+        let said =
+            AgentState { release: long(), probes: vec![probe], gateways, ..Default::default() };
         let kept = agent(said);
-        assert!(kept.encoded_len() < 50_000, "{}", kept.encoded_len());
+        assert_eq!(kept.gateways.len(), GATEWAYS_LIMIT);
+        assert!(kept.encoded_len() < 150_000, "{}", kept.encoded_len());
     }
 }

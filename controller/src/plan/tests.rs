@@ -1,7 +1,7 @@
 //! What plans come of which worlds.
 
 use carrick_crds::condition::PeeringCondition::{Accepted, Connected};
-use carrick_exchange::message::member::{AgentConfig, TunnelState};
+use carrick_exchange::message::member::{AgentConfig, GatewayProbe, TunnelState};
 
 use crate::cluster::node::Readiness;
 use crate::scene::{GATEWAY_UID, Peer, Scene, name, prefix};
@@ -410,6 +410,20 @@ fn nodes_hear_where_to_ask_gateways_and_which_of_them_answer() {
     scene.step();
     assert!(gateway(&scene).answers_probes);
     assert_eq!(scene.agent_config("n0").gateway_probe_millis, 0);
+}
+
+#[test]
+fn a_gateway_that_is_silent_for_one_node_is_counted_once() {
+    let (mut scene, _) = peered();
+    let probe = |state: &str| GatewayProbe {
+        gateway: GATEWAY_UID.to_owned(),
+        state: state.to_owned(),
+        rtt_micros: 0,
+    };
+    scene.agents_say(|_, state| state.gateways = vec![probe("Answers")]);
+    assert!(scene.world.silent_gateways(scene.now.instant).is_empty());
+    scene.agents_say(|_, state| state.gateways = vec![probe("Silent")]);
+    assert_eq!(scene.world.silent_gateways(scene.now.instant).len(), 1);
 }
 
 #[test]
