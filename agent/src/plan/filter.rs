@@ -7,7 +7,6 @@
 use std::fmt::{Display, Write as _};
 use std::net::IpAddr;
 
-use carrick_model::gateway_probe::PORT as GATEWAY_PORT;
 use carrick_model::{Family, Prefix};
 
 use super::DEVICE;
@@ -107,7 +106,6 @@ chain input {{
 }}
 chain to_node {{
   ct state established,related return
-  ip saddr @gateway_hosts4 ip daddr {mesh} udp sport {GATEWAY_PORT} udp dport {GATEWAY_PORT} return
   ip saddr @remote4 ip daddr {mesh} udp dport {PROBE_PORT} return
   ip saddr @remote4 ip daddr {mesh} icmp type echo-request return
   counter name not_granted drop
@@ -183,12 +181,12 @@ mod tests {
     }
 
     #[test]
-    fn gateways_answer_the_node_and_pods_do_not_ask_them() {
+    fn pods_ask_no_gateway() {
         let mut config = config();
         assert!(!set_line(&render(&config, &[]), "gateway_hosts4").contains("elements"));
         config.gateways[0].mesh = Some([240, 1, 31, 254].into());
         let text = render(&config, &[]);
         assert!(set_line(&text, "gateway_hosts4").contains("240.1.31.254/32"), "{text}");
-        assert!(text.contains("udp sport 7825 udp dport 7825 return"), "{text}");
+        assert!(text.contains("ip daddr @gateway_hosts4 counter name foreign_mesh drop"), "{text}");
     }
 }

@@ -117,8 +117,9 @@ fn framed(own: Ipv4Addr, said: &[u8], asked: &[u8]) -> Vec<u8> {
     let sum: u32 = ip.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
     let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
     ip[10..12].copy_from_slice(&sum.to_be_bytes());
-    let ports = PORT.to_be_bytes();
-    let udp = [&ports[..], &ports, &(length - 20).to_be_bytes(), &[0, 0], said].concat();
+    let udp =
+        [&PORT.to_be_bytes()[..], &asked[42..44], &(length - 20).to_be_bytes(), &[0, 0], said]
+            .concat();
     let ethernet = [&asked[14..20], &Mac::GATEWAY.0, &[8, 0]].concat();
     [&asked[..8], &ethernet, &ip, &udp].concat()
 }

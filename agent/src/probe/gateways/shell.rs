@@ -13,6 +13,10 @@ use super::watch::{Target, Watch};
 
 /// How often the socket is tried again whose address is not there yet.
 const REBIND: Duration = Duration::from_millis(200);
+/// How long a socket is used while some gateway does not answer. Connection tracking decides on translation
+/// once a flow, and the VXLAN's flows follow from ours: only new flows find rules that are new, on this
+/// node and on the gateway's.
+const ROTATION: Duration = Duration::from_millis(500);
 /// How often round-trip times are published while nothing else changes.
 const REFRESH: Duration = Duration::from_secs(5);
 /// Answers that are read before anything else is done.
@@ -44,7 +48,14 @@ pub async fn run(
     findings: watch::Sender<Findings>,
     nonce: u64,
 ) {
-    let mut shell = Shell { watch: Watch::new(nonce), mesh: None, socket: None, findings };
+    let mut shell = Shell {
+        watch: Watch::new(nonce),
+        mesh: None,
+        socket: None,
+        former: None,
+        born: Instant::now(),
+        findings,
+    };
     let mut refresh = tokio::time::interval(REFRESH);
     let mut rebind = tokio::time::interval(REBIND);
     loop {
@@ -59,6 +70,7 @@ pub async fn run(
                 shell.assign(&assigned);
             }
             () = readable(shell.socket.as_ref()) => {}
+            () = readable(shell.former.as_ref()) => {}
             () = sleep_until(wake) => {}
             _ = refresh.tick() => shell.publish(),
             _ = rebind.tick(), if shell.socket.is_none() => shell.bind(),
@@ -85,30 +97,24 @@ struct Shell {
     watch: Watch,
     mesh: Option<Ipv4Addr>,
     socket: Option<UdpSocket>,
+    /// The one before, which still listens.
+    former: Option<UdpSocket>,
+    born: Instant,
     findings: watch::Sender<Findings>,
 }
 
 impl Shell {
     /// Lets the machine do what is due: first it hears what has arrived.
     fn turn(&mut self) {
-        let Some(socket) = &self.socket else { return };
-        let mut buffer = [0; LONGEST + 1];
-        for _ in 0..BATCH {
-            match socket.try_recv_from(&mut buffer) {
-                Ok((length, from)) => {
-                    if let IpAddr::V4(source) = from.ip()
-                        && from.port() == PORT
-                    {
-                        self.watch.handle_answer(Instant::now(), source, &buffer[..length]);
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                // A question of ours was refused on the way; the answer that is missing tells.
-                Err(error) => tracing::debug!(%error, "socket for questions to gateways"),
-            }
+        for socket in self.former.iter().chain(&self.socket) {
+            hear(socket, &mut self.watch);
         }
         let now = Instant::now();
         self.watch.handle_timeout(now);
+        if self.watch.is_waiting() && now >= self.born + ROTATION {
+            self.bind();
+        }
+        let Some(socket) = &self.socket else { return };
         while let Some(transmit) = self.watch.poll_transmit(now) {
             let sent = socket.try_send_to(&transmit.payload, (transmit.target, PORT).into());
             if let Err(error) = sent {
@@ -128,7 +134,7 @@ impl Shell {
 
     fn assign(&mut self, assigned: &Assignment) {
         if self.mesh != assigned.mesh {
-            (self.mesh, self.socket) = (assigned.mesh, None);
+            (self.mesh, self.socket, self.former) = (assigned.mesh, None, None);
         }
         if self.socket.is_none() {
             self.bind();
@@ -138,15 +144,35 @@ impl Shell {
 
     fn bind(&mut self) {
         let Some(address) = self.mesh else { return };
-        let bound = std::net::UdpSocket::bind((address, PORT)).and_then(|socket| {
+        let bound = std::net::UdpSocket::bind((address, 0)).and_then(|socket| {
             socket.set_nonblocking(true)?;
             UdpSocket::from_std(socket)
         });
         match bound {
-            Ok(socket) => self.socket = Some(socket),
-            Err(error) => {
-                tracing::debug!(%address, port = PORT, %error, "cannot ask gateways yet");
+            Ok(socket) => {
+                self.former = self.socket.replace(socket);
+                self.born = Instant::now();
             }
+            Err(error) => tracing::debug!(%address, %error, "cannot ask gateways from there"),
+        }
+    }
+}
+
+/// Hands over what has arrived.
+fn hear(socket: &UdpSocket, watch: &mut Watch) {
+    let mut buffer = [0; LONGEST + 1];
+    for _ in 0..BATCH {
+        match socket.try_recv_from(&mut buffer) {
+            Ok((length, from)) => {
+                if let IpAddr::V4(source) = from.ip()
+                    && from.port() == PORT
+                {
+                    watch.handle_answer(Instant::now(), source, &buffer[..length]);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            // A question of ours was refused on the way; the answer that is missing tells.
+            Err(error) => tracing::debug!(%error, "socket for questions to gateways"),
         }
     }
 }

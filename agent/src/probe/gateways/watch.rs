@@ -168,6 +168,11 @@ impl Watch {
         self.gateways.values().map(due).min()
     }
 
+    /// Whether some gateway does not answer.
+    pub fn is_waiting(&self) -> bool {
+        self.gateways.values().any(|one| !matches!(one.verdict, Verdict::Answers { .. }))
+    }
+
     /// Grows whenever [`Watch::seen`] changes in more than round-trip times.
     pub fn version(&self) -> u64 {
         self.version
