@@ -3,6 +3,7 @@
 
 mod common;
 mod consent;
+mod failover;
 mod flow;
 mod health;
 mod idle;
@@ -12,6 +13,7 @@ mod lab;
 mod peering;
 mod quiet;
 mod refusals;
+mod stream;
 mod third;
 mod trust;
 mod uninstall;
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         refusals::CASES,
         trust::CASES,
         quiet::CASES,
+        failover::CASES,
         kill::CASES,
         uninstall::CASES,
         third::CASES,

@@ -1,0 +1,116 @@
+//! Numbered packets one way, some flows at once: how long each flow had nothing to receive.
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use carrick_e2e::wait::wait_until;
+
+use crate::common::text;
+use crate::flow::Network;
+
+/// Flows of a stream: by as many source ports, so that each gateway has some.
+pub const FLOWS: usize = 8;
+
+/// Between two packets of a stream: 1,000 a second.
+const INTERVAL: Duration = Duration::from_millis(1);
+
+/// Bytes of a packet.
+const BYTES: usize = 200;
+
+/// When packets arrived, by flow, in order.
+type Arrivals = [Vec<Instant>; FLOWS];
+
+/// A stream, until it is dropped.
+#[derive(Debug)]
+pub struct Stream {
+    arrivals: Arc<Mutex<Arrivals>>,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Stream {
+    /// Starts it to a port of `to` that nobody uses, at this address, and waits until each flow arrives.
+    pub fn start(
+        from: &Network,
+        to: &Network,
+        address: Ipv4Addr,
+        port: u16,
+    ) -> Result<Self, String> {
+        let receiver = to.udp(port)?;
+        text(receiver.set_read_timeout(Some(Duration::from_millis(50))))?;
+        let senders: Result<Vec<UdpSocket>, String> = (0..FLOWS).map(|_| from.udp(0)).collect();
+        let senders = senders?;
+        let (arrivals, stop) = (Arc::<Mutex<Arrivals>>::default(), Arc::<AtomicBool>::default());
+        let sending = stop.clone();
+        let target = SocketAddr::from((address, port));
+        let threads = vec![std::thread::spawn(move || send(&senders, target, &sending)), {
+            let (arrivals, stop) = (arrivals.clone(), stop.clone());
+            std::thread::spawn(move || receive(&receiver, &arrivals, &stop))
+        }];
+        let stream = Self { arrivals, stop, threads };
+        stream.flows(Instant::now())?;
+        Ok(stream)
+    }
+
+    /// Waits until something of each flow has arrived after `since`.
+    pub fn flows(&self, since: Instant) -> Result<(), String> {
+        text(wait_until(Duration::from_secs(20), "packets of each flow", || {
+            let arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+            let after = |flow: &Vec<Instant>| flow.last().is_some_and(|at| *at > since);
+            let count = arrivals.iter().filter(|flow| after(flow)).count();
+            if count == FLOWS { Ok(()) } else { Err(format!("{count} of {FLOWS}")) }
+        }))
+    }
+
+    /// The longest time between `since` and `until` in which some flow had nothing to receive.
+    pub fn longest_gap(&self, since: Instant, until: Instant) -> Duration {
+        let arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        let gap = |flow: &Vec<Instant>| {
+            let inside = flow.iter().copied().filter(|at| (since..until).contains(at));
+            let times: Vec<Instant> = [since].into_iter().chain(inside).chain([until]).collect();
+            times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
+        };
+        arrivals.iter().map(gap).max().unwrap_or_default()
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                eprintln!("a thread of a stream panicked");
+            }
+        }
+    }
+}
+
+fn send(senders: &[UdpSocket], to: SocketAddr, stop: &AtomicBool) {
+    let start = Instant::now();
+    let mut datagram = [0; BYTES];
+    for (number, (flow, sender)) in (0_u32..).zip(senders.iter().enumerate().cycle()) {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        // By the clock, not by pauses: a late one does not delay the rest.
+        std::thread::sleep(INTERVAL.saturating_mul(number).saturating_sub(start.elapsed()));
+        datagram[0] = u8::try_from(flow).unwrap_or_default();
+        // A refusal (no route) is a loss like any other.
+        let _refused = sender.send_to(&datagram, to);
+    }
+}
+
+fn receive(socket: &UdpSocket, arrivals: &Mutex<Arrivals>, stop: &AtomicBool) {
+    let mut buffer = [0; BYTES];
+    while !stop.load(Ordering::Relaxed) {
+        if let Ok(BYTES) = socket.recv(&mut buffer) {
+            let mut arrivals = arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(flow) = arrivals.get_mut(usize::from(buffer[0])) {
+                flow.push(Instant::now());
+            }
+        }
+    }
+}
