@@ -28,7 +28,7 @@
 //!
 //! Numbers are most significant byte first. Nothing may follow, and bits without a meaning are 0.
 
-/// UDP port of gateways and of agents, on mesh addresses only.
+/// UDP port of gateways, on their mesh addresses only. Agents ask from any.
 pub const PORT: u16 = 7825;
 
 /// Length of a question in bytes.

@@ -121,11 +121,13 @@ fn other_lanes_count_and_draining_is_told_at_once() {
     assert_eq!(told.4, Some(vec![OSAKA_ROUTER, THIRD_ROUTER]));
     network.tell_reached(PARIS, vec![OSAKA_ROUTER, THIRD_ROUTER]);
     assert_eq!(answers(&mut network), [], "nothing new");
+    ask(&mut network, question(2, told.3));
     network.reapply(PARIS, |config| {
         config.host.as_mut().expect("a host").draining = true;
     });
-    let told = answers(&mut network).pop().expect("unasked");
-    assert_eq!((told.0, told.1, told.2), (1, true, true));
+    let both = Some(vec![OSAKA_ROUTER, THIRD_ROUTER]);
+    let news = answers(&mut network).pop().expect("unasked");
+    assert_eq!(news, (2, true, true, told.3, both), "whole, as what was said between may be lost");
 }
 
 #[test]
