@@ -55,7 +55,7 @@ pub enum Difference {
     None,
     /// In figures and wordings.
     Figures,
-    /// In what a condition says, in the prefixes, or in the generation that they are about.
+    /// In what a condition says, in the prefixes, in the MTU, or in the generation that they are about.
     Substance,
 }
 
@@ -65,7 +65,7 @@ pub fn difference(old: &ClusterPeeringStatus, new: &ClusterPeeringStatus) -> Dif
         let conditions = status.conditions.iter();
         let said = conditions.map(|c| (c.type_.clone(), c.status.clone(), c.reason.clone()));
         let said: BTreeSet<_> = said.collect();
-        (status.observed_generation, said, status.prefixes.clone())
+        (status.observed_generation, said, status.prefixes.clone(), status.mtu)
     };
     if old == new {
         Difference::None
@@ -188,4 +188,23 @@ fn refused_by_peer(seen: &Seen<'_>) -> Vec<RefusedPrefix> {
 
 fn count(n: usize) -> i32 {
     i32::try_from(n).unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_mtu_is_written_at_once_and_a_tunnels_figures_are_not() {
+        let status = |mtu, rtt| ClusterPeeringStatus {
+            mtu: Some(mtu),
+            tunnels: vec![TunnelStatus { rtt_milliseconds: Some(rtt), ..TunnelStatus::default() }],
+            ..ClusterPeeringStatus::default()
+        };
+        let (now, before) = (Instant::now(), status(1220, 20));
+        let due = |new: &ClusterPeeringStatus| due(difference(&before, new), Some(now), now);
+        assert_eq!(due(&before), None);
+        assert_eq!(due(&status(1220, 21)), Some(now + FIGURES_INTERVAL));
+        assert_eq!(due(&status(1420, 20)), Some(now), "nodes have it already");
+    }
 }
