@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use carrick_exchange::message::member::{AgentState, GatewayState};
+use carrick_exchange::message::member::{AgentState, GatewayState, PathHealth};
 use carrick_model::{MemberName, Role};
 
 use crate::engine::Links;
@@ -50,6 +50,20 @@ pub fn show(world: &World, outbox: &Outbox, links: &Links) -> Value {
     })
 }
 
+fn path(path: &PathHealth) -> Value {
+    json!({
+        "endpoint": path.endpoint,
+        "state": path.state,
+        "grade": path.grade,
+        "active": path.active,
+        "cost": path.cost,
+        "rttMicros": path.rtt_micros,
+        "jitterMicros": path.jitter_micros,
+        "lossOut": path.loss_out,
+        "lossIn": path.loss_in,
+    })
+}
+
 fn gateway(state: &GatewayState) -> Value {
     let peers = state.peers.iter().map(|peer| {
         let connections = peer.connections.iter().map(|connection| {
@@ -64,6 +78,7 @@ fn gateway(state: &GatewayState) -> Value {
                     "pathMTU": tunnel.path_mtu,
                     "mtu": tunnel.mtu,
                     "pathState": tunnel.path_state,
+                    "paths": tunnel.paths.iter().map(path).collect::<Vec<_>>(),
                 })
             });
             json!({

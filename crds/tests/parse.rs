@@ -45,11 +45,12 @@ fn all_that_this_release_can_do_is_read() {
 identities: ['{KEY}', '{OTHER_KEY}']
 endpoints:
 - {{address: 192.0.2.1}}
-- {{address: '2001:db8::1', port: 31828}}
+- {{address: '2001:db8::1', port: 31828, cost: 65535}}
 - {{address: gw.example.org., port: 4500}}
 accept: {{podRanges: [10.2.0.0/16, 'fd00:2::/48'], maxPrefixes: 4}}
 announce: {{podRanges: [10.1.0.0/17]}}
 access: ExportedServices
+failover: {{detectionMilliseconds: 150}}
 tunnel: {{lanes: 2, mtu: 1380, keepaliveSeconds: 0, postQuantum: Required}}
 suspended: true
 "
@@ -57,6 +58,8 @@ suspended: true
     .expect("good");
     let endpoints: Vec<_> = peering.endpoints.iter().map(ToString::to_string).collect();
     assert_eq!(endpoints, ["192.0.2.1:31820", "[2001:db8::1]:31828", "gw.example.org:4500"]);
+    let costs: Vec<_> = peering.endpoints.iter().map(|endpoint| endpoint.cost).collect();
+    assert_eq!((costs, peering.detection_milliseconds), (vec![0, 65_535, 0], Some(150)));
     assert_eq!(peering.identities.len(), 2);
     assert_eq!(peering.accept.len(), 2);
     assert_eq!(peering.announce.len(), 1);
@@ -163,14 +166,27 @@ fn bad_endpoints_are_refused() {
 }
 
 #[test]
+fn detection_times_and_costs_out_of_range_are_refused_with_the_range() {
+    for (change, field) in [
+        (
+            "failover: {detectionMilliseconds: 149}",
+            "spec.failover.detectionMilliseconds: 149 must be",
+        ),
+        ("failover: {detectionMilliseconds: 60001}", "spec.failover.detectionMilliseconds: 60001 "),
+        ("endpoints: [{address: 192.0.2.1, cost: -1}]", "spec.endpoints[0].cost: -1 must be"),
+    ] {
+        let text = errors(change);
+        assert!(text.starts_with(field), "{change}: {text}");
+    }
+}
+
+#[test]
 fn what_this_release_cannot_do_is_refused_as_such() {
     for (change, field) in [
         ("remap: Auto", "spec.remap"),
         ("drills: Allow", "spec.drills"),
         ("services: {export: [shop]}", "spec.services"),
-        ("failover: {detectionMilliseconds: 300}", "spec.failover.detectionMilliseconds"),
         ("endpoints: [{address: 192.0.2.1, network: backbone}]", "spec.endpoints[0].network"),
-        ("endpoints: [{address: 192.0.2.1, cost: 10}]", "spec.endpoints[0].cost"),
     ] {
         let text = errors(change);
         assert!(text.starts_with(field), "{change}: {text}");

@@ -2,7 +2,7 @@
 //! a dialling attempt, and the packet path behind a trait ([`plane`]).
 //!
 //! Pure parts: [`config`] (parsing), [`dialling`] (when to dial whom), [`peer`] (what is known of a
-//! peer), [`derive`] (from that to the packet path), [`state`] (what to report when).
+//! peer), [`paths`] (the ways to its gateways), [`derive`] (from that to the packet path), [`state`] (what to report when).
 
 pub mod actor;
 pub mod cache;
@@ -14,6 +14,7 @@ pub mod failures;
 pub mod http;
 pub mod link;
 pub mod offloads;
+pub mod paths;
 pub mod peer;
 pub mod plane;
 pub mod pod_plane;

@@ -189,11 +189,12 @@ fn tunnel(id: TunnelId, peer: &PlainPeer, endpoint: Option<SocketAddr>) -> Tunne
         lane: peer.lane.into(),
         remote_key: peer.public_key,
         psk: peer.preshared_key.as_ref().map(Secret::bytes),
-        endpoint,
+        paths: carrick_gateway_core::PathConfig::only(endpoint),
         roaming: true,
         keepalive,
         initiate: endpoint.is_some() && keepalive.is_some(),
         probes: peer.probes,
+        detection: carrick_gateway_core::path::health::DETECTION,
     }
 }
 

@@ -122,6 +122,8 @@ pub struct TunnelReport {
     /// How that is known.
     #[serde(rename = "pathMTUState")]
     pub path_mtu_state: String,
+    /// Its paths that are not as they should be, with what is wrong.
+    pub unhealthy_paths: Vec<String>,
 }
 
 /// One condition.
@@ -213,6 +215,7 @@ fn readable(name: &str, object: &ClusterPeering) -> PeeringReport {
                 rtt_milliseconds: t.rtt_milliseconds,
                 path_mtu: t.path_mtu,
                 path_mtu_state: t.path_mtu_state.clone(),
+                unhealthy_paths: t.unhealthy_paths.clone(),
             })
             .collect(),
         imported: prefixes.imported,

@@ -30,8 +30,8 @@ carrick-gateway-0   device_tcp, socket_send   device_udp
 PEERING   CLUSTER   READY   REASON   PEER VERSION   GATEWAYS   TUNNELS   MTU    ROUTED   REFUSED   AGE
 osaka     osaka     True    Ready    0.1.0          1/1        1/1       1420   1        1         100s
 
-PEERING   GATEWAY             REMOTE               LANE   STATE   HANDSHAKE   RTT    PATH MTU
-osaka     carrick-gateway-0   198.51.100.7:31821   0      Up      40s         20ms   1480
+PEERING   GATEWAY             REMOTE               LANE   STATE   HANDSHAKE   RTT    PATH MTU   UNHEALTHY PATHS
+osaka     carrick-gateway-0   198.51.100.7:31821   0      Up      40s         20ms   1480       -
 
 PEERING   PREFIX        STATE     WHY
 osaka     10.2.0.0/16   Routed    -

@@ -123,6 +123,7 @@ fn tunnels(peerings: &[PeeringReport], now: Timestamp) -> Table {
         "HANDSHAKE",
         "RTT",
         "PATH MTU",
+        "UNHEALTHY PATHS",
     ]);
     for p in peerings {
         for t in &p.tunnels {
@@ -135,6 +136,7 @@ fn tunnels(peerings: &[PeeringReport], now: Timestamp) -> Table {
                 age(t.last_handshake, now),
                 t.rtt_milliseconds.map_or(String::new(), |ms| format!("{ms}ms")),
                 path(t),
+                t.unhealthy_paths.join(", "),
             ]);
         }
     }

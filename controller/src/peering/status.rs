@@ -7,7 +7,7 @@ use carrick_crds::condition;
 use carrick_crds::peering::{
     ClusterPeeringStatus, PeerStatus, Peering, PrefixesStatus, RefusedPrefix, TunnelStatus,
 };
-use carrick_exchange::message::member::{ConnectionState, PeerState, TunnelState};
+use carrick_exchange::message::member::{ConnectionState, PathHealth, PeerState, TunnelState};
 use carrick_exchange::wire;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -20,6 +20,8 @@ pub const FIGURES_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The most tunnels that a status lists.
 const TUNNELS_LIMIT: usize = 64;
+/// The most paths of a tunnel that are looked at.
+const PATHS_LIMIT: usize = 8;
 
 /// The status for one ClusterPeering, on top of the conditions in `before`.
 pub fn status(
@@ -154,7 +156,19 @@ fn one_tunnel(gateway: &str, connection: &ConnectionState, tunnel: &TunnelState)
         rtt_milliseconds: rtt,
         path_mtu: i32::try_from(tunnel.path_mtu).ok().filter(|mtu| *mtu > 0),
         path_mtu_state: tunnel.path_state.chars().take(32).collect(),
+        unhealthy_paths: tunnel.paths.iter().take(PATHS_LIMIT).filter_map(unhealthy).collect(),
     }
+}
+
+/// What is wrong with a path, if anything is.
+fn unhealthy(path: &PathHealth) -> Option<String> {
+    let short = |text: &str| text.chars().take(64).collect::<String>();
+    let wrong = match (path.state.as_str(), path.grade.as_str()) {
+        ("unknown", _) | ("up", "good") => return None,
+        ("up", grade) => grade,
+        (state, _) => state,
+    };
+    Some(format!("{} {}", short(&path.endpoint), short(wrong)))
 }
 
 fn prefixes(evidence: Evidence<'_>, one: &Resolved<'_>, seen: &Seen<'_>) -> Option<PrefixesStatus> {

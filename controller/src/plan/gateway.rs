@@ -68,7 +68,15 @@ fn peering_config(world: &World, peering: &Peering) -> PeeringConfig {
         post_quantum_required: peering.post_quantum_required,
         lanes: peering.lanes.unwrap_or_default(),
         mtu: peering.mtu.unwrap_or(world.settings.tunnel_mtu),
+        detection_milliseconds: peering.detection_milliseconds.unwrap_or_default(),
+        endpoint_costs: costs(peering),
     }
+}
+
+/// The costs in the order of the endpoints; none where all are 0, as a gateway of an older release has it.
+fn costs(peering: &Peering) -> Vec<u32> {
+    let costs: Vec<u32> = peering.endpoints.iter().map(|end| end.cost.into()).collect();
+    if costs.iter().all(|cost| *cost == 0) { Vec::new() } else { costs }
 }
 
 fn endpoint(endpoint: &Endpoint) -> WireEndpoint {

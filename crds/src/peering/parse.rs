@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use carrick_model::{ClusterId, IdentityKey, Prefix};
 
 use super::spec::{
-    AcceptSpec, ClusterPeeringSpec, ENDPOINTS_LIMIT, EndpointSpec, FailoverSpec, IDENTITIES_LIMIT,
-    MAX_PREFIXES_LIMIT, MTU_RANGE, RANGES_LIMIT, ServicesSpec, TunnelSpec,
+    AcceptSpec, COST_LIMIT, ClusterPeeringSpec, DETECTION_RANGE, ENDPOINTS_LIMIT, EndpointSpec,
+    IDENTITIES_LIMIT, MAX_PREFIXES_LIMIT, MTU_RANGE, RANGES_LIMIT, ServicesSpec, TunnelSpec,
 };
 
 /// A `ClusterPeering.spec` that is known to be good by itself. Whether it collides with this cluster
@@ -37,6 +37,8 @@ pub struct Peering {
     pub keepalive_seconds: u16,
     /// Connections without a post-quantum key exchange are refused.
     pub post_quantum_required: bool,
+    /// After how many milliseconds of silence a path is lost, 150–60,000, if not after 300.
+    pub detection_milliseconds: Option<u32>,
     /// All traffic is stopped.
     pub suspended: bool,
 }
@@ -48,6 +50,8 @@ pub struct Endpoint {
     pub host: Host,
     /// The UDP port of the gateway's exchange.
     pub port: u16,
+    /// Dearer paths are used when cheaper ones fail.
+    pub cost: u16,
 }
 
 /// An address or a name.
@@ -111,6 +115,9 @@ impl Peering {
         let announce = ranges("spec.announce.podRanges", announced, &mut errors);
         let access = access(&spec.access, &mut errors);
         refuse_unimplemented(spec, &mut errors);
+        let detection = spec.failover.as_ref().and_then(|failover| failover.detection_milliseconds);
+        let field = "spec.failover.detectionMilliseconds";
+        let detection = detection.and_then(|wish| errors.number(field, wish, DETECTION_RANGE));
         let tunnel = tunnel(&spec.tunnel, &mut errors);
         match (cluster, access, errors.found.is_empty()) {
             (Some(cluster), Some(access), true) => Ok(Self {
@@ -125,6 +132,7 @@ impl Peering {
                 keepalive_seconds: tunnel.keepalive_seconds,
                 lanes: tunnel.lanes,
                 post_quantum_required: tunnel.post_quantum_required,
+                detection_milliseconds: detection,
                 suspended: spec.suspended,
             }),
             _ => Err(errors.found),
@@ -227,10 +235,8 @@ fn endpoint(field: &str, spec: &EndpointSpec, errors: &mut Errors) -> Option<End
     if let Some(network) = &spec.network {
         errors.not_implemented(format!("{field}.network"), format!("network {network:?}"));
     }
-    if spec.cost != 0 {
-        errors.not_implemented(format!("{field}.cost"), format!("cost {}", spec.cost));
-    }
-    Some(Endpoint { host: host?, port: port? })
+    let cost = errors.number(format!("{field}.cost"), spec.cost, (0, COST_LIMIT));
+    Some(Endpoint { host: host?, port: port?, cost: cost? })
 }
 
 fn host(text: &str) -> Option<Host> {
@@ -325,10 +331,6 @@ fn refuse_unimplemented(spec: &ClusterPeeringSpec, errors: &mut Errors) {
         "Never" => {}
         "Auto" => errors.not_implemented("spec.remap", "Auto"),
         other => errors.invalid("spec.remap", format!("{:?} must be Never or Auto", shown(other))),
-    }
-    if spec.failover.as_ref().is_some_and(|f| *f != FailoverSpec::default()) {
-        errors
-            .not_implemented("spec.failover.detectionMilliseconds", "choosing the detection time");
     }
 }
 

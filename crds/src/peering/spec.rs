@@ -22,6 +22,8 @@ pub const RANGES_LIMIT: usize = 64;
 pub const MAX_PREFIXES_LIMIT: i32 = 256;
 /// The largest `endpoints[].cost`.
 pub const COST_LIMIT: i32 = 65535;
+/// The bounds of `failover.detectionMilliseconds`.
+pub const DETECTION_RANGE: (i32, i32) = (150, 60_000);
 /// The smallest and largest `tunnel.mtu` in bytes.
 pub const MTU_RANGE: (i32, i32) = (1280, 9000);
 
@@ -102,7 +104,7 @@ pub struct ClusterPeeringSpec {
     #[schemars(extend("enum" = ["Never", "Auto"]))]
     pub remap: String,
 
-    /// How fast a lost path is noticed. Not implemented in this release.
+    /// How fast a lost path is noticed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failover: Option<FailoverSpec>,
 
@@ -137,7 +139,7 @@ pub struct EndpointSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub network: Option<String>,
-    /// Dearer paths are used when cheaper ones fail. Other than 0 is not implemented in this release.
+    /// Dearer paths are used when cheaper ones fail.
     #[serde(default)]
     #[schemars(range(min = 0, max = COST_LIMIT))]
     pub cost: i32,
@@ -192,9 +194,10 @@ pub struct ServicesSpec {
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Default, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FailoverSpec {
-    /// After how many milliseconds of silence a path counts as lost. The slower side's wish wins.
+    /// After how many milliseconds of silence a path counts as lost; 300 when not set. The slower side's wish
+    /// wins. Below 300 heartbeats cost more than 10 kbit/s a path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 50, max = 60000))]
+    #[schemars(range(min = DETECTION_RANGE.0, max = DETECTION_RANGE.1))]
     pub detection_milliseconds: Option<i32>,
 }
 

@@ -78,6 +78,10 @@ pub struct TunnelStatus {
     /// How that is known: `searching`, `verified`, or `unanswered` when the peer does not answer probes.
     #[serde(default, rename = "pathMTUState", skip_serializing_if = "String::is_empty")]
     pub path_mtu_state: String,
+    /// Its paths that are not as they should be, each with what is wrong: `down`, `held` (it flapped), `poor` (it loses 1 %
+    /// or has become slow) or `bad` (it loses 10 %, or large packets).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unhealthy_paths: Vec<String>,
 }
 
 /// What is routed and what was refused.

@@ -90,11 +90,12 @@ fn config(side: usize) -> ForwardingConfig {
             lane: 0,
             remote_key: secret(other).public(),
             psk: Some([3; 32]),
-            endpoint: Some(address(other)),
+            paths: carrick_gateway_core::PathConfig::only(Some(address(other))),
             roaming: false,
             keepalive: None,
             initiate: false,
             probes: false,
+            detection: carrick_gateway_core::path::health::DETECTION,
         }],
         peers: vec![PeerForwarding {
             cluster: ["left", "right"][other].parse().expect("a name"),
@@ -329,9 +330,17 @@ impl World {
         self.lanes[side].drops()
     }
 
+    /// From now on both sides look after the path: probes and heartbeats.
+    pub fn look_after_path(&mut self) {
+        for side in [LEFT, RIGHT] {
+            self.configs[side].tunnels[0].probes = true;
+            self.apply(side);
+        }
+    }
+
     /// How a side sees the tunnel.
     pub fn report(&self, side: usize) -> TunnelReport {
-        self.lanes[side].tunnels(self.start + self.now)[0]
+        self.lanes[side].tunnels(self.start + self.now).swap_remove(0)
     }
 
     /// How many handshakes were begun, by both sides.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use carrick_gateway_core::path::Fitness;
 use carrick_sim::{LEFT, RIGHT, TRAIN_PAYLOAD, Weather, World};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -97,6 +98,23 @@ fn a_tunnel_that_is_to_stand_does_so_without_load() {
     world.send(RIGHT, 1, 100);
     world.pass(Duration::from_millis(50));
     assert_eq!((world.sent_by(RIGHT).arrived(), world.initiations()), (1, before));
+    assert_complete(&mut world);
+}
+
+#[test]
+fn heartbeats_go_on_through_rekeys() {
+    let mut world = World::settled(6, Weather::FAIR);
+    world.look_after_path();
+    world.pass(Duration::from_secs(5));
+    let end = world.now() + Duration::from_secs(3600);
+    while world.now() < end {
+        world.pass(STEADY);
+        for side in [LEFT, RIGHT] {
+            assert_eq!(world.report(side).fitness, Some(Fitness::Fit), "after {:?}", world.now());
+        }
+    }
+    let sessions = world.report(LEFT).sessions;
+    assert!((20..=64).contains(&sessions), "{sessions} sessions");
     assert_complete(&mut world);
 }
 

@@ -141,6 +141,13 @@ pub struct PeeringConfig {
     /// The largest inner packet to and from it in bytes; 0 is [`GatewayConfig::mtu`].
     #[prost(uint32, tag = "10")]
     pub mtu: u32,
+    /// After how many milliseconds of silence a path to it is lost; 0 stands for 300.
+    #[prost(uint32, tag = "11")]
+    pub detection_milliseconds: u32,
+    /// What the paths by `endpoints` cost, in the same order; 0 where it ends early. Dearer paths are used
+    /// when cheaper ones fail.
+    #[prost(uint32, repeated, tag = "12")]
+    pub endpoint_costs: Vec<u32>,
 }
 
 /// What a gateway says of itself. Its name is in its certificate.
@@ -270,6 +277,41 @@ pub struct TunnelState {
     /// How the path's MTU is known: a label of `carrick_gateway_core::PathState`.
     #[prost(string, tag = "9")]
     pub path_state: String,
+    /// How its paths are; empty from releases that do not say.
+    #[prost(message, repeated, tag = "10")]
+    pub paths: Vec<PathHealth>,
+}
+
+/// How a path of a tunnel is.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct PathHealth {
+    /// Where it leads, `address:port`.
+    #[prost(string, tag = "1")]
+    pub endpoint: String,
+    /// Whether it works: a label of `carrick_gateway_core::path::HealthState`.
+    #[prost(string, tag = "2")]
+    pub state: String,
+    /// How well: a label of `carrick_gateway_core::path::Grade`.
+    #[prost(string, tag = "3")]
+    pub grade: String,
+    /// Packets leave by it.
+    #[prost(bool, tag = "4")]
+    pub active: bool,
+    /// The operator's cost.
+    #[prost(uint32, tag = "5")]
+    pub cost: u32,
+    /// Round-trip time in microseconds, smoothed; 0 while nobody knows.
+    #[prost(uint64, tag = "6")]
+    pub rtt_micros: u64,
+    /// How much that varies, in microseconds, smoothed.
+    #[prost(uint64, tag = "7")]
+    pub jitter_micros: u64,
+    /// What is lost of what leaves by it, in parts of 10,000.
+    #[prost(uint32, tag = "8")]
+    pub loss_out: u32,
+    /// What is lost of what comes from its far end, in parts of 10,000.
+    #[prost(uint32, tag = "9")]
+    pub loss_in: u32,
 }
 
 /// An attempt that failed.

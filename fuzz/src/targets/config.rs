@@ -172,6 +172,8 @@ fn wanted(input: &mut Input<'_>) -> GatewayConfig {
         post_quantum_required: input.byte() & 1 == 1,
         lanes: input.word() as u32,
         mtu: input.word() as u32,
+        detection_milliseconds: input.word() as u32,
+        endpoint_costs: (0..input.byte() % 3).map(|_| input.word() as u32).collect(),
         ..PeeringConfig::default()
     };
     GatewayConfig {

@@ -88,11 +88,12 @@ fn config() -> ForwardingConfig {
             lane: 0,
             remote_key: secret(1).public(),
             psk: Some([3; 32]),
-            endpoint: Some(peer_address()),
+            paths: carrick_gateway_core::PathConfig::only(Some(peer_address())),
             roaming: false,
             keepalive: None,
             initiate: false,
             probes: false,
+            detection: carrick_gateway_core::path::health::DETECTION,
         }],
         peers: vec![PeerForwarding {
             cluster: "peer".parse().expect("a name"),

@@ -3,8 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use carrick_model::{ClusterId, Mac, Prefix, TunnelKey};
+
+use crate::path::beat::MOST_PATHS;
 
 /// The most tunnels that one lane holds.
 pub const MAX_TUNNELS_PER_LANE: usize = 4096;
@@ -75,6 +78,27 @@ pub struct Routers {
     pub v6: Option<Ipv6Addr>,
 }
 
+/// The most announced endpoints that a tunnel has; a learned one may come beside them.
+pub const MOST_ENDPOINTS: usize = MOST_PATHS - 1;
+
+/// A way to a remote lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PathConfig {
+    /// Its number in the tunnel, below [`MOST_ENDPOINTS`]. It should stay the endpoint's.
+    pub number: u8,
+    /// Where it leads.
+    pub endpoint: SocketAddr,
+    /// The operator's cost: dearer paths are used when cheaper ones fail.
+    pub cost: u16,
+}
+
+impl PathConfig {
+    /// The paths of a tunnel with one endpoint, or without any.
+    pub fn only(endpoint: Option<SocketAddr>) -> Vec<Self> {
+        endpoint.into_iter().map(|endpoint| Self { number: 0, endpoint, cost: 0 }).collect()
+    }
+}
+
 /// A tunnel to one lane of one remote gateway.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TunnelConfig {
@@ -86,10 +110,11 @@ pub struct TunnelConfig {
     pub remote_key: TunnelKey,
     /// The preshared key. Another one makes another session.
     pub psk: Option<[u8; 32]>,
-    /// Where the remote lane is announced to listen; `None` when it can only dial us.
-    pub endpoint: Option<SocketAddr>,
-    /// Whether the source of the newest authentic datagram replaces `endpoint`, as plain WireGuard
-    /// does. Without it, a learned source is used only where no endpoint is announced.
+    /// Where the remote lane is announced to listen, the endpoint that is tried first before others; empty
+    /// when it can only dial us. At most [`MOST_ENDPOINTS`].
+    pub paths: Vec<PathConfig>,
+    /// Whether the source of the newest authentic datagram replaces the endpoint, as plain WireGuard
+    /// does. Without it, a learned source is used only where no announced endpoint works.
     pub roaming: bool,
     /// Send something at least every so many seconds while a session stands; `None` or 0 is off.
     pub keepalive: Option<u16>,
@@ -98,6 +123,9 @@ pub struct TunnelConfig {
     /// The other side is a gateway like us: the path is probed. Without it, it is probed only once the
     /// other side has sent a probe.
     pub probes: bool,
+    /// After how long a silence a path is lost, where both sides send heartbeats; the slower side's wish
+    /// wins. Within [`crate::path::health::DETECTION_RANGE`]: what is beyond is taken for the bound.
+    pub detection: Duration,
 }
 
 impl fmt::Debug for TunnelConfig {
@@ -107,9 +135,10 @@ impl fmt::Debug for TunnelConfig {
             .field("lane", &self.lane)
             .field("remote_key", &self.remote_key)
             .field("psk", &self.psk.map(|_| "secret"))
-            .field("endpoint", &self.endpoint)
+            .field("paths", &self.paths)
             .field("initiate", &self.initiate)
             .field("probes", &self.probes)
+            .field("detection", &self.detection)
             .finish_non_exhaustive()
     }
 }
@@ -196,6 +225,11 @@ pub enum ConfigError {
     /// A tunnel's remote key is the lane's own.
     #[error("{0} leads to our own public key; is this our own announcement?")]
     OwnKey(TunnelId),
+    /// More paths than a tunnel has, or two with one number.
+    #[error(
+        "the paths of {0} must be numbered differently and below {MOST_ENDPOINTS}; name fewer endpoints"
+    )]
+    Paths(TunnelId),
     /// More tunnels than a lane holds.
     #[error("lane {lane} would hold {count} tunnels; the most is {MAX_TUNNELS_PER_LANE}")]
     TooManyTunnels {
@@ -250,6 +284,11 @@ impl ForwardingConfig {
                 let key = tunnel.remote_key;
                 return Err(ConfigError::DuplicateKey { lane, first, second: id, key });
             }
+            let numbers: BTreeSet<u8> = tunnel.paths.iter().map(|path| path.number).collect();
+            let most = numbers.last().map_or(0, |number| usize::from(*number) + 1);
+            if numbers.len() != tunnel.paths.len() || most > MOST_ENDPOINTS {
+                return Err(ConfigError::Paths(id));
+            }
             counts[lane as usize] += 1;
         }
         match counts.iter().position(|count| *count > MAX_TUNNELS_PER_LANE) {
@@ -288,11 +327,12 @@ mod tests {
             lane,
             remote_key: TunnelKey::from_bytes([key; 32]),
             psk: Some([5; 32]),
-            endpoint: None,
+            paths: Vec::new(),
             roaming: false,
             keepalive: None,
             initiate: false,
             probes: false,
+            detection: crate::path::health::DETECTION,
         }
     }
 
@@ -334,6 +374,13 @@ mod tests {
         assert!(matches!(unknown, Err(ConfigError::NoSuchTunnel { .. })), "{unknown:?}");
         let own = check(vec![tunnel(1, 1, 2)], vec![]);
         assert_eq!(own, Err(ConfigError::OwnKey(TunnelId(1))));
+        let path =
+            |number| PathConfig { number, ..PathConfig::only("192.0.2.1:1".parse().ok())[0] };
+        for numbers in [[0, 0], [0, 5]] {
+            let paths = numbers.map(path).to_vec();
+            let paths = check(vec![TunnelConfig { paths, ..tunnel(1, 0, 9) }], vec![]);
+            assert_eq!(paths, Err(ConfigError::Paths(TunnelId(1))));
+        }
         let mtu = ForwardingConfig { mtu: 100, ..Default::default() }.check(&[]);
         assert_eq!(mtu, Err(ConfigError::Mtu(100)));
         let narrow = check(vec![], vec![PeerForwarding { mtu: Some(200), ..peer("a", &[]) }]);

@@ -5,6 +5,7 @@
 //! for anything: at most one send's worth and one super-packet. Time must not go backwards.
 
 mod batch;
+mod health;
 mod host;
 mod inward;
 mod merge;
@@ -129,6 +130,7 @@ pub struct Lane {
     next_tick: Option<(Instant, Reason)>,
     paths: Paths,
     host: Host,
+    draining: bool,
     limiter: Limiter,
     revision: u64,
     /// The revision when it was last looked at what is reached.
@@ -160,6 +162,7 @@ impl Lane {
             next_tick: None,
             paths: Paths::default(),
             host: Host::default(),
+            draining: false,
             limiter: Limiter::default(),
             revision: 0,
             looked: 0,
@@ -205,7 +208,8 @@ impl Lane {
         &self.drops
     }
 
-    /// Grows with every new session: then the tunnels' state is worth a look.
+    /// Grows with every new session, and when a path becomes another, healthier or sicker: then the
+    /// tunnels' state is worth a look.
     pub fn revision(&self) -> u64 {
         self.revision
     }
@@ -225,10 +229,13 @@ impl Lane {
         self.flush(sink);
         let wanted: BTreeMap<TunnelId, &TunnelConfig> =
             config.tunnels.iter().filter(|t| t.lane == self.index).map(|t| (t.id, t)).collect();
+        if let Some(host) = &config.host {
+            self.set_draining(now, host.draining);
+        }
         self.retire(&wanted);
-        self.take_over(&wanted);
-        let endpoints = wanted.values().filter_map(|tunnel| tunnel.endpoint);
-        self.gate.set_tunnels(wanted.len(), endpoints.map(|endpoint| endpoint.ip()).collect());
+        self.take_over(now, &wanted);
+        let paths = wanted.values().flat_map(|tunnel| &tunnel.paths);
+        self.gate.set_tunnels(wanted.len(), paths.map(|path| path.endpoint.ip()).collect());
         self.tables = Forwarding::new(&config);
         self.assign_peers(&config);
         self.configure_host(&config);
@@ -246,11 +253,11 @@ impl Lane {
         }
     }
 
-    fn take_over(&mut self, wanted: &BTreeMap<TunnelId, &TunnelConfig>) {
+    fn take_over(&mut self, now: Instant, wanted: &BTreeMap<TunnelId, &TunnelConfig>) {
         let mut fresh = wanted.clone();
         for tunnel in self.slots.iter_mut().flatten() {
             if let Some(config) = fresh.remove(&tunnel.config.id) {
-                tunnel.become_like(config.clone());
+                tunnel.become_like(now, config.clone());
             }
         }
         for config in fresh.into_values() {
@@ -258,8 +265,9 @@ impl Lane {
             self.incarnation = self.incarnation.wrapping_add(1);
             let index = (self.incarnation << SLOT_BITS | slot as u32) & 0xff_ffff;
             let seed = self.paths.random.number();
-            let mut tunnel = Tunnel::new(config.clone(), &self.secret, index, seed);
+            let mut tunnel = Tunnel::new(now, config.clone(), &self.secret, index, seed);
             tunnel.tell_path(self.paths.told.get(&config.id).copied());
+            tunnel.health.set_draining(self.draining);
             self.slots[slot] = Some(tunnel);
         }
         let tunnels = self.slots.iter().enumerate();

@@ -24,7 +24,7 @@ mod tunnel;
 
 pub use coalesce::Merging;
 pub use config::{
-    ConfigError, ForwardingConfig, HostConfig, NodeForwarding, PeerForwarding, Routers,
+    ConfigError, ForwardingConfig, HostConfig, NodeForwarding, PathConfig, PeerForwarding, Routers,
     TunnelConfig, TunnelId,
 };
 pub use drops::{DropReason, Drops};

@@ -1,10 +1,19 @@
 //! What a tunnel knows of the path below it, and how it learns that: by messages that both gateways send
 //! each other inside the tunnel.
 //!
-//! [`message`] is what they say, [`search`] how the largest packet is found. Sizes here are those of
-//! whole IP packets on the underlay; [`overhead`] lies between them and inner packets.
+//! [`message`] is what they say of its size, [`search`] how the largest packet is found. Sizes here are those
+//! of whole IP packets on the underlay; [`overhead`] lies between them and inner packets. [`beat`] is what
+//! they say of its health, [`health`] what is concluded, and [`choice`] which of several paths is used.
 
+pub mod beat;
+pub mod choice;
+mod grade;
+pub mod health;
+mod hold;
+mod inbound;
+mod measure;
 pub mod message;
+mod outbound;
 pub(crate) mod random;
 mod round;
 pub mod search;
@@ -13,7 +22,9 @@ use std::net::IpAddr;
 
 use crate::noise::OVERHEAD;
 
-pub use search::{PathMtu, Probe};
+pub use grade::Grade;
+pub use health::{Fitness, Health, HealthReport, HealthState, PathEnd};
+pub use search::{PathMtu, Probe, Unexpected};
 
 /// The path MTUs in bytes that are told apart: what every IPv4 host takes (RFC 791), and the largest
 /// packet that carries the largest inner one.

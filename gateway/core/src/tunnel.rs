@@ -1,14 +1,18 @@
-//! One tunnel: its session, its endpoints, the packets that wait for a handshake, and its retries.
+//! One tunnel: its session, its paths, the packets that wait for a handshake, and its retries.
+
+mod ends;
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::config::{TunnelConfig, TunnelId};
 use crate::forward::PeerIndex;
 use crate::icmp::Limiter;
 use crate::noise::{NoiseTunnel, SecretKey};
-use crate::path::{self, PATH_RANGE, PathMtu, PathReport, PathState};
+use crate::path::{self, Fitness, Health, HealthReport, PATH_RANGE, PathReport, PathState};
+
+use ends::Ends;
 
 /// Packets that wait for a handshake, at most.
 const QUEUE: usize = 64;
@@ -32,7 +36,7 @@ const ANSWERS: u32 = 512;
 const UP: Duration = Duration::from_secs(15);
 
 /// What a tunnel looks like from outside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TunnelReport {
     /// Which.
     pub id: TunnelId,
@@ -54,6 +58,25 @@ pub struct TunnelReport {
     pub path: PathReport,
     /// The largest inner packet that the path carries, in bytes; `None` while nobody knows.
     pub mtu: Option<usize>,
+    /// How its paths are; empty where it has no endpoint yet.
+    pub health: Vec<HealthReport>,
+    /// How fit it is to carry traffic; `None` where the peer sends no heartbeats.
+    pub fitness: Option<Fitness>,
+}
+
+/// How much a tunnel is to be preferred to others with the same peer, the best first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Preference {
+    /// Its path works well, or for all that is known.
+    Fit,
+    /// It works, but not well.
+    Ailing,
+    /// It works, but others are to be chosen.
+    Wanted,
+    /// Something was heard of it within the last 15 s.
+    Up,
+    /// Nothing speaks for it.
+    Any,
 }
 
 /// Packets and their bytes.
@@ -81,9 +104,6 @@ pub(crate) struct Tunnel {
     pub tx: Traffic,
     pub rx: Traffic,
     queue: VecDeque<Box<[u8]>>,
-    learned: Option<SocketAddr>,
-    /// Our last handshake was answered from the learned address and not from the announced one.
-    prefers_learned: bool,
     sent: Option<Instant>,
     heard: Option<Instant>,
     established: Option<Instant>,
@@ -93,11 +113,12 @@ pub(crate) struct Tunnel {
     attempts: usize,
     retry: Option<Instant>,
     initiations: u64,
-    pub path: PathMtu,
+    pub ends: Ends,
+    pub health: Health,
+    /// Changes of its health that were noticed.
+    changes: u64,
     /// Bounds the answers to the peer's probes.
     pub answers: Limiter,
-    /// Where the path led that is being probed.
-    path_to: Option<IpAddr>,
     /// The peer has sent a probe: it knows what they are.
     probed: bool,
     /// The largest IP packet that the path carries as others say.
@@ -110,7 +131,13 @@ pub(crate) struct Tunnel {
 
 impl Tunnel {
     /// `seed` is a random number for its probes.
-    pub fn new(config: TunnelConfig, secret: &SecretKey, index: u32, seed: u64) -> Self {
+    pub fn new(
+        now: Instant,
+        config: TunnelConfig,
+        secret: &SecretKey,
+        index: u32,
+        seed: u64,
+    ) -> Self {
         let first = secret.public() < config.remote_key;
         let mut tunnel = Self {
             renewal: if first { RENEWAL } else { LATER_RENEWAL },
@@ -121,8 +148,6 @@ impl Tunnel {
             tx: Traffic::default(),
             rx: Traffic::default(),
             queue: VecDeque::new(),
-            learned: None,
-            prefers_learned: false,
             sent: None,
             heard: None,
             established: None,
@@ -130,15 +155,16 @@ impl Tunnel {
             attempts: 0,
             retry: None,
             initiations: 0,
-            path: PathMtu::new(seed),
+            ends: Ends::new(seed),
+            health: Health::new(!seed),
+            changes: 0,
             answers: Limiter::new(ANSWERS),
-            path_to: None,
             probed: false,
             told: None,
             used: (0, 0),
             mtu: usize::MAX,
         };
-        tunnel.update_mtu();
+        tunnel.update_paths(now);
         tunnel
     }
 
@@ -153,33 +179,27 @@ impl Tunnel {
         self.config.remote_key == config.remote_key && self.config.psk == config.psk
     }
 
-    /// Takes over endpoint, keepalive and who begins.
-    pub fn become_like(&mut self, config: TunnelConfig) {
-        if self.config.endpoint != config.endpoint {
-            self.prefers_learned = false;
+    /// Takes over endpoints, keepalive and who begins.
+    pub fn become_like(&mut self, now: Instant, config: TunnelConfig) {
+        if self.config.paths != config.paths {
             self.attempts = 0;
             self.retry = None;
-            // Whoever says where the peer is now knows that it has left where it was heard.
-            self.learned = self.learned.filter(|_| config.endpoint.is_none());
+            self.ends.forget_learned(&config);
         }
         self.config = config;
+        self.update_paths(now);
+    }
+
+    /// Brings its paths in line with what is announced, learned and known of their health.
+    pub fn update_paths(&mut self, now: Instant) {
+        self.ends.update(now, &self.config, self.health.active());
+        self.health.set_paths(now, self.ends.path_ends());
         self.update_mtu();
     }
 
     /// Where packets go now.
     pub fn target(&self) -> Option<SocketAddr> {
-        let announced = self.config.endpoint;
-        if self.config.roaming || self.prefers_learned {
-            self.learned.or(announced)
-        } else {
-            announced.or(self.learned)
-        }
-    }
-
-    /// Where the next handshake goes: announced and learned endpoint by turns.
-    fn handshake_target(&self) -> Option<SocketAddr> {
-        let other = if self.target() == self.learned { self.config.endpoint } else { self.learned };
-        if self.attempts % 2 == 1 { other.or(self.target()) } else { self.target() }
+        self.ends.used().map(|path| path.end)
     }
 
     /// Keeps a packet until the handshake ends; false when too many wait.
@@ -223,7 +243,7 @@ impl Tunnel {
 
     /// Writes a handshake initiation; where it goes, and its length.
     pub fn initiate(&mut self, now: Instant, out: &mut [u8]) -> Option<(SocketAddr, usize)> {
-        let target = self.handshake_target();
+        let target = self.ends.handshake_target(self.attempts);
         let pause = RETRIES.get(self.attempts).copied().unwrap_or(LAST_RETRY);
         self.attempts += 1;
         self.retry = Some(now + pause);
@@ -235,7 +255,7 @@ impl Tunnel {
 
     /// Notes that boringtun's own timer began a handshake; where it goes.
     pub fn note_own_initiation(&mut self, now: Instant) -> Option<SocketAddr> {
-        let target = self.handshake_target();
+        let target = self.ends.handshake_target(self.attempts);
         self.attempts += 1;
         self.retry = Some(now + LAST_RETRY);
         self.initiations += 1;
@@ -257,12 +277,15 @@ impl Tunnel {
     /// Notes an authentic message from `from`.
     pub fn note_heard(&mut self, now: Instant, from: SocketAddr) {
         self.heard = Some(now);
-        self.learned = Some(from);
+        if self.ends.note_heard(from, &self.config) {
+            self.update_paths(now);
+        }
     }
 
     /// Notes that `from` answered our handshake.
-    pub fn note_answered(&mut self, from: SocketAddr) {
-        self.prefers_learned = self.config.endpoint.is_some_and(|announced| announced != from);
+    pub fn note_answered(&mut self, now: Instant, from: SocketAddr) {
+        self.ends.note_answered(from, &self.config);
+        self.update_paths(now);
     }
 
     /// Notes a new session, if there is one.
@@ -304,9 +327,10 @@ impl Tunnel {
 
     /// What probes found, else what others say, but no more than the link takes.
     fn known_mtu(&self) -> Option<usize> {
-        let overhead = path::overhead(self.target()?.ip());
+        let used = self.ends.used()?;
+        let overhead = path::overhead(used.end.ip());
         let known = if self.is_probed() {
-            self.path.limit().or(self.told).into_iter().chain(self.path.link()).min()
+            used.mtu.limit().or(self.told).into_iter().chain(used.mtu.link()).min()
         } else {
             self.told
         };
@@ -329,21 +353,72 @@ impl Tunnel {
         self.probed = true;
     }
 
-    /// Where probes are to go now, if they are to be sent. A path that leads elsewhere than before is
-    /// searched anew.
-    pub fn probe_target(&mut self, now: Instant) -> Option<SocketAddr> {
-        let target = self.target().filter(|_| self.is_probed() && self.noise.is_ready())?;
-        let before = self.path_to.replace(target.ip());
-        if before.is_some_and(|before| before != target.ip()) {
-            self.path.restart(now);
+    /// Whether probes are to be sent now.
+    pub fn wants_probes(&self) -> bool {
+        self.is_probed() && self.noise.is_ready()
+    }
+
+    /// Notes a datagram that left by the path with this number.
+    pub fn note_left(&mut self, now: Instant, number: u8) {
+        self.note_sent(now);
+        self.health.note_sent(number);
+    }
+
+    /// Brings its health in line with configuration, endpoint and session; whether heartbeats are exchanged.
+    pub fn update_health(&mut self, now: Instant) -> bool {
+        self.health.set_detection(now, self.config.detection);
+        self.update_paths(now);
+        // A tunnel that nobody uses has heartbeats only where the peer wants to know.
+        let wanted = self.config.probes && self.stands() || self.health.is_heard();
+        if wanted && self.noise.is_ready() {
+            self.health.run(now);
+        } else {
+            self.health.stop(now);
         }
-        Some(target)
+        wanted && self.noise.is_ready()
+    }
+
+    /// Whether its health has changed since this was asked last.
+    pub fn health_changed(&mut self) -> bool {
+        let changes = self.health.changes();
+        std::mem::replace(&mut self.changes, changes) != changes
+    }
+
+    /// What was lost may have been too large: if the peer missed something, that is looked at.
+    pub fn look_for_size(&mut self, now: Instant) {
+        for path in &mut self.ends.paths {
+            if self.health.is_missing(path.number) && std::mem::take(&mut path.large) {
+                path.mtu.confirm(now);
+            }
+        }
+    }
+
+    /// How much it is to be preferred to others with the same peer.
+    pub fn preference(&self, now: Instant) -> Preference {
+        match self.health.fitness() {
+            Some(Fitness::Fit) => Preference::Fit,
+            Some(Fitness::Ailing) => Preference::Ailing,
+            Some(Fitness::Wanted) => Preference::Wanted,
+            None if self.is_up(now) => Preference::Fit,
+            Some(Fitness::Lost) if self.is_up(now) => Preference::Up,
+            Some(Fitness::Lost) | None => Preference::Any,
+        }
+    }
+
+    /// When it wants to be looked after next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let paths = self.ends.paths.iter().filter_map(|path| path.mtu.poll_timeout());
+        paths.chain(self.health.poll_timeout()).min()
+    }
+
+    /// Whether a session is to stand all the time.
+    fn stands(&self) -> bool {
+        self.config.initiate || self.config.keepalive.is_some_and(|every| every > 0)
     }
 
     /// Whether nobody uses it: nothing but probes crossed since the last ones, and it need not stand.
     pub fn is_quiet(&self) -> bool {
-        let stands = self.config.initiate || self.config.keepalive.is_some_and(|every| every > 0);
-        !stands && self.used == (self.tx.packets, self.rx.packets)
+        !self.stands() && self.used == (self.tx.packets, self.rx.packets)
     }
 
     /// Notes that it was probed.
@@ -353,10 +428,12 @@ impl Tunnel {
 
     /// What is known of the path.
     fn path_report(&self) -> PathReport {
-        if self.is_probed() {
-            self.path.report()
+        if let Some(used) = self.ends.used().filter(|_| self.is_probed()) {
+            used.mtu.report()
         } else {
-            PathReport { mtu: self.told, state: PathState::NotProbed }
+            let probed = self.is_probed();
+            let state = if probed { PathState::Unanswered } else { PathState::NotProbed };
+            PathReport { mtu: self.told.filter(|_| !probed), state }
         }
     }
 
@@ -372,6 +449,8 @@ impl Tunnel {
             initiations: self.initiations,
             tx: self.tx,
             rx: self.rx,
+            health: self.health.reports().collect(),
+            fitness: self.health.fitness(),
         }
     }
 }
@@ -381,6 +460,7 @@ mod tests {
     use carrick_model::TunnelKey;
 
     use super::*;
+    use crate::config::PathConfig;
     use crate::testing::start;
 
     fn tunnel(endpoint: Option<&str>, roaming: bool) -> Tunnel {
@@ -389,13 +469,14 @@ mod tests {
             lane: 0,
             remote_key: TunnelKey::from_bytes([9; 32]),
             psk: None,
-            endpoint: endpoint.map(address),
+            paths: PathConfig::only(endpoint.map(address)),
             roaming,
             keepalive: None,
             initiate: true,
             probes: false,
+            detection: path::health::DETECTION,
         };
-        Tunnel::new(config, &SecretKey::from_bytes([1; 32]), 0, 0)
+        Tunnel::new(start(), config, &SecretKey::from_bytes([1; 32]), 0, 0)
     }
 
     fn address(text: &str) -> SocketAddr {
@@ -413,9 +494,9 @@ mod tests {
         let mut out = [0; 148];
         let mut tried = || tunnel.initiate(start(), &mut out).expect("an initiation").0;
         assert_eq!([tried(), tried(), tried()], [ANNOUNCED, LEARNED, ANNOUNCED].map(address));
-        tunnel.note_answered(address(LEARNED));
+        tunnel.note_answered(start(), address(LEARNED));
         assert_eq!(tunnel.target(), Some(address(LEARNED)));
-        tunnel.note_answered(address(ANNOUNCED));
+        tunnel.note_answered(start(), address(ANNOUNCED));
         assert_eq!(tunnel.target(), Some(address(ANNOUNCED)));
     }
 
@@ -435,10 +516,11 @@ mod tests {
         let mut roams = tunnel(Some(ANNOUNCED), true);
         roams.note_heard(start(), address(LEARNED));
         let same = roams.config.clone();
-        roams.become_like(same.clone());
+        roams.become_like(start(), same.clone());
         assert_eq!(roams.target(), Some(address(LEARNED)));
         let moved = "192.0.2.2:31821";
-        roams.become_like(TunnelConfig { endpoint: Some(address(moved)), ..same });
+        let paths = PathConfig::only(Some(address(moved)));
+        roams.become_like(start(), TunnelConfig { paths, ..same });
         assert_eq!(roams.target(), Some(address(moved)));
     }
 

@@ -1,6 +1,8 @@
 //! The controller's configuration, parsed: one malformed part never takes the others with it.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use carrick_exchange::Pin;
 use carrick_exchange::message::member::{
@@ -11,6 +13,7 @@ use carrick_exchange::snapshot::{MAX_ENDPOINTS, MAX_PREFIXES};
 use carrick_exchange::wire::{self, Endpoint, WireError};
 use carrick_gateway_core::NodeForwarding;
 use carrick_gateway_core::config::MTU_RANGE;
+use carrick_gateway_core::path::health::{DETECTION, DETECTION_RANGE};
 use carrick_model::{ClusterId, MeshPrefix, Prefix, Role};
 
 /// What an inner packet may have when the controller does not say, in bytes.
@@ -66,6 +69,10 @@ pub struct Peering {
     pub lanes: Option<usize>,
     /// Largest inner packet in bytes, if smaller than the gateway's.
     pub mtu: Option<usize>,
+    /// After how long a silence a path is lost.
+    pub detection: Duration,
+    /// What paths by endpoints cost, where that is not 0.
+    pub costs: BTreeMap<Endpoint, u16>,
 }
 
 /// Parses a configuration for a gateway of `own`. An error means that nothing of it can be used.
@@ -153,6 +160,9 @@ fn peering(raw: &PeeringConfig, own: &ClusterId) -> Result<Peering, WireError> {
     let endpoints: Result<Vec<_>, _> = raw.endpoints.iter().map(Endpoint::try_from).collect();
     let mut endpoints = endpoints?;
     endpoints.truncate(4 * MAX_ENDPOINTS);
+    let costs = endpoints.iter().cloned().zip(&raw.endpoint_costs);
+    let costs = costs.filter(|(_, cost)| **cost != 0);
+    let costs = costs.map(|(end, cost)| (end, u16::try_from(*cost).unwrap_or(u16::MAX))).collect();
     let mut pin = Pin::new(cluster, identities, Role::Gateway);
     pin.post_quantum = raw.post_quantum_required;
     Ok(Peering {
@@ -164,7 +174,21 @@ fn peering(raw: &PeeringConfig, own: &ClusterId) -> Result<Peering, WireError> {
         keepalive: u16::try_from(raw.keepalive_seconds).ok().filter(|seconds| *seconds != 0),
         lanes: Some(raw.lanes as usize).filter(|lanes| *lanes != 0),
         mtu: mtu(raw.mtu)?,
+        detection: detection(raw.detection_milliseconds)?,
+        costs,
     })
+}
+
+fn detection(raw: u32) -> Result<Duration, WireError> {
+    match Duration::from_millis(raw.into()) {
+        Duration::ZERO => Ok(DETECTION),
+        detection if DETECTION_RANGE.contains(&detection) => Ok(detection),
+        _ => {
+            let (low, high) = (DETECTION_RANGE.start(), DETECTION_RANGE.end());
+            let error = format!("{raw} must be from {} to {}", low.as_millis(), high.as_millis());
+            Err(WireError::Text { field: "detection_milliseconds", error })
+        }
+    }
 }
 
 #[cfg(test)]
@@ -202,14 +226,33 @@ mod tests {
         let bad_endpoint = PeeringConfig { endpoints: vec![endpoint], ..peer("oslo") };
         let nobody = PeeringConfig { identities: Vec::new(), ..peer("rome") };
         let narrow = PeeringConfig { mtu: 100, ..peer("cairo") };
-        raw.peerings = vec![bad_key, peer("osaka"), peer("paris"), bad_endpoint, nobody, narrow];
+        let hasty = PeeringConfig { detection_milliseconds: 149, ..peer("quito") };
+        raw.peerings =
+            vec![bad_key, peer("osaka"), peer("paris"), bad_endpoint, nobody, narrow, hasty];
         let config = parse(&raw, &own()).expect("usable");
         let kept: Vec<_> = config.peerings.iter().map(|p| p.pin.cluster.as_str()).collect();
         assert_eq!(kept, ["osaka"]);
         let errors = config.errors.join("\n");
-        for name in ["\"n1\"", "\"lima\"", "\"paris\"", "\"oslo\"", "\"rome\"", "\"cairo\""] {
-            assert!(errors.contains(name), "{name}: {errors}");
+        for name in ["n1", "lima", "paris", "oslo", "rome", "cairo", "quito"] {
+            assert!(errors.contains(&format!("{name:?}")), "{name}: {errors}");
         }
+    }
+
+    #[test]
+    fn detection_and_costs_have_their_defaults() {
+        let endpoint = |host: &str| WireEndpoint { host: host.to_owned(), port: 31_820 };
+        let endpoints = vec![endpoint("192.0.2.1"), endpoint("192.0.2.2"), endpoint("192.0.2.3")];
+        let plain = PeeringConfig { endpoints, ..peer("osaka") };
+        let chosen = PeeringConfig {
+            detection_milliseconds: 1500,
+            endpoint_costs: vec![0, 70_000],
+            ..plain.clone()
+        };
+        let parsed = [plain, chosen].map(|raw| peering(&raw, &own()).expect("good"));
+        assert_eq!(parsed[0].detection, DETECTION);
+        assert_eq!(parsed[0].costs, BTreeMap::new());
+        assert_eq!(parsed[1].detection, Duration::from_millis(1500));
+        assert_eq!(parsed[1].costs, [(parsed[1].endpoints[1].clone(), u16::MAX)].into());
     }
 
     #[test]

@@ -162,10 +162,11 @@ fn tunnel_config(peering: &Peering, lane: u32, tunnel: &Tunnel) -> TunnelConfig 
         lane,
         remote_key: tunnel.agreed.remote.key,
         psk: Some(tunnel.agreed.psk),
-        endpoint: Some(tunnel.endpoint),
+        paths: tunnel.paths.clone(),
         roaming: false,
         keepalive: Some(keepalive),
         initiate: true,
         probes: true,
+        detection: peering.detection,
     }
 }

@@ -13,7 +13,7 @@ use carrick_exchange::peer::{Agreed, DialRole, Established, Held, Lane, dial_rol
 use carrick_exchange::snapshot::{RemoteGateway, VerifiedSnapshot, Version};
 use carrick_exchange::wire::Endpoint;
 use carrick_exchange::{CloseReason, Link};
-use carrick_gateway_core::TunnelId;
+use carrick_gateway_core::{PathConfig, TunnelId};
 use carrick_model::{IdentityKey, MemberName};
 use tokio::sync::watch;
 
@@ -21,6 +21,7 @@ use super::config::Peering;
 use super::dialling::Dialling;
 use super::failures::Failures;
 use super::link::Outbound;
+use super::paths::{self, Exchanges, beside};
 use super::sparing::Sparing;
 
 /// How long a gateway that its cluster's snapshot does not name may stay linked, to bring a newer one.
@@ -102,8 +103,10 @@ pub struct Tunnel {
     pub id: TunnelId,
     /// Keys.
     pub agreed: Agreed,
-    /// Where the remote lane listens.
+    /// Where the remote lane listens, as far as is known best.
     pub endpoint: SocketAddr,
+    /// All ways to it, that one first.
+    pub paths: Vec<PathConfig>,
     /// Its preshared key comes from a key exchange that was post-quantum.
     pub post_quantum: bool,
 }
@@ -280,7 +283,8 @@ impl Peer {
             let Some(snapshot) = snapshot else { continue };
             match snapshot.gateways.iter().find(|entry| entry.name == *name) {
                 Some(entry) => {
-                    gateway.install(entry, ids);
+                    let ends = paths::ends(entry, &self.peering, &self.dialling);
+                    gateway.install(entry, &ends, ids);
                     if let Some(report) = gateway.said.take() {
                         self.report = Some(report);
                     }
@@ -308,7 +312,7 @@ impl Peer {
 
 impl Gateway {
     /// Takes over what the newest Hellos agreed on. Tunnels with equal keys keep their name.
-    fn install(&mut self, entry: &RemoteGateway, ids: &mut TunnelIds) {
+    fn install(&mut self, entry: &RemoteGateway, ends: &Exchanges, ids: &mut TunnelIds) {
         let Some(known) = &self.known else { return };
         let mut tunnels = BTreeMap::new();
         for agreed in &known.established.tunnels {
@@ -324,7 +328,8 @@ impl Gateway {
                 None => (ids.next(), known.post_quantum),
             };
             let endpoint = lane_endpoint(entry, known, agreed);
-            tunnels.insert(lane, Tunnel { id, agreed: *agreed, endpoint, post_quantum });
+            let paths = ends.paths(endpoint, known, lane);
+            tunnels.insert(lane, Tunnel { id, agreed: *agreed, endpoint, paths, post_quantum });
         }
         self.tunnels = tunnels;
     }
@@ -367,10 +372,7 @@ fn role(own: &IdentityKey, peering: &Peering) -> DialRole {
 /// Where the remote lane listens: beside the exchange's address that we dialled; else beside the
 /// announced one, best the one that the gateway was seen with; else, behind NAT, where it was seen.
 fn lane_endpoint(entry: &RemoteGateway, known: &Known, agreed: &Agreed) -> SocketAddr {
-    let beside = |exchange: SocketAddr| {
-        let port = u32::from(exchange.port()) + 1 + agreed.remote.index;
-        u16::try_from(port).ok().map(|port| SocketAddr::new(exchange.ip(), port))
-    };
+    let beside = |exchange: SocketAddr| beside(exchange, agreed.remote.index);
     let announced: Vec<SocketAddr> = entry
         .endpoints
         .iter()

@@ -5,8 +5,9 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use carrick_exchange::message::member::{
-    ConnectionState, DropCount, GatewayState, OffloadState, PeerState, TunnelState,
+    ConnectionState, DropCount, GatewayState, OffloadState, PathHealth, PeerState, TunnelState,
 };
+use carrick_gateway_core::path::HealthReport;
 use carrick_model::ClusterId;
 use prost::Message as _;
 
@@ -142,9 +143,27 @@ fn connection(
                     path_mtu: path.and_then(|path| path.mtu).map_or(0, u32::from),
                     mtu: mtu.and_then(|mtu| u32::try_from(mtu).ok()).unwrap_or_default(),
                     path_state: path.map_or("", |path| path.state.label()).to_owned(),
+                    paths: figures.iter().flat_map(|f| &f.health).map(path_health).collect(),
                 }
             })
             .collect(),
+    }
+}
+
+fn path_health(path: &HealthReport) -> PathHealth {
+    let micros = |time: Option<Duration>| {
+        u64::try_from(time.unwrap_or_default().as_micros()).unwrap_or(u64::MAX)
+    };
+    PathHealth {
+        endpoint: path.end.to_string(),
+        state: path.state.label().to_owned(),
+        grade: path.grade.label().to_owned(),
+        active: path.active,
+        cost: path.cost.into(),
+        rtt_micros: micros(path.rtt),
+        jitter_micros: micros(path.jitter),
+        loss_out: path.loss_out.into(),
+        loss_in: path.loss_in.into(),
     }
 }
 
@@ -180,6 +199,10 @@ fn essence(state: &GatewayState) -> GatewayState {
             connection.rtt_micros = connection.rtt_micros.min(1);
             for tunnel in &mut connection.tunnels {
                 (tunnel.last_handshake, tunnel.tx_bytes, tunnel.rx_bytes) = (0, 0, 0);
+                for path in &mut tunnel.paths {
+                    (path.rtt_micros, path.jitter_micros) = (0, 0);
+                    (path.loss_out, path.loss_in) = (0, 0);
+                }
             }
         }
     }

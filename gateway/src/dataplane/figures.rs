@@ -1,7 +1,9 @@
 //! The data plane's figures as metrics, made at each scrape.
 
 use std::fmt;
+use std::time::Duration;
 
+use carrick_gateway_core::path::HealthReport;
 use carrick_observe::figures::{Labels, counters, gauges};
 use prometheus_client::encoding::DescriptorEncoder;
 
@@ -29,7 +31,63 @@ pub fn encode(
     let tunnels = stats.tunnels.iter();
     let named: Vec<(Labels, &TunnelStats)> =
         tunnels.filter_map(|tunnel| Some((labels(tunnel)?, tunnel))).collect();
-    encode_tunnels(encoder, &named)
+    encode_tunnels(encoder, &named)?;
+    encode_paths(encoder, &named)
+}
+
+/// One of a path's figures; `None` while it is not known.
+type PathFigure = fn(&HealthReport) -> Option<u64>;
+
+/// A tunnel has a handful of paths at most, so that the labels stay few.
+fn encode_paths(
+    encoder: &mut DescriptorEncoder<'_>,
+    named: &[(Labels, &TunnelStats)],
+) -> Result<(), fmt::Error> {
+    let paths: Vec<(Labels, &HealthReport)> = named
+        .iter()
+        .flat_map(|(labels, tunnel)| tunnel.health.iter().map(move |path| (labels, path)))
+        .map(|(labels, path)| {
+            let number = ("path", path.number.to_string());
+            (labels.iter().cloned().chain([number]).collect(), path)
+        })
+        .collect();
+    let states = paths.iter().map(|(labels, path)| {
+        let state = ("state", path.state.label().to_owned());
+        (labels.iter().cloned().chain([state]).collect(), 1)
+    });
+    let help = "Whether the path works, by heartbeats; 1 for the state that holds";
+    gauges(encoder, "carrick_gateway_path_health", help, states)?;
+    let all: [(&str, &str, PathFigure); 6] = [
+        ("carrick_gateway_path_active", "1 for the path that packets leave by", |p| {
+            Some(u64::from(p.active))
+        }),
+        ("carrick_gateway_path_grade", "0 for a good path, 1 for a poor, 2 for a bad one", |p| {
+            Some(p.grade as u64)
+        }),
+        ("carrick_gateway_path_rtt_microseconds", "Round-trip time, smoothed", |p| micros(p.rtt)),
+        ("carrick_gateway_path_jitter_microseconds", "How much that varies, smoothed", |p| {
+            micros(p.jitter)
+        }),
+        (
+            "carrick_gateway_path_sent_loss_parts",
+            "Datagrams lost of those sent of late, in parts of 10,000",
+            |p| Some(p.loss_out.into()),
+        ),
+        (
+            "carrick_gateway_path_received_loss_parts",
+            "Datagrams lost of those that the peer sent of late, in parts of 10,000",
+            |p| Some(p.loss_in.into()),
+        ),
+    ];
+    for (name, help, value) in all {
+        let values = paths.iter().filter_map(|(labels, path)| Some((labels.clone(), value(path)?)));
+        gauges(encoder, name, help, values)?;
+    }
+    Ok(())
+}
+
+fn micros(time: Option<Duration>) -> Option<u64> {
+    time.and_then(|time| u64::try_from(time.as_micros()).ok())
 }
 
 fn encode_tunnels(

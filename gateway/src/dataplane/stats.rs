@@ -4,9 +4,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use carrick_gateway_core::path::{Fitness, Grade, HealthReport, HealthState};
 use carrick_gateway_core::{DropReason, Drops, Lane, PathReport, TunnelId, TunnelReport};
 
 use super::options::Offloads;
+
+/// Lines that are logged at a time, when many tunnels change at once.
+const MOST_LINES: usize = 8;
 
 /// What one lane publishes.
 #[derive(Debug, Default)]
@@ -55,7 +59,15 @@ pub struct TunnelStats {
     pub path: PathReport,
     /// The largest inner packet that the path carries, in bytes; `None` while nobody knows.
     pub mtu: Option<usize>,
+    /// How its paths are.
+    pub health: Vec<HealthReport>,
+    /// How fit it is to carry traffic; `None` where the peer sends no heartbeats.
+    pub fitness: Option<Fitness>,
 }
+
+/// What a change of is worth waking somebody, of a tunnel and of each of its paths.
+type State = (TunnelId, bool, u64, Option<SocketAddr>, PathReport, Option<usize>, Option<Fitness>);
+type PathState = (u8, SocketAddr, HealthState, Grade, bool);
 
 impl TunnelStats {
     fn new(report: TunnelReport, now: Instant, clock: SystemTime) -> Self {
@@ -73,6 +85,8 @@ impl TunnelStats {
             tx_bytes: report.tx.bytes,
             path: report.path,
             mtu: report.mtu,
+            health: report.health,
+            fitness: report.fitness,
         }
     }
 
@@ -92,12 +106,21 @@ impl TunnelStats {
             tx_bytes: 0,
             path: PathReport { mtu: None, state: carrick_gateway_core::PathState::Searching },
             mtu: None,
+            health: Vec::new(),
+            fitness: None,
         }
     }
 
-    /// What a change of is worth waking somebody.
-    fn state(&self) -> (TunnelId, bool, u64, Option<SocketAddr>, PathReport, Option<usize>) {
-        (self.id, self.up, self.sessions, self.endpoint, self.path, self.mtu)
+    /// Where its packets go, by its health.
+    fn active(&self) -> Option<SocketAddr> {
+        self.health.iter().find(|path| path.active).map(|path| path.end)
+    }
+
+    fn state(&self) -> (State, Vec<PathState>) {
+        let paths = self.health.iter();
+        let paths = paths.map(|p| (p.number, p.end, p.state, p.grade, p.active)).collect();
+        let (endpoint, fitness) = (self.endpoint, self.fitness);
+        ((self.id, self.up, self.sessions, endpoint, self.path, self.mtu, fitness), paths)
     }
 }
 
@@ -109,6 +132,20 @@ impl LaneStats {
             tunnels: tunnels.into_iter().map(|t| TunnelStats::new(t, now, clock)).collect(),
             drops: *lane.drops(),
             offloads: Some(offloads),
+        }
+    }
+
+    /// Logs which tunnels have become fitter or sicker since `before`, or take another path; at most so many
+    /// at a time.
+    pub fn log_health(&self, before: &Self) {
+        let then = |id| before.tunnels.iter().find(|tunnel| tunnel.id == id);
+        let changed = self.tunnels.iter().filter(|tunnel| {
+            let health = |tunnel: &TunnelStats| (tunnel.fitness, tunnel.active());
+            tunnel.fitness.is_some() && then(tunnel.id).map(health) != Some(health(tunnel))
+        });
+        for tunnel in changed.take(MOST_LINES) {
+            let (id, fitness, path) = (tunnel.id.0, tunnel.fitness, tunnel.active());
+            tracing::info!(tunnel = id, ?fitness, ?path, "a tunnel's health has changed");
         }
     }
 

@@ -304,7 +304,11 @@ impl<D: Device> Worker<D> {
         self.stale = false;
         self.revision = self.lane.revision();
         let stats = LaneStats::of(&self.lane, self.offloads(), now);
-        let differs = stats.differs(&self.shared.stats.load());
+        let before = self.shared.stats.load_full();
+        let differs = stats.differs(&before);
+        if differs {
+            stats.log_health(&before);
+        }
         self.shared.stats.store(Arc::new(stats));
         if differs {
             self.shared.changed.send_modify(|changes| *changes += 1);

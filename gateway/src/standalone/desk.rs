@@ -120,6 +120,7 @@ impl Desk {
             post_quantum_required: peer.require_post_quantum,
             lanes: peer.lanes.unwrap_or_default().into(),
             mtu: peer.mtu.unwrap_or_default().into(),
+            ..PeeringConfig::default()
         }
     }
 }

@@ -164,11 +164,12 @@ mod tests {
             lane,
             remote_key: key(remote),
             psk: None,
-            endpoint: None,
+            paths: Vec::new(),
             roaming: false,
             keepalive: None,
             initiate: false,
             probes: false,
+            detection: carrick_gateway_core::path::health::DETECTION,
         }
     }
 

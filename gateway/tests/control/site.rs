@@ -100,6 +100,8 @@ impl Plane for FakePlane {
             tx_bytes: 0,
             path: PathReport { mtu: None, state: PathState::Searching },
             mtu: None,
+            health: Vec::new(),
+            fitness: None,
         };
         let tunnels = tunnels.into_iter().map(|tunnel| up(tunnel.id)).collect();
         DataplaneStats { tunnels, ..Default::default() }
@@ -196,8 +198,7 @@ impl Cluster {
             // What a ClusterPeering has when nobody chose.
             keepalive_seconds: 25,
             post_quantum_required: false,
-            lanes: 0,
-            mtu: 0,
+            ..PeeringConfig::default()
         }
     }
 

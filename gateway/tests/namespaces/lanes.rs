@@ -52,11 +52,15 @@ impl End {
             lane: k.into(),
             remote_key: secret(other, lanes - 1 - k).public(),
             psk: None,
-            endpoint: Some(SocketAddr::from(([192, 0, 2, other], BASE + lanes - 1 - k))),
+            paths: carrick_gateway_core::PathConfig::only(Some(SocketAddr::from((
+                [192, 0, 2, other],
+                BASE + lanes - 1 - k,
+            )))),
             roaming: false,
             keepalive: None,
             initiate: true,
             probes: false,
+            detection: carrick_gateway_core::path::health::DETECTION,
         };
         let config = ForwardingConfig {
             tunnels: (0..lanes).map(tunnel).collect(),

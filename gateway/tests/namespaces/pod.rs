@@ -132,11 +132,12 @@ impl Cluster {
                 lane: 0,
                 remote_key: other.dataplane.lanes()[0].public_key,
                 psk: Some([9; 32]),
-                endpoint: Some(wan_address(number)),
+                paths: carrick_gateway_core::PathConfig::only(Some(wan_address(number))),
                 roaming: false,
                 keepalive: Some(5),
                 initiate: self.number == 1,
                 probes: false,
+                detection: carrick_gateway_core::path::health::DETECTION,
             }],
             peers: vec![PeerForwarding {
                 cluster: format!("cluster-{number}").parse().expect("cluster"),

@@ -220,8 +220,7 @@ impl Cluster {
                 snapshot: Some(self.identity().sign_snapshot(&snapshot).expect("signed")),
                 keepalive_seconds: 5,
                 post_quantum_required: true,
-                lanes: 0,
-                mtu: 0,
+                ..PeeringConfig::default()
             }
         };
         let node = LocalNode {

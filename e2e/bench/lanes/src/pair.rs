@@ -117,11 +117,12 @@ fn config(side: usize) -> anyhow::Result<ForwardingConfig> {
         lane: 0,
         remote_key: secret(other).public(),
         psk: None,
-        endpoint: Some(address(other)),
+        paths: carrick_gateway_core::PathConfig::only(Some(address(other))),
         roaming: false,
         keepalive: None,
         initiate: side == SENDER,
         probes: false,
+        detection: carrick_gateway_core::path::health::DETECTION,
     };
     let peer = PeerForwarding {
         cluster: "other".parse()?,

@@ -13,7 +13,6 @@ use super::{ETHERNET, Lane, Lost, Sink};
 use crate::checksum;
 use crate::config::ForwardingConfig;
 use crate::drops::DropReason;
-use crate::forward::PeerIndex;
 use crate::icmp::{self, Limiter};
 use crate::offload::Offload;
 use crate::packet::{Header, UDP};
@@ -102,12 +101,6 @@ impl Lane {
     /// Gives it the number that stands for its process, the same for all lanes.
     pub fn set_epoch(&mut self, epoch: u64) {
         self.host.epoch = epoch;
-    }
-
-    /// Whether packets to the peer leave by a tunnel of this lane that is up.
-    pub fn is_reachable(&self, peer: PeerIndex, now: Instant) -> bool {
-        let slots = self.peers.get(peer as usize).into_iter().flatten();
-        slots.filter_map(|slot| self.slots[*slot].as_ref()).any(|tunnel| tunnel.is_up(now))
     }
 
     /// The router addresses of clusters that this lane reaches, ascending, as of when it last looked, and

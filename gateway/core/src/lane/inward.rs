@@ -13,7 +13,7 @@ use crate::icmp;
 use crate::mss;
 use crate::noise::{Addressee, Received, Refusal, data_index};
 use crate::packet;
-use crate::path::message;
+use crate::path::{beat, message};
 
 impl Lane {
     /// Takes a datagram from the socket; `ecn` is the mark of its IP header.
@@ -71,7 +71,7 @@ impl Lane {
         self.note_authentic(slot, now, from);
         if let (Received::Reply(length), Some(tunnel)) = (received, &mut self.slots[slot]) {
             if matches!(addressee, Addressee::Index(_)) {
-                tunnel.note_answered(from);
+                tunnel.note_answered(now, from);
             }
             tunnel.note_sent(now);
             let sent = send_alone(from, &self.buffer[..length], sink);
@@ -105,8 +105,11 @@ impl Lane {
         }
         let received = received?;
         self.note_authentic(slot, now, from);
+        if let Some(tunnel) = &mut self.slots[slot] {
+            tunnel.health.note_data(now, from);
+        }
         let routed = match received {
-            Received::Packet(length) => self.take_packet(slot, length, ecn, now, sink),
+            Received::Packet(length) => self.take_packet(slot, length, (from, ecn), now, sink),
             Received::Nothing | Received::Cookie | Received::Reply(_) => {
                 self.merge.discard();
                 Ok(())
@@ -123,6 +126,8 @@ impl Lane {
         tunnel.note_heard(now, from);
         if tunnel.note_sessions(now) {
             self.revision += 1;
+            tunnel.update_health(now);
+            self.paths.next = Some(now);
         }
     }
 
@@ -131,7 +136,7 @@ impl Lane {
         &mut self,
         slot: usize,
         length: usize,
-        ecn: u8,
+        (from, ecn): (SocketAddr, u8),
         now: Instant,
         sink: &mut impl Sink,
     ) -> Result<(), Lost> {
@@ -147,7 +152,7 @@ impl Lane {
         }
         let written = self.merge.make_way(length, self.framing, sink);
         self.note(written);
-        self.route_in(slot, length, now, sink)
+        self.route_in(slot, length, from, now, sink)
     }
 
     /// Passes on the first packet of what may become a run.
@@ -155,6 +160,7 @@ impl Lane {
         &mut self,
         slot: usize,
         length: usize,
+        from: SocketAddr,
         now: Instant,
         sink: &mut impl Sink,
     ) -> Result<(), Lost> {
@@ -164,6 +170,9 @@ impl Lane {
         let packet = &mut self.merge.bytes()[ETHERNET..ETHERNET + length];
         if message::is_message(packet) {
             return self.take_message(slot, length, now, sink);
+        }
+        if beat::is_beat(packet) {
+            return self.take_beat(slot, length, from, now);
         }
         let header = packet::parse(packet).map_err(|_| DropReason::MalformedPacket)?;
         if !header.is_unicast() {

@@ -12,9 +12,9 @@ use crate::icmp::{self, Answer};
 use crate::mss;
 use crate::offload::{Cut, Offload};
 use crate::packet::{self, Header, UDP};
+use crate::path::beat;
 use crate::segment::{self, Segments, finish_checksum};
 use crate::spread;
-use crate::tunnel::Tunnel;
 
 impl Lane {
     /// Takes a frame (or an IP packet) from the device. Its bytes are changed on the way.
@@ -49,7 +49,7 @@ impl Lane {
             }
         };
         let header = packet::parse(packet).map_err(|_| DropReason::MalformedPacket)?;
-        if !header.is_unicast() {
+        if !header.is_unicast() || beat::is_beat(packet) {
             return Err(DropReason::NotUnicast);
         }
         if let Some(mac) = source {
@@ -112,17 +112,18 @@ impl Lane {
         Ok(())
     }
 
-    /// Flows are spread over the peer's tunnels that are up; without one, over all of them.
+    /// Flows are spread over those of the peer's tunnels that are the fittest; where none is known to work,
+    /// over those that are up, and without one over all of them.
     fn choose_tunnel(&self, peer: PeerIndex, flow: u64, now: Instant) -> Result<usize, DropReason> {
         let slots = &self.peers[peer as usize];
         if let [only] = slots[..] {
             return Ok(only);
         }
         let tunnels = || slots.iter().filter_map(|slot| Some((self.slots[*slot].as_ref()?, *slot)));
-        let named = |(tunnel, slot): (&Tunnel, usize)| (tunnel.flow_name(), slot);
-        let up = tunnels().filter(|(tunnel, _)| tunnel.is_up(now)).map(named);
-        let chosen = spread::choose(flow, up);
-        chosen.or_else(|| spread::choose(flow, tunnels().map(named))).ok_or(DropReason::NoTunnel)
+        let best = tunnels().map(|(tunnel, _)| tunnel.preference(now)).min();
+        let fittest = tunnels().filter(|(tunnel, _)| Some(tunnel.preference(now)) == best);
+        let named = fittest.map(|(tunnel, slot)| (tunnel.flow_name(), slot));
+        spread::choose(flow, named).ok_or(DropReason::NoTunnel)
     }
 
     /// Writes the ICMP answer, if one is owed, to the device. Of a super-packet its first packet is what

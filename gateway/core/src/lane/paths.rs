@@ -36,21 +36,21 @@ impl Default for Paths {
 }
 
 impl Paths {
-    /// Encrypts a message of `length` bytes into `out` and says the datagram's length; `None` when the
+    /// Encrypts a message of `length` bytes, which leaves by `path`, into `out` and says the datagram's length; `None` when the
     /// message does not fit them.
     fn seal(
         &mut self,
         message: Message,
         length: usize,
         now: Instant,
-        tunnel: &mut Tunnel,
+        (tunnel, path): (&mut Tunnel, u8),
         out: &mut [u8],
     ) -> Result<Option<usize>, DropReason> {
         if !message::write(message, length, &mut self.bytes) {
             return Ok(None);
         }
         let length = tunnel.noise.encrypt(&self.bytes[..length], out)?;
-        tunnel.note_sent(now);
+        tunnel.note_left(now, path);
         Ok(Some(length))
     }
 }
@@ -73,7 +73,8 @@ impl Lane {
 
     /// Something happened to the network that may have changed paths: all are looked at again.
     pub fn recheck_paths(&mut self, now: Instant) {
-        self.slots.iter_mut().flatten().for_each(|tunnel| tunnel.path.recheck(now));
+        let tunnels = self.slots.iter_mut().flatten();
+        tunnels.flat_map(|t| &mut t.ends.paths).for_each(|path| path.mtu.recheck(now));
         self.paths.next = Some(now);
     }
 
@@ -89,39 +90,74 @@ impl Lane {
         let mut next = None;
         for slot in 0..self.slots.len() {
             let Some(tunnel) = &self.slots[slot] else { continue };
-            if all || tunnel.path.poll_timeout().is_some_and(|at| at <= now) {
-                let tended = self.tend_path(slot, now, sink);
+            if all || tunnel.poll_timeout().is_some_and(|at| at <= now) {
+                let beaten = self.tend_health(slot, now, sink);
+                self.note(beaten);
+                let tended = self.tend_sizes(slot, now, sink);
                 self.note(tended);
             }
-            let due = self.slots[slot].as_ref().and_then(|tunnel| tunnel.path.poll_timeout());
+            let due = self.slots[slot].as_ref().and_then(Tunnel::poll_timeout);
             next = next.into_iter().chain(due).min();
         }
         self.paths.next = next.map(|at: Instant| at.max(now + PAUSE));
     }
 
-    fn tend_path(&mut self, slot: usize, now: Instant, sink: &mut impl Sink) -> Result<(), Lost> {
+    /// Probes the paths of a tunnel.
+    fn tend_sizes(&mut self, slot: usize, now: Instant, sink: &mut impl Sink) -> Result<(), Lost> {
         let Some(tunnel) = &mut self.slots[slot] else { return Ok(()) };
-        let Some(target) = tunnel.probe_target(now) else {
-            tunnel.path.stop();
-            return Ok(());
-        };
-        let (overhead, quiet) = (overhead(target.ip()), tunnel.is_quiet());
+        let (wanted, quiet) = (tunnel.wants_probes(), tunnel.is_quiet());
+        for place in 0..tunnel.ends.paths.len() {
+            match wanted {
+                true => self.tend_size(slot, place, quiet, now, sink)?,
+                false => self.stop_size(slot, place),
+            }
+        }
+        let Some(tunnel) = &mut self.slots[slot] else { return Ok(()) };
+        self.revision += u64::from(tunnel.update_mtu());
+        Ok(())
+    }
+
+    fn stop_size(&mut self, slot: usize, place: usize) {
+        let tunnel = self.slots[slot].as_mut();
+        if let Some(path) = tunnel.and_then(|tunnel| tunnel.ends.paths.get_mut(place)) {
+            path.mtu.stop();
+        }
+    }
+
+    fn tend_size(
+        &mut self,
+        slot: usize,
+        place: usize,
+        quiet: bool,
+        now: Instant,
+        sink: &mut impl Sink,
+    ) -> Result<(), Lost> {
+        let Some(tunnel) = &mut self.slots[slot] else { return Ok(()) };
         let most = tunnel.peer.map_or(self.config.mtu, |peer| self.tables.mtu_of(peer));
-        tunnel.path.run(now, u16::try_from(most + overhead).unwrap_or(u16::MAX));
-        while let Some(probe) = tunnel.path.poll(now, quiet) {
+        let known = tunnel.health.is_known();
+        let Some(path) = tunnel.ends.paths.get_mut(place) else { return Ok(()) };
+        let (target, number, overhead) = (path.end, path.number, overhead(path.end.ip()));
+        path.mtu.set_sparing(known);
+        path.mtu.run(now, u16::try_from(most + overhead).unwrap_or(u16::MAX));
+        while let Some(probe) =
+            tunnel.ends.paths.get_mut(place).and_then(|path| path.mtu.poll(now, quiet))
+        {
             let length = usize::from(probe.size) - overhead;
-            let message = Message::Probe(probe.echo);
-            let sealed = self.paths.seal(message, length, now, tunnel, &mut self.buffer)?;
+            let (message, to) = (Message::Probe(probe.echo), (&mut *tunnel, number));
+            let sealed = self.paths.seal(message, length, now, to, &mut self.buffer)?;
             let Some(length) = sealed else { continue };
             tunnel.note_probed();
             match send_alone(target, &self.buffer[..length], sink) {
                 Err(lost) if lost.reason == DropReason::LinkTooSmall => {
-                    tunnel.path.handle_refused(now, probe.size);
+                    if let Some(path) = tunnel.ends.paths.get_mut(place) {
+                        path.mtu.handle_refused(now, probe.size);
+                    }
                 }
                 sent => self.drops.note(sent),
             }
         }
-        self.revision += u64::from(tunnel.update_mtu());
+        let narrow = tunnel.ends.paths.get(place).is_some_and(|path| path.mtu.is_narrow(now));
+        tunnel.health.set_narrow(number, narrow);
         Ok(())
     }
 
@@ -140,11 +176,11 @@ impl Lane {
         let echo = match message::parse(packet).map_err(|_| DropReason::BadProbe)? {
             None => return Ok(()),
             Some(Message::Answer(echo, arrived)) => {
-                let overhead = tunnel.target().map_or(0, |target| overhead(target.ip()));
-                let size = u16::try_from(usize::from(arrived) + overhead).unwrap_or(u16::MAX);
-                tunnel.path.handle_answer(now, echo, size).map_err(|_| DropReason::BadProbe)?;
-                self.paths.next =
-                    self.paths.next.into_iter().chain(tunnel.path.poll_timeout()).min();
+                let path = tunnel.ends.path_mut(echo.path).ok_or(DropReason::BadProbe)?;
+                let size = usize::from(arrived) + overhead(path.end.ip());
+                let size = u16::try_from(size).unwrap_or(u16::MAX);
+                path.mtu.handle_answer(now, echo, size).map_err(|_| DropReason::BadProbe)?;
+                self.paths.next = self.paths.next.into_iter().chain(tunnel.poll_timeout()).min();
                 return Ok(());
             }
             Some(Message::Probe(echo)) => echo,
@@ -153,9 +189,11 @@ impl Lane {
         if !tunnel.answers.take(now) {
             return Err(DropReason::ProbeLimit.into());
         }
-        let target = tunnel.target().ok_or(DropReason::NoEndpoint)?;
+        let used = tunnel.ends.used().ok_or(DropReason::NoEndpoint)?;
+        let (target, number) = (used.end, used.number);
         let answer = Message::Answer(echo, u16::try_from(length).unwrap_or(u16::MAX));
-        let sealed = self.paths.seal(answer, message::SHORTEST, now, tunnel, &mut self.buffer)?;
+        let to = (&mut *tunnel, number);
+        let sealed = self.paths.seal(answer, message::SHORTEST, now, to, &mut self.buffer)?;
         match sealed {
             Some(length) => send_alone(target, &self.buffer[..length], sink),
             None => Ok(()),

@@ -41,6 +41,9 @@ pub(super) fn close_frame(buffer: &mut [u8], to: Mac) {
 /// The least packet that every IPv6 link carries whole (RFC 8200, section 5).
 const LEAST_V6: usize = 1280;
 
+/// Packets from here on in bytes may get lost for their size.
+const LARGE: usize = 1000;
+
 /// How large packets may be, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Room {
@@ -118,13 +121,15 @@ pub(super) fn send(
     batch: &mut Batch,
     sink: &mut impl Sink,
 ) -> Result<(), Lost> {
-    let target = tunnel.target().ok_or(DropReason::NoEndpoint)?;
+    let used = tunnel.ends.used_mut().ok_or(DropReason::NoEndpoint)?;
+    used.large |= packet.len() >= LARGE;
+    let (target, number) = (used.end, used.number);
     // What was sent and lost before is not this packet's matter; the caller counts it all the same.
     let fragment = packet.len() > tunnel.mtu();
     let before = batch.prepare(target, ecn::mark(packet), fragment, packet.len() + OVERHEAD, sink);
     let length = tunnel.noise.encrypt(packet, batch.room())?;
     batch.push(length);
-    tunnel.note_sent(now);
+    tunnel.note_left(now, number);
     if !packet.is_empty() {
         tunnel.tx.count(packet.len());
     }

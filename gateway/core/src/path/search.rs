@@ -41,9 +41,13 @@ const PAST: usize = 3;
 const BLACK_HOLE: u32 = 3;
 /// Rounds in a row without any answer after which the peer counts as silent.
 const SILENT: u32 = 3;
-/// The least pause between confirmations, and the rate in bits a second that they stay below.
+/// The least pause between confirmations, and the rate in bits a second that they stay below. Where
+/// heartbeats tell of losses they may come less often, and leave those what there is to spend.
 const CONFIRM: Duration = Duration::from_secs(3);
 const RATE: u32 = 6000;
+const SPARING_RATE: u32 = 1200;
+/// For so long a path that became narrower counts as such.
+const NARROW: Duration = Duration::from_secs(600);
 /// The pause between attempts with the next larger size.
 const PEEK: Duration = Duration::from_secs(60);
 /// The least pause between checks that somebody asks for.
@@ -67,6 +71,8 @@ pub struct Unexpected;
 #[derive(Debug)]
 pub struct PathMtu {
     random: Random,
+    /// The path's number.
+    number: u16,
     sequence: u32,
     ceiling: u16,
     running: bool,
@@ -89,6 +95,10 @@ pub struct PathMtu {
     again: bool,
     /// When the size above the one that was found is tried, at rest.
     peek: Option<Instant>,
+    /// Heartbeats tell of losses.
+    sparing: bool,
+    /// What passed before it fell into a black hole, and when that was.
+    fell: Option<(u16, Instant)>,
 }
 
 #[derive(Debug)]
@@ -145,6 +155,7 @@ impl PathMtu {
     pub fn new(seed: u64) -> Self {
         Self {
             random: Random::new(seed),
+            number: 0,
             sequence: 0,
             ceiling: *PATH_RANGE.end(),
             running: false,
@@ -161,7 +172,14 @@ impl PathMtu {
             rechecked: None,
             again: false,
             peek: None,
+            sparing: false,
+            fell: None,
         }
+    }
+
+    /// The same for a path of this number.
+    pub fn with_number(self, number: u8) -> Self {
+        Self { number: number.into(), ..self }
     }
 
     /// Begins, or goes on where it stopped. Nothing larger than `ceiling` bytes is tried.
@@ -180,6 +198,26 @@ impl PathMtu {
         }
     }
 
+    /// Says whether heartbeats tell of losses: then the size is confirmed less often.
+    pub fn set_sparing(&mut self, sparing: bool) {
+        self.sparing = sparing;
+    }
+
+    /// Something was lost that may have been too large: the size is confirmed now, at most once a second.
+    pub fn confirm(&mut self, now: Instant) {
+        let lately = self.rechecked.is_some_and(|last| now < last + RECHECK);
+        if matches!(self.phase, Phase::Rest) && self.round.is_none() && !lately {
+            self.rechecked = Some(now);
+            self.next = Some(now);
+        }
+    }
+
+    /// Whether packets that passed not long ago no longer do, or seem not to.
+    pub fn is_narrow(&self, now: Instant) -> bool {
+        let fell = self.fell.is_some_and(|(_, at)| now.saturating_duration_since(at) < NARROW);
+        fell || matches!(self.phase, Phase::Check { times: 1.., .. })
+    }
+
     /// Ends for now: there is no session. What was found stays.
     pub fn stop(&mut self) {
         self.running = false;
@@ -190,6 +228,7 @@ impl PathMtu {
     /// The path is another one: what was found counts until something better is known.
     pub fn restart(&mut self, now: Instant) {
         self.past.clear();
+        self.fell = None;
         self.verified = false;
         self.rtt = None;
         self.silent = 0;
@@ -270,7 +309,7 @@ impl PathMtu {
 
     fn probe(&mut self, size: u16) -> Probe {
         self.sequence = self.sequence.wrapping_add(1);
-        let echo = Echo { path: 0, sequence: self.sequence, nonce: self.random.number() };
+        let echo = Echo { path: self.number, sequence: self.sequence, nonce: self.random.number() };
         if let Some(round) = &mut self.round {
             round.push(size, echo);
         }
@@ -340,7 +379,8 @@ impl PathMtu {
     /// The pause between confirmations.
     fn pause(&self) -> Duration {
         let bits = u32::from(self.found.unwrap_or(LEAST)) * 8;
-        CONFIRM.max(Duration::from_secs(1) * bits / RATE)
+        let rate = if self.sparing { SPARING_RATE } else { RATE };
+        CONFIRM.max(Duration::from_secs(1) * bits / rate)
     }
 
     fn rest(&mut self, now: Instant) {
@@ -355,6 +395,7 @@ impl PathMtu {
 
     fn conclude(&mut self, now: Instant, found: u16) {
         self.found = Some(found);
+        self.fell = self.fell.filter(|(size, _)| found < *size);
         self.peek = Some(now + PEEK);
         self.rest(now);
     }
@@ -498,6 +539,8 @@ impl PathMtu {
     /// Packets of the size that was found end in a black hole.
     fn fall(&mut self, now: Instant, from: u16, to: u16) {
         self.found = Some(to);
+        let most = self.fell.map_or(from, |(size, _)| size.max(from));
+        self.fell = Some((most, now));
         self.verified = false;
         self.search(now, to);
         if let Phase::Search(bounds) = &mut self.phase {

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use carrick_gateway_core::{
     Datagrams, DropReason, Drops, ForwardingConfig, Framing, Lane, Lost, NodeForwarding, Offload,
-    PeerForwarding, Routers, SecretKey, Sink, TunnelConfig, TunnelId, TunnelReport, checksum,
+    PathConfig, PeerForwarding, Routers, SecretKey, Sink, TunnelConfig, TunnelId, TunnelReport,
+    checksum,
 };
 use carrick_model::{Mac, Prefix, TunnelKey};
 
@@ -34,6 +35,16 @@ pub struct Network {
     /// The largest IP packet that arrives whole, and the largest that leaves at all, in bytes.
     pub path: usize,
     pub link: usize,
+    /// What each city sends is lost on the way: all of it, or the first so many of each so many datagrams.
+    pub cut: [bool; 2],
+    pub loses: [(usize, usize); 2],
+    /// That, and `path`, is so on one of the paths only.
+    pub only: Option<usize>,
+    /// Where a city is seen from, behind a NAT.
+    pub seen_from: [Option<SocketAddr>; 2],
+    /// What each city has sent, in bytes and with IP and UDP headers.
+    pub bytes: [usize; 2],
+    count: usize,
     /// Datagrams that are fragmented on the way.
     pub in_parts: usize,
     v6: bool,
@@ -52,6 +63,11 @@ struct Ends<'a> {
     path: usize,
     link: usize,
     in_parts: &'a mut usize,
+    cut: bool,
+    loses: (usize, usize),
+    only: Option<usize>,
+    bytes: &'a mut usize,
+    count: &'a mut usize,
     handed: &'a mut Vec<(u32, Written)>,
 }
 
@@ -64,10 +80,17 @@ impl Sink for Ends<'_> {
         let headers = if datagrams.to.is_ipv4() { 28 } else { 48 };
         for bytes in datagrams.bytes.chunks(datagrams.segment) {
             let size = bytes.len() + headers;
+            *self.bytes += size;
+            *self.count += 1;
             if size > self.link && !datagrams.fragment {
                 return Err(DropReason::LinkTooSmall.into());
             }
-            if size > self.path && !datagrams.fragment {
+            let is_here = self.only.is_none_or(|path| path == path_of(datagrams.to));
+            if is_here && size > self.path && !datagrams.fragment {
+                continue;
+            }
+            let (lost, each) = self.loses;
+            if is_here && (self.cut || lost > 0 && *self.count % each < lost) {
                 continue;
             }
             *self.in_parts += usize::from(size > self.path.min(self.link));
@@ -92,6 +115,16 @@ fn address(city: usize, v6: bool) -> SocketAddr {
         return SocketAddr::from(([0x2001, 0xdb8, 0, 0, 0, 0, 0, city as u16 + 1], 31_821));
     }
     SocketAddr::from(([192, 0, 2, city as u8 + 1], 31_821))
+}
+
+/// A city's address in a second network, which has a path of its own.
+pub fn second_address(city: usize) -> SocketAddr {
+    SocketAddr::from(([198, 51, 100, city as u8 + 1], 31_821))
+}
+
+/// Which path leads there.
+fn path_of(to: SocketAddr) -> usize {
+    usize::from([PARIS, OSAKA].into_iter().any(|city| to == second_address(city)))
 }
 
 fn mesh(city: usize, host: u8) -> Ipv4Addr {
@@ -123,11 +156,12 @@ fn config(city: usize, v6: bool) -> ForwardingConfig {
             lane: 0,
             remote_key: secret(other).public(),
             psk: Some([3; 32]),
-            endpoint: Some(address(other, v6)),
+            paths: PathConfig::only(Some(address(other, v6))),
             roaming: false,
             keepalive: None,
             initiate: false,
             probes: false,
+            detection: carrick_gateway_core::path::health::DETECTION,
         }],
         peers: vec![PeerForwarding {
             cluster: NAMES[other].parse().expect("cluster"),
@@ -171,6 +205,12 @@ impl Network {
             path: usize::MAX,
             link: usize::MAX,
             in_parts: 0,
+            cut: [false; 2],
+            loses: [(0, 1); 2],
+            only: None,
+            seen_from: [None; 2],
+            bytes: [0; 2],
+            count: 0,
             v6,
             handed: Vec::new(),
             wire: VecDeque::new(),
@@ -191,6 +231,11 @@ impl Network {
             path: self.path,
             link: self.link,
             in_parts: &mut self.in_parts,
+            cut: self.cut[city],
+            loses: self.loses[city],
+            only: self.only,
+            bytes: &mut self.bytes[city],
+            count: &mut self.count,
             handed: &mut self.handed,
         };
         step(&mut self.lanes[city], self.now, &mut ends);
@@ -246,12 +291,18 @@ impl Network {
     /// Carries the datagrams that are under way, all to a city at once.
     pub fn step(&mut self) {
         let under_way = std::mem::take(&mut self.wire);
-        let v6 = self.v6;
+        let (v6, seen_from) = (self.v6, self.seen_from);
         for city in [PARIS, OSAKA] {
-            let here = under_way.iter().filter(|(_, to, ..)| *to == address(city, v6));
+            let ours = [Some(address(city, v6)), Some(second_address(city)), seen_from[city]];
+            let here = under_way.iter().filter(|(_, to, ..)| ours.contains(&Some(*to)));
             self.with(city, |lane, now, ends| {
-                for (from, _, ecn, bytes) in here {
-                    lane.handle_datagram(now, address(*from, v6), bytes, *ecn, ends);
+                for (from, to, ecn, bytes) in here {
+                    let own = match path_of(*to) {
+                        0 => address(*from, v6),
+                        _ => second_address(*from),
+                    };
+                    let from = seen_from[*from].unwrap_or(own);
+                    lane.handle_datagram(now, from, bytes, *ecn, ends);
                 }
                 lane.flush(ends);
             });
@@ -332,12 +383,17 @@ impl Network {
         std::mem::take(&mut self.devices[city])
     }
 
+    /// What a city's lane can be asked or told.
+    pub fn tell_lane<T>(&mut self, city: usize, say: impl FnOnce(&mut Lane, Instant) -> T) -> T {
+        say(&mut self.lanes[city], self.now)
+    }
+
     pub fn drops(&self, city: usize) -> &Drops {
         self.lanes[city].drops()
     }
 
     pub fn report(&self, city: usize) -> TunnelReport {
-        self.lanes[city].tunnels(self.now)[0]
+        self.lanes[city].tunnels(self.now).swap_remove(0)
     }
 }
 

@@ -149,7 +149,8 @@ fn a_path_that_shrinks_and_grows_is_followed() {
     let mut network = joined(1500, false);
     network.live(Duration::from_secs(2));
     network.path = 1400;
-    network.live(Duration::from_secs(6));
+    // Nothing large is sent, so that only the next confirmation shows it.
+    network.live(Duration::from_secs(12));
     assert_eq!(found(&network, PARIS), (Some(1400), PathState::Verified));
     assert_eq!(send(&mut network, V4, 1341).0, 0);
     network.path = 1500;

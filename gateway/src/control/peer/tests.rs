@@ -36,6 +36,8 @@ fn peering(port: u16) -> Peering {
         keepalive: None,
         lanes: None,
         mtu: None,
+        detection: Duration::from_millis(300),
+        costs: BTreeMap::new(),
     }
 }
 
@@ -63,6 +65,7 @@ fn tunnels_of_a_classical_key_exchange_end_when_post_quantum_becomes_required() 
         id: TunnelId(u64::from(index)),
         agreed: Agreed { remote: lane(index), own_key: key, psk: [0; 32], kept: false },
         endpoint: ([192, 0, 2, 1], 9).into(),
+        paths: Vec::new(),
         post_quantum,
     };
     let established = Established { version: 1, release: String::new(), tunnels: Vec::new() };

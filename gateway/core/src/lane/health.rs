@@ -1,0 +1,87 @@
+//! Heartbeats of the tunnels, and what follows for those who ask.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::wire::send_alone;
+use super::{ETHERNET, Lane, Lost, Sink};
+use crate::drops::DropReason;
+use crate::forward::PeerIndex;
+use crate::path::beat;
+use crate::tunnel::Preference;
+
+impl Lane {
+    /// Says that this gateway leaves, or stays after all: peers are told at once, and choose others where
+    /// they have any. It goes on taking and sending packets.
+    pub fn set_draining(&mut self, now: Instant, draining: bool) {
+        if std::mem::replace(&mut self.draining, draining) == draining {
+            return;
+        }
+        for tunnel in self.slots.iter_mut().flatten() {
+            tunnel.health.set_draining(draining);
+        }
+        self.paths.next = Some(now);
+    }
+
+    /// Whether this lane has a tunnel to a peer that works now, both ways; where the other gateway sends no
+    /// heartbeats, one that is up.
+    pub fn is_reachable(&self, peer: PeerIndex, now: Instant) -> bool {
+        let slots = self.peers.get(peer as usize).into_iter().flatten();
+        let mut tunnels = slots.filter_map(|slot| self.slots[*slot].as_ref());
+        tunnels.any(|tunnel| tunnel.preference(now) <= Preference::Wanted)
+    }
+
+    /// Sends the heartbeats that are due.
+    pub(super) fn tend_health(
+        &mut self,
+        slot: usize,
+        now: Instant,
+        sink: &mut impl Sink,
+    ) -> Result<(), Lost> {
+        let Some(tunnel) = &mut self.slots[slot] else { return Ok(()) };
+        if !tunnel.update_health(now) {
+            return Ok(());
+        }
+        while let Some(beat) = tunnel.health.poll(now) {
+            let Some(path) = tunnel.ends.path_mut(beat.path.into()) else { continue };
+            let target = path.end;
+            // What it counts as sent is to leave before it.
+            self.drops.note(self.batch.flush(sink));
+            let length = tunnel.noise.encrypt(&beat::write(&beat), &mut self.buffer)?;
+            tunnel.note_left(now, beat.path);
+            self.drops.note(send_alone(target, &self.buffer[..length], sink));
+        }
+        if tunnel.health_changed() {
+            tunnel.update_paths(now);
+            self.revision += 1;
+        }
+        Ok(())
+    }
+
+    /// Takes a heartbeat, which landed where packets do.
+    pub(super) fn take_beat(
+        &mut self,
+        slot: usize,
+        length: usize,
+        from: SocketAddr,
+        now: Instant,
+    ) -> Result<(), Lost> {
+        let Some(tunnel) = &mut self.slots[slot] else {
+            return Err(DropReason::UnknownTunnel.into());
+        };
+        let packet = &self.merge.bytes()[ETHERNET..ETHERNET + length];
+        let Some(beat) = beat::parse(packet).map_err(|_| DropReason::BadProbe)? else {
+            return Ok(());
+        };
+        let taken = tunnel.health.handle_beat(now, from, &beat);
+        tunnel.note_probe();
+        tunnel.update_health(now);
+        tunnel.look_for_size(now);
+        if tunnel.health_changed() {
+            tunnel.update_paths(now);
+            self.revision += 1;
+        }
+        self.paths.next = self.paths.next.into_iter().chain(tunnel.poll_timeout()).min();
+        taken.map_err(|_| DropReason::BadProbe.into())
+    }
+}

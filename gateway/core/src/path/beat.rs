@@ -1,0 +1,255 @@
+//! Heartbeats: what two gateways say of each other's paths, several times a second.
+//!
+//! A heartbeat is the shortest packet that a WireGuard implementation takes, so that a tunnel at rest costs
+//! little: an IPv4 packet of protocol 253 between two fixed link-local addresses, which are among nobody's
+//! allowed prefixes. After the header come, in network byte order:
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 0 | version (4 bits), 1; kind (4 bits), 1 |
+//! | 1 | bit 7: datagrams of the path echoed were missing of late; bit 6: the sender leaves; bits 5–3: the receiver's path that is echoed, 7 for none; bits 2–0: the sender's path |
+//! | 2 | which of the receiver's paths are heard, a bit each |
+//! | 3 | how much of what leaves by the path echoed is lost, as 255 times the root of the share |
+//! | 4–5 | sequence number, one count for all paths of the tunnel |
+//! | 6–7 | the newest sequence number that was heard by the path echoed |
+//! | 8–9 | how long ago that was, in units of 20 µs; with bit 15, of 2 ms |
+//! | 10–13 | how many datagrams left by the sender's path so far, this one not counted |
+//! | 14–15 | the interval that the sender asks for, in ms |
+//!
+//! Other versions and kinds are ignored, so that later ones can be added.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use super::message::Malformed;
+
+/// The length of a heartbeat in bytes.
+pub const LENGTH: usize = HEADER + 16;
+/// How many paths a tunnel may have; they are numbered from 0.
+pub const MOST_PATHS: usize = 6;
+
+const HEADER: usize = 20;
+/// The addresses: `cr` in ASCII, and the one after it.
+const FROM: Ipv4Addr = Ipv4Addr::new(169, 254, 99, 114);
+const TO: Ipv4Addr = Ipv4Addr::new(169, 254, 99, 115);
+/// "Use for experimentation and testing" (RFC 3692).
+const PROTOCOL: u8 = 253;
+const KIND: u8 = 1 << 4 | 1;
+const MISSING: u8 = 1 << 7;
+const DRAINING: u8 = 1 << 6;
+const NO_PATH: u8 = 7;
+/// Units of times, in microseconds, and the bit that says which.
+const FINE: u128 = 20;
+const COARSE: u128 = 2000;
+const IS_COARSE: u16 = 1 << 15;
+
+/// A heartbeat.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Beat {
+    /// The path that it takes, by its sender's number.
+    pub path: u8,
+    /// Its number among all that its sender sent in this tunnel.
+    pub sequence: u16,
+    /// The sender leaves: others are to be chosen.
+    pub draining: bool,
+    /// Which of the receiver's paths the sender hears, a bit each.
+    pub hears: u8,
+    /// The interval that the sender asks for.
+    pub interval: Duration,
+    /// How many datagrams left by this path before, modulo 2³².
+    pub sent: u32,
+    /// What the sender knows of one of the receiver's paths.
+    pub echo: Option<Echo>,
+}
+
+/// What the other side knows of a path of ours.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Echo {
+    /// Which.
+    pub path: u8,
+    /// The newest heartbeat that came by it.
+    pub sequence: u16,
+    /// How long ago that was.
+    pub held: Duration,
+    /// How much of what leaves by it is lost, from 0 to 1.
+    pub loss: f64,
+    /// Something was lost between its two newest heartbeats.
+    pub missing: bool,
+}
+
+/// Whether `packet` is a heartbeat: then it is for the gateway itself and goes no further.
+pub fn is_beat(packet: &[u8]) -> bool {
+    packet.len() >= HEADER
+        && packet[0] == 0x45
+        && packet[9] == PROTOCOL
+        && packet[12..16] == FROM.octets()
+        && packet[16..20] == TO.octets()
+}
+
+/// Reads a heartbeat; `None` if it is of a version or kind that we do not know.
+pub fn parse(packet: &[u8]) -> Result<Option<Beat>, Malformed> {
+    let content = packet.get(HEADER..).filter(|_| is_beat(packet)).ok_or(Malformed)?;
+    if content.first().is_some_and(|kind| *kind != KIND) {
+        return Ok(None);
+    }
+    let content: &[u8; LENGTH - HEADER] = content.try_into().map_err(|_| Malformed)?;
+    let short = |at: usize| u16::from_be_bytes([content[at], content[at + 1]]);
+    let (path, echoed) = (content[1] & 7, content[1] >> 3 & 7);
+    if usize::from(path) >= MOST_PATHS || usize::from(echoed) >= MOST_PATHS && echoed != NO_PATH {
+        return Err(Malformed);
+    }
+    let echo = (echoed != NO_PATH).then(|| Echo {
+        path: echoed,
+        sequence: short(6),
+        held: time(short(8)),
+        loss: (f64::from(content[3]) / 255.0).powi(2),
+        missing: content[1] & MISSING != 0,
+    });
+    Ok(Some(Beat {
+        path,
+        sequence: short(4),
+        draining: content[1] & DRAINING != 0,
+        hears: content[2],
+        interval: Duration::from_millis(short(14).into()),
+        sent: u32::from_be_bytes(std::array::from_fn(|i| content[10 + i])),
+        echo,
+    }))
+}
+
+/// Writes a heartbeat. What it says must be within the bounds above.
+pub fn write(beat: &Beat) -> [u8; LENGTH] {
+    let mut packet = [0; LENGTH];
+    packet[..HEADER].copy_from_slice(&header());
+    let content = &mut packet[HEADER..];
+    content[0] = KIND;
+    content[1] = beat.path & 7 | beat.echo.map_or(NO_PATH, |echo| echo.path & 7) << 3;
+    content[2] = beat.hears;
+    content[4..6].copy_from_slice(&beat.sequence.to_be_bytes());
+    if beat.draining {
+        content[1] |= DRAINING;
+    }
+    if let Some(echo) = beat.echo {
+        if echo.missing {
+            content[1] |= MISSING;
+        }
+        content[3] = (echo.loss.clamp(0.0, 1.0).sqrt() * 255.0).round() as u8;
+        content[6..8].copy_from_slice(&echo.sequence.to_be_bytes());
+        content[8..10].copy_from_slice(&units(echo.held).to_be_bytes());
+    }
+    content[10..14].copy_from_slice(&beat.sent.to_be_bytes());
+    let interval = u16::try_from(beat.interval.as_millis()).unwrap_or(u16::MAX);
+    content[14..16].copy_from_slice(&interval.to_be_bytes());
+    packet
+}
+
+/// The IPv4 header, one hop to go and its checksum right.
+fn header() -> [u8; HEADER] {
+    let mut header = [0; HEADER];
+    header[..10].copy_from_slice(&[0x45, 0, 0, LENGTH as u8, 0, 0, 0x40, 0, 1, PROTOCOL]);
+    header[12..16].copy_from_slice(&FROM.octets());
+    header[16..20].copy_from_slice(&TO.octets());
+    let sum = crate::checksum::finish(crate::checksum::add(0, &header));
+    header[10..12].copy_from_slice(&sum.to_be_bytes());
+    header
+}
+
+fn units(time: Duration) -> u16 {
+    let (micros, most) = (time.as_micros(), u128::from(IS_COARSE - 1));
+    if micros / FINE <= most {
+        (micros / FINE) as u16
+    } else {
+        (micros / COARSE).min(most) as u16 | IS_COARSE
+    }
+}
+
+fn time(units: u16) -> Duration {
+    let unit = if units & IS_COARSE == 0 { FINE } else { COARSE };
+    Duration::from_micros(u64::from(units & !IS_COARSE) * unit as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::packet;
+
+    const ECHO: Echo = Echo {
+        path: 3,
+        sequence: 0x0102,
+        held: Duration::from_micros(20),
+        loss: 0.0,
+        missing: true,
+    };
+    const BEAT: Beat = Beat {
+        path: 5,
+        sequence: 0xfffe,
+        draining: true,
+        hears: 0b10_0001,
+        interval: Duration::from_millis(100),
+        sent: u32::MAX - 1,
+        echo: Some(ECHO),
+    };
+
+    #[test]
+    fn what_is_written_is_read_again_and_is_a_packet_for_nobody_else() {
+        for beat in [BEAT, Beat { echo: None, draining: false, ..BEAT }] {
+            let bytes = write(&beat);
+            assert!(is_beat(&bytes));
+            assert_eq!(parse(&bytes), Ok(Some(beat)));
+            let header = packet::parse(&bytes).expect("an IPv4 packet");
+            assert_eq!((header.length, header.hop_limit), (LENGTH, 1));
+            assert_eq!(crate::checksum::finish(crate::checksum::add(0, &bytes[..HEADER])), 0);
+        }
+    }
+
+    #[test]
+    fn other_versions_and_kinds_are_ignored_and_lies_refused() {
+        let with = |at: usize, value: u8| {
+            let mut bytes = write(&BEAT);
+            bytes[at] = value;
+            parse(&bytes)
+        };
+        assert_eq!((with(HEADER, 2 << 4 | 1), with(HEADER, 1 << 4 | 2)), (Ok(None), Ok(None)));
+        assert_eq!(with(HEADER + 1, 6), Err(Malformed), "no such path");
+        assert_eq!(with(HEADER + 1, 6 << 3), Err(Malformed), "no such path echoed");
+        assert_eq!(with(19, 0), Err(Malformed), "to somebody else");
+        assert_eq!(parse(&write(&BEAT)[..LENGTH - 1]), Err(Malformed));
+    }
+
+    #[test]
+    fn losses_keep_their_size() {
+        for loss in [0.0, 0.001, 0.02, 0.3, 1.0] {
+            let beat = Beat { echo: Some(Echo { loss, ..ECHO }), ..BEAT };
+            let read = parse(&write(&beat)).expect("good").expect("ours").echo.expect("an echo");
+            assert!((read.loss - loss).abs() <= loss / 20.0, "{loss} became {}", read.loss);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn times_keep_their_size(micros in 0u64..60_000_000) {
+            let held = Duration::from_micros(micros);
+            let off = held.abs_diff(time(units(held)));
+            prop_assert!(off < Duration::from_micros(20).max(held / 300), "{held:?}");
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(
+            content in proptest::collection::vec(any::<u8>(), 0..30), ours: bool,
+        ) {
+            let mut bytes = write(&BEAT)[..HEADER].to_vec();
+            bytes.extend(&content);
+            if let (Some(kind), true) = (bytes.get_mut(HEADER), ours) {
+                *kind = KIND;
+            }
+            let is_kind = content.first().is_some_and(|_| bytes[HEADER] == KIND);
+            match parse(&bytes) {
+                Ok(Some(_)) => prop_assert!(is_kind && content.len() == LENGTH - HEADER),
+                Ok(None) => prop_assert!(!is_kind),
+                Err(Malformed) => prop_assert!(is_kind || content.is_empty()),
+            }
+            prop_assert_eq!(parse(&content), Err(Malformed));
+        }
+    }
+}

@@ -1,0 +1,319 @@
+use super::*;
+use crate::path::beat;
+use crate::testing::start;
+
+const TICK: Duration = Duration::from_millis(1);
+const HALF: Duration = Duration::from_millis(10);
+
+/// Two machines with paths between them; what leaves by path n of one side comes from path n of the other.
+struct World {
+    sides: [Health; 2],
+    now: Instant,
+    /// When, to whom, by which path, what.
+    wire: Vec<(Instant, usize, [u8; beat::LENGTH])>,
+    /// Whether a side's path carries anything, and with which delay.
+    cut: [[bool; 3]; 2],
+    delay: [[Duration; 3]; 2],
+    /// Every so many heartbeats are lost.
+    loses: [[u32; 3]; 2],
+    sent: u32,
+    beats: [u32; 2],
+}
+
+fn end(side: usize, path: usize) -> SocketAddr {
+    SocketAddr::from(([192, 0, path as u8, side as u8], 1))
+}
+
+fn ends(side: usize, paths: usize, costs: [u16; 3]) -> impl Iterator<Item = PathEnd> + Clone {
+    (0..paths).map(move |path| PathEnd {
+        number: path as u8,
+        cost: costs[path],
+        end: end(1 - side, path),
+    })
+}
+
+impl World {
+    fn new(seed: u64, paths: usize) -> Self {
+        let mut world = Self {
+            sides: [Health::new(seed), Health::new(!seed)],
+            now: start(),
+            wire: Vec::new(),
+            cut: [[false; 3]; 2],
+            delay: [[HALF; 3]; 2],
+            loses: [[0; 3]; 2],
+            sent: 0,
+            beats: [0; 2],
+        };
+        for side in [0, 1] {
+            world.sides[side].set_paths(world.now, ends(side, paths, [0, 10, 20]));
+            world.sides[side].run(world.now);
+        }
+        world
+    }
+
+    fn pass(&mut self, millis: u32) {
+        for _ in 0..millis {
+            self.step();
+        }
+    }
+
+    fn step(&mut self) {
+        self.now += TICK;
+        let now = self.now;
+        for side in [0, 1] {
+            if self.sides[side].poll_timeout().is_some_and(|at| at > now) {
+                continue;
+            }
+            while let Some(beat) = self.sides[side].poll(now) {
+                self.beats[side] += 1;
+                self.sent += 1;
+                self.sides[side].note_sent(beat.path);
+                let path = usize::from(beat.path);
+                let loses = self.loses[side][path];
+                if !self.cut[side][path] && (loses == 0 || !self.sent.is_multiple_of(loses)) {
+                    let at = now + self.delay[side][path];
+                    self.wire.push((at, 1 - side, beat::write(&beat)));
+                }
+            }
+        }
+        let here: Vec<_> = self.wire.extract_if(.., |(at, ..)| *at <= now).collect();
+        for (_, to, bytes) in here {
+            let beat = beat::parse(&bytes).expect("good").expect("ours");
+            let from = end(1 - to, beat.path.into());
+            self.sides[to].note_data(now, from);
+            self.sides[to].handle_beat(now, from, &beat).expect("an echo of ours");
+        }
+    }
+
+    fn state(&self, side: usize, path: usize) -> HealthState {
+        self.sides[side].reports().nth(path).expect("a path").state
+    }
+
+    fn active(&self) -> [Option<u8>; 2] {
+        [self.sides[0].active(), self.sides[1].active()]
+    }
+
+    /// Lets time pass until `done`; how many milliseconds that took.
+    fn until(&mut self, most: u32, done: impl Fn(&Self) -> bool) -> u32 {
+        for millis in 0..most {
+            if done(self) {
+                return millis;
+            }
+            self.step();
+        }
+        panic!("not within {most} ms");
+    }
+}
+
+#[test]
+fn paths_come_up_within_two_round_trips() {
+    let mut world = World::new(1, 3);
+    let took = world.until(1000, |world| world.active() == [Some(0); 2]);
+    assert!(took <= 42, "{took} ms");
+    assert_eq!(world.sides[0].fitness(), Some(Fitness::Fit));
+    world.pass(2000);
+    for report in world.sides[0].reports() {
+        let rtt = report.rtt.expect("a round trip").as_millis();
+        assert!((20..=23).contains(&rtt), "{report:?}");
+        assert_eq!((report.loss_out, report.loss_in), (0, 0));
+    }
+}
+
+#[test]
+fn a_cut_is_noticed_by_whom_it_concerns() {
+    // With one path only, a cut in one direction ends both. Where more is left, what the peer says of a
+    // path arrives, half a round trip later, and a direction that works is left alone.
+    for (paths, ways, most) in [
+        (1, [true, true], 310),
+        (1, [true, false], 320),
+        (2, [true, true], 320),
+        (2, [true, false], 320),
+    ] {
+        for seed in 0..50 {
+            let mut world = World::new(seed, paths);
+            world.pass(1000 + seed as u32 * 7);
+            (world.cut[0][0], world.cut[1][0]) = (ways[0], ways[1]);
+            let ends = |side: usize| paths == 1 || ways[side];
+            let noticed = |world: &World| {
+                [0, 1].iter().all(|side| !ends(*side) || world.state(*side, 0) == HealthState::Down)
+            };
+            let took = world.until(1000, noticed);
+            assert!(took <= most, "{paths} paths, {ways:?}, seed {seed}: {took} ms");
+            let left = (paths > 1).then_some(1);
+            assert_eq!(world.active(), [0, 1].map(|side| if ends(side) { left } else { Some(0) }));
+        }
+    }
+}
+
+#[test]
+fn what_comes_back_is_heard_three_times_and_taken_after_a_while() {
+    let mut world = World::new(3, 2);
+    world.pass(1000);
+    world.cut[0][0] = true;
+    world.pass(1000);
+    assert_eq!(world.active(), [Some(1), Some(0)]);
+    world.cut[0][0] = false;
+    let took = world.until(1000, |world| world.state(0, 0) == HealthState::Up);
+    assert!((200..=420).contains(&took), "{took} ms");
+    assert_eq!(world.active()[0], Some(1));
+    world.pass(6000);
+    assert_eq!(world.active(), [Some(0); 2], "it is the cheaper one");
+}
+
+#[test]
+fn a_flapping_path_is_left_alone() {
+    let mut world = World::new(4, 2);
+    let (mut moves, mut last) = (0, None);
+    for second in 0..300 {
+        world.cut[0][0] = second % 8 < 1;
+        world.pass(1000);
+        moves += u32::from(world.active()[0] != last);
+        last = world.active()[0];
+        assert_ne!(last, None);
+    }
+    assert!(moves <= 8, "{moves} moves in 5 minutes");
+    assert_eq!(last, Some(1));
+}
+
+#[test]
+fn loss_and_delay_move_it_away_and_not_to_and_fro() {
+    for (loses, delay, within) in [(3, 10, 2000), (0, 210, 1000)] {
+        let mut world = World::new(5, 2);
+        world.pass(3000);
+        world.loses[0][0] = loses;
+        (world.delay[0][0], world.delay[1][0]) =
+            (Duration::from_millis(delay), Duration::from_millis(delay));
+        let took = world.until(within, |world| world.active()[0] == Some(1));
+        println!("every {loses}th lost, {delay} ms: moved after {took} ms");
+        for _ in 0..60 {
+            world.pass(1000);
+            assert_eq!(world.active()[0], Some(1));
+        }
+    }
+}
+
+#[test]
+fn data_counts_as_life() {
+    let mut world = World::new(6, 1);
+    world.pass(1000);
+    world.cut[1][0] = true;
+    // Only heartbeats are lost; something else still comes.
+    for _ in 0..20 {
+        world.pass(100);
+        let now = world.now;
+        world.sides[0].note_data(now, end(1, 0));
+    }
+    assert_eq!(world.state(1, 0), HealthState::Up);
+    world.pass(200);
+    assert_eq!([0, 1].map(|side| world.state(side, 0)), [HealthState::Down; 2]);
+}
+
+#[test]
+fn the_slower_sides_wish_wins_and_changes_of_it_lose_nothing() {
+    let mut world = World::new(7, 1);
+    world.pass(1000);
+    for millis in [1500u32, 300, 3000, 150] {
+        let now = world.now;
+        world.sides[0].set_detection(now, Duration::from_millis(millis.into()));
+        for tick in 0..20_000 {
+            world.step();
+            assert_eq!(world.state(0, 0), HealthState::Up, "{millis} {tick}");
+            assert_eq!(world.state(1, 0), HealthState::Up, "{millis}");
+        }
+        let before = world.beats;
+        world.pass(10_000);
+        let expected = 10_000.0 / f64::from(millis.max(300) / 3) / 0.95;
+        for side in [0, 1] {
+            let beats = f64::from(world.beats[side] - before[side]);
+            assert!((beats / expected - 1.0).abs() < 0.1, "{millis}: {beats} of {expected}");
+        }
+    }
+}
+
+#[test]
+fn who_stood_still_blames_nobody() {
+    let mut world = World::new(8, 1);
+    world.pass(1000);
+    world.cut[0][0] = true;
+    world.now += Duration::from_secs(5);
+    let now = world.now;
+    assert!(world.sides[0].poll(now).is_some());
+    assert_eq!(world.state(0, 0), HealthState::Up, "what came meanwhile is still to be read");
+    // Time that stands still divides by nothing.
+    world.cut[0][0] = false;
+    let mut fresh = [Health::new(1), Health::new(2)];
+    for (side, health) in fresh.iter_mut().enumerate() {
+        health.set_paths(now, ends(side, 1, [0; 3]));
+        health.run(now);
+    }
+    for turn in 0..100 {
+        fresh[turn % 2].hurry();
+        let beat = fresh[turn % 2].poll(now).expect("a heartbeat");
+        let from = end(turn % 2, 0);
+        fresh[1 - turn % 2].note_data(now, from);
+        fresh[1 - turn % 2].handle_beat(now, from, &beat).expect("good");
+    }
+    assert_eq!(fresh.each_ref().map(Health::fitness), [Some(Fitness::Fit); 2]);
+}
+
+#[test]
+fn a_peer_that_says_nothing_gets_one_a_second() {
+    let mut world = World::new(9, 1);
+    world.cut[1][0] = true;
+    world.pass(5000);
+    let before = world.beats[0];
+    world.pass(10_000);
+    assert!(world.beats[0] - before <= 12);
+    assert_eq!((world.sides[0].fitness(), world.state(0, 0)), (None, HealthState::Unknown));
+}
+
+#[test]
+fn a_path_that_works_late_is_found() {
+    let mut world = World::new(12, 2);
+    (world.cut[0][1], world.cut[1][1]) = (true, true);
+    world.pass(60_000);
+    let before = world.beats[0];
+    world.pass(10_000);
+    assert!((105..130).contains(&(world.beats[0] - before)), "one path costs next to nothing");
+    (world.cut[0][1], world.cut[1][1]) = (false, false);
+    let took = world.until(3000, |world| world.state(0, 1) == HealthState::Up);
+    println!("found after {took} ms");
+}
+
+#[test]
+fn echoes_of_what_was_never_sent_and_overtaken_heartbeats_count_for_nothing() {
+    let mut world = World::new(10, 1);
+    world.pass(1000);
+    let now = world.now;
+    let sequence = world.sides[1].sequence;
+    let echo = beat::Echo { path: 0, sequence: 9, held: Duration::ZERO, loss: 1.0, missing: true };
+    let lie = Beat {
+        path: 0,
+        sequence: sequence.wrapping_add(1),
+        draining: false,
+        hears: 1,
+        interval: Duration::from_millis(100),
+        sent: 0,
+        echo: Some(echo),
+    };
+    let before = world.sides[0].reports().next();
+    assert_eq!(world.sides[0].handle_beat(now, end(1, 0), &lie), Err(Unexpected));
+    let old = Beat { sequence: sequence.wrapping_sub(3), hears: 0, echo: None, ..lie };
+    assert_eq!(world.sides[0].handle_beat(now, end(1, 0), &old), Ok(()));
+    let after = world.sides[0].reports().next();
+    assert_eq!(
+        after.map(|r| (r.state, r.rtt, r.loss_out)),
+        before.map(|r| (r.state, r.rtt, r.loss_out))
+    );
+}
+
+#[test]
+fn who_leaves_says_so_at_once_and_is_believed() {
+    let mut world = World::new(11, 1);
+    world.pass(1000);
+    world.sides[1].set_draining(true);
+    let took = world.until(100, |world| world.sides[0].fitness() == Some(Fitness::Wanted));
+    assert!(took <= 12, "{took} ms");
+    world.sides[1].set_draining(false);
+    world.until(100, |world| world.sides[0].fitness() == Some(Fitness::Fit));
+}

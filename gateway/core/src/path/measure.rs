@@ -1,0 +1,195 @@
+//! Figures of a path: round-trip times and losses, smoothed.
+
+use std::time::{Duration, Instant};
+
+/// How far back the two windows of losses look: to see much loss soon, and little at all.
+const SHORT: Duration = Duration::from_secs(1);
+const LONG: Duration = Duration::from_secs(5);
+/// From this share on the short window counts.
+const MUCH: f64 = 0.1;
+/// Fewer losses than this in a window prove nothing.
+const EVIDENCE: f64 = 2.5;
+/// The usual round-trip time is the least of the current and the last so long.
+const USUAL: Duration = Duration::from_secs(300);
+
+/// Round-trip times, smoothed after RFC 6298.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct RoundTrip {
+    /// The smoothed time, and its smoothed variation.
+    smoothed: Option<(Duration, Duration)>,
+    /// The least times of this window and the one before.
+    least: Option<(Duration, Duration)>,
+    window: Option<Instant>,
+}
+
+impl RoundTrip {
+    pub fn note(&mut self, now: Instant, time: Duration) {
+        let (mean, variation) = self.smoothed.unwrap_or((time, time / 2));
+        let off = mean.abs_diff(time);
+        self.smoothed = Some(((mean * 7 + time) / 8, (variation * 3 + off) / 4));
+        if self.window.is_none_or(|begun| now.saturating_duration_since(begun) >= USUAL) {
+            self.window = Some(now);
+            let last = self.least.map_or(time, |(this, _)| this);
+            self.least = Some((time, last));
+        }
+        self.least = self.least.map(|(this, last)| (this.min(time), last));
+    }
+
+    /// The smoothed time.
+    pub fn mean(&self) -> Option<Duration> {
+        self.smoothed.map(|(mean, _)| mean)
+    }
+
+    /// How much it varies, smoothed.
+    pub fn variation(&self) -> Option<Duration> {
+        self.smoothed.map(|(_, variation)| variation)
+    }
+
+    /// By how much it is longer now than it was within the last minutes.
+    pub fn gained(&self) -> Duration {
+        let usual = self.least.map(|(this, last)| this.min(last));
+        self.mean().zip(usual).map_or(Duration::ZERO, |(mean, usual)| mean.saturating_sub(usual))
+    }
+}
+
+/// Datagrams expected and lost, with weights that decay.
+#[derive(Debug, Clone, Copy, Default)]
+struct Window {
+    expected: f64,
+    lost: f64,
+}
+
+impl Window {
+    fn note(&mut self, age: f64, expected: f64, lost: f64) {
+        let keeps = 1.0 / (1.0 + age);
+        self.expected = self.expected * keeps + expected;
+        self.lost = self.lost * keeps + lost;
+    }
+
+    fn share(&self) -> f64 {
+        if self.lost < EVIDENCE || self.expected <= 0.0 {
+            return 0.0;
+        }
+        (self.lost / self.expected).clamp(0.0, 1.0)
+    }
+}
+
+/// How much is lost of what the other side sends, by its counts and ours.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Losses {
+    short: Window,
+    long: Window,
+    /// The counts of the other side and ours when they were compared last.
+    last: Option<(Instant, u32, u32)>,
+    missing: bool,
+}
+
+impl Losses {
+    /// Compares counts: `sent` datagrams left, `arrived` did, both modulo 2³².
+    pub fn compare(&mut self, now: Instant, sent: u32, arrived: u32) {
+        let Some((at, sent_before, arrived_before)) = self.last.replace((now, sent, arrived))
+        else {
+            return;
+        };
+        let expected = sent.wrapping_sub(sent_before);
+        // A count that went back is of another life.
+        if expected > u32::MAX / 2 {
+            return;
+        }
+        // What overtook a heartbeat is made up for by the next.
+        let lost = f64::from(expected) - f64::from(arrived.wrapping_sub(arrived_before));
+        self.missing = lost > 0.0;
+        let passed = now.saturating_duration_since(at);
+        for (window, length) in [(&mut self.short, SHORT), (&mut self.long, LONG)] {
+            window.note(passed.div_duration_f64(length), expected.into(), lost);
+        }
+    }
+
+    /// Begins to compare anew: it comes from elsewhere.
+    pub fn rebase(&mut self) {
+        self.last = None;
+    }
+
+    /// The share that is lost, from 0 to 1.
+    pub fn share(&self) -> f64 {
+        let (short, long) = (self.short.share(), self.long.share());
+        if short >= MUCH { short.max(long) } else { long }
+    }
+
+    /// Whether something was lost between the two newest heartbeats.
+    pub fn is_missing(&self) -> bool {
+        self.missing
+    }
+}
+
+/// A share from 0 to 1 in parts of 10,000.
+pub(super) fn parts(share: f64) -> u16 {
+    (share.clamp(0.0, 1.0) * 10_000.0).round() as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::start;
+
+    const TICK: Duration = Duration::from_millis(100);
+
+    /// Compares counts for `ticks` intervals with `each` datagrams, of which `lost(i)` are lost in interval
+    /// i; the share after each.
+    fn shares(ticks: u32, each: u32, lost: impl Fn(u32) -> u32) -> Vec<f64> {
+        let (mut losses, mut arrived) = (Losses::default(), 0u32);
+        // The counts wrap on the way.
+        let first = u32::MAX - each * ticks / 2;
+        losses.compare(start(), first, 0);
+        let mut now = start();
+        let mut share = |tick: u32| {
+            now += TICK;
+            arrived += each - lost(tick);
+            losses.compare(now, first.wrapping_add(each * (tick + 1)), arrived);
+            losses.share()
+        };
+        (0..ticks).map(&mut share).collect()
+    }
+
+    #[test]
+    fn much_loss_shows_within_a_second_and_little_within_some() {
+        let much = shares(10, 100, |_| 30);
+        assert!(much[4] > 0.25 && much[9] < 0.35, "{much:?}");
+        let at_rest = shares(15, 1, |tick| u32::from(tick % 3 == 0));
+        assert!(at_rest[14] > 0.2, "{at_rest:?}");
+        // Bursts of 20 each second, of 1,000.
+        let little = shares(60, 100, |tick| 20 * u32::from(tick % 10 == 0));
+        assert!(little[30..].iter().all(|share| (0.01..0.04).contains(share)), "{little:?}");
+        // After it ends, it is forgotten.
+        let over = shares(600, 100, |tick| 30 * u32::from(tick < 10));
+        assert!(over[599] < 0.001, "{}", over[599]);
+    }
+
+    #[test]
+    fn single_losses_prove_nothing_and_reordering_is_no_loss() {
+        let one = shares(100, 1, |tick| u32::from(tick == 50));
+        assert!(one.iter().all(|share| *share == 0.0), "{one:?}");
+        let mut losses = Losses::default();
+        for tick in 0..100u32 {
+            // Every second heartbeat overtakes ten datagrams.
+            let late = 10 * (tick % 2);
+            losses.compare(start() + TICK * tick, tick * 100, tick * 100 - late);
+        }
+        assert!(losses.share() < 0.005, "{}", losses.share());
+    }
+
+    #[test]
+    fn a_gain_shows_after_few_samples_and_becomes_usual() {
+        let (mut trip, mut now) = (RoundTrip::default(), start());
+        let mut note = |trip: &mut RoundTrip, millis| {
+            now += TICK;
+            trip.note(now, Duration::from_millis(millis));
+        };
+        (0..100).for_each(|_| note(&mut trip, 20));
+        assert_eq!(trip.gained(), Duration::ZERO);
+        (0..6).for_each(|_| note(&mut trip, 220));
+        assert!(trip.gained() > Duration::from_millis(100), "{:?}", trip.gained());
+        (0..6100).for_each(|_| note(&mut trip, 220));
+        assert!(trip.gained() < Duration::from_millis(1), "{:?}", trip.gained());
+    }
+}
