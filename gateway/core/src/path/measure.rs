@@ -9,6 +9,8 @@ const LONG: Duration = Duration::from_secs(5);
 const MUCH: f64 = 0.1;
 /// Fewer losses than this in a window prove nothing.
 const EVIDENCE: f64 = 2.5;
+/// Round trips in a row that have to be longer before that is no hiccup of either machine.
+const RECENT: usize = 3;
 /// The usual round-trip time is the least of the current and the last so long.
 const USUAL: Duration = Duration::from_secs(300);
 
@@ -17,6 +19,8 @@ const USUAL: Duration = Duration::from_secs(300);
 pub(super) struct RoundTrip {
     /// The smoothed time, and its smoothed variation.
     smoothed: Option<(Duration, Duration)>,
+    /// The newest times, the newest first.
+    recent: [Duration; RECENT],
     /// The least times of this window and the one before.
     least: Option<(Duration, Duration)>,
     window: Option<Instant>,
@@ -25,6 +29,8 @@ pub(super) struct RoundTrip {
 impl RoundTrip {
     pub fn note(&mut self, now: Instant, time: Duration) {
         let (mean, variation) = self.smoothed.unwrap_or((time, time / 2));
+        self.recent.rotate_right(1);
+        self.recent[0] = time;
         let off = mean.abs_diff(time);
         self.smoothed = Some(((mean * 7 + time) / 8, (variation * 3 + off) / 4));
         if self.window.is_none_or(|begun| now.saturating_duration_since(begun) >= USUAL) {
@@ -45,10 +51,11 @@ impl RoundTrip {
         self.smoothed.map(|(_, variation)| variation)
     }
 
-    /// By how much it is longer now than it was within the last minutes.
+    /// By how much the newest ones, all of them, are longer than the shortest within the last minutes.
     pub fn gained(&self) -> Duration {
+        let now = self.recent.iter().min().copied().unwrap_or_default();
         let usual = self.least.map(|(this, last)| this.min(last));
-        self.mean().zip(usual).map_or(Duration::ZERO, |(mean, usual)| mean.saturating_sub(usual))
+        usual.map_or(Duration::ZERO, |usual| now.saturating_sub(usual))
     }
 }
 
@@ -187,9 +194,12 @@ mod tests {
         };
         (0..100).for_each(|_| note(&mut trip, 20));
         assert_eq!(trip.gained(), Duration::ZERO);
-        (0..6).for_each(|_| note(&mut trip, 220));
-        assert!(trip.gained() > Duration::from_millis(100), "{:?}", trip.gained());
+        (0..2).for_each(|_| note(&mut trip, 2000));
+        assert_eq!(trip.gained(), Duration::ZERO, "a hiccup");
+        note(&mut trip, 20);
+        (0..3).for_each(|_| note(&mut trip, 220));
+        assert_eq!(trip.gained(), Duration::from_millis(200));
         (0..6100).for_each(|_| note(&mut trip, 220));
-        assert!(trip.gained() < Duration::from_millis(1), "{:?}", trip.gained());
+        assert_eq!(trip.gained(), Duration::ZERO);
     }
 }
