@@ -346,7 +346,7 @@ impl Agent {
 
     /// For metrics and readiness.
     fn publish(&self) {
-        let counters = self.node.counters().to_vec();
+        let counters = self.node.counters();
         let findings = self.ends.findings.borrow().clone();
         let not_ready = self.not_ready();
         let gateways = self.ends.seen.borrow().gateways.clone();

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use carrick_netlink::{
-    GroupSupport, Link, Netlink, NetlinkError, Nexthop, NexthopKind, Nft, NftError, PROTOCOL,
-    Route, TABLE_MAIN,
+    GroupSupport, Link, Netlink, NetlinkError, Nexthop, NexthopKind, Nft, NftBody, NftError,
+    PROTOCOL, Route, TABLE_MAIN,
 };
 
 use crate::claims::Facts;
@@ -59,7 +59,7 @@ pub struct Node {
     netlink: Netlink,
     nft: Nft,
     support: GroupSupport,
-    filter: Option<String>,
+    filter: Option<NftBody>,
     shortcuts: Shortcuts,
     /// Whether shortcuts are wanted.
     shorten: bool,
@@ -231,7 +231,7 @@ impl Node {
     }
 
     /// What the filters had counted at the last look of [`Depth::Full`]: counter and packets.
-    pub fn counters(&self) -> &[(String, u64)] {
+    pub fn counters(&self) -> Vec<(String, u64)> {
         self.nft.counters()
     }
 }

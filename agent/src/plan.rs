@@ -9,8 +9,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use carrick_model::{Family, Mac, Prefix};
 use carrick_netlink::{
-    FdbEntry, FdbTarget, GroupSupport, LinkSettings, Neighbour, Nexthop, NexthopKind, Route,
-    RouteKind, Rule, TABLE_MAIN, Vxlan,
+    FdbEntry, FdbTarget, GroupSupport, LinkSettings, Neighbour, Nexthop, NexthopKind, NftBody,
+    Route, RouteKind, Rule, TABLE_MAIN, Vxlan,
 };
 
 use self::sieve::Sifted;
@@ -66,7 +66,7 @@ pub struct Plan {
     /// Which group a cluster's next hop is behind.
     pub fdb: Vec<FdbEntry>,
     /// The nft table's content.
-    pub filter: String,
+    pub filter: NftBody,
     /// What of the configuration is left out and should not be, for a person.
     pub errors: Vec<String>,
     /// What else a person may want to know; nothing is wrong.

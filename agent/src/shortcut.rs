@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use carrick_netlink::{BridgePort, Netlink, NetlinkError, Nft, NftError};
+use carrick_netlink::{BridgePort, Netlink, NetlinkError, Nft, NftBody, NftError};
 
 /// Our nft table of devices' chains: `netdev carrick`.
 const TABLE: &str = "carrick";
@@ -87,7 +87,10 @@ impl Shortcuts {
         self.made = None;
         let writes = match ports.is_empty() {
             true => self.nft.delete()?,
-            false => self.nft.sync(&render(&ports, port))?,
+            false => {
+                let chains = render(&ports, port);
+                self.nft.sync(&NftBody { sets: String::new(), chains })?
+            }
         };
         if writes > 0 {
             tracing::info!(?ports, "gateways here are reached past the bridge");

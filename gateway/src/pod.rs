@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use carrick_gateway_core::NodeForwarding;
 use carrick_netlink::{
-    FdbEntry, FdbTarget, LinkSettings, Netlink, NetlinkError, Nft, NftError, Vxlan,
+    FdbEntry, FdbTarget, LinkSettings, Netlink, NetlinkError, Nft, NftBody, NftError, Vxlan,
 };
 
 use crate::dataplane::DEVICE_QUEUE;
@@ -55,16 +55,14 @@ pub struct PodConfig {
 pub struct PodNetwork {
     netlink: Netlink,
     nft: Nft,
-    filter: Option<String>,
-    /// What tables counted that have been replaced since.
-    counted_before: u64,
+    filter: Option<NftBody>,
 }
 
 impl PodNetwork {
     /// Opens the way to the kernel, in the network namespace of the calling thread.
     pub fn open() -> Result<Self, PodError> {
         let (netlink, nft) = (Netlink::open()?, Nft::new(NFT_TABLE));
-        Ok(Self { netlink, nft, filter: None, counted_before: 0 })
+        Ok(Self { netlink, nft, filter: None })
     }
 
     /// Makes everything as `config` says. Writes only what differs, and says how much that was.
@@ -87,24 +85,14 @@ impl PodNetwork {
     /// VXLAN packets that had been dropped by the last [`Self::apply`] or [`Self::refresh`] because
     /// they came from elsewhere than a node.
     pub fn foreign_packets(&self) -> u64 {
-        self.counted_before + self.counted()
+        let mut counters = self.nft.counters().into_iter();
+        counters.find(|(name, _)| name == FOREIGN_COUNTER).map_or(0, |(_, count)| count)
     }
 
-    fn sync_filter(&mut self, filter: String) -> Result<usize, NftError> {
-        let counted = self.counted();
+    fn sync_filter(&mut self, filter: NftBody) -> Result<usize, NftError> {
         let writes = self.nft.sync(&filter)?;
-        if writes > 0 {
-            // The new table counts from zero.
-            self.counted_before += counted;
-        }
         self.filter = Some(filter);
         Ok(writes)
-    }
-
-    /// What the table that stands had counted when it was last read.
-    fn counted(&self) -> u64 {
-        let mut counters = self.nft.counters().iter();
-        counters.find(|(name, _)| name == FOREIGN_COUNTER).map_or(0, |(_, count)| *count)
     }
 
     fn ensure_devices(&mut self, config: &PodConfig) -> Result<usize, PodError> {
@@ -141,15 +129,19 @@ fn entries(config: &PodConfig) -> Vec<FdbEntry> {
 }
 
 /// VXLAN packets are taken from nodes only: a pod that sends some is not listened to.
-fn filter(config: &PodConfig) -> String {
+fn filter(config: &PodConfig) -> NftBody {
     let (v4, v6): (BTreeSet<_>, BTreeSet<_>) =
         config.nodes.iter().map(|node| node.address).partition(IpAddr::is_ipv4);
     let port = config.port;
-    format!(
+    let sets = format!(
         "counter {FOREIGN_COUNTER} {{}}\n\
          set nodes4 {{ type ipv4_addr; {}}}\n\
-         set nodes6 {{ type ipv6_addr; {}}}\n\
-         chain input {{\n\
+         set nodes6 {{ type ipv6_addr; {}}}\n",
+        elements(&v4),
+        elements(&v6),
+    );
+    let chains = format!(
+        "chain input {{\n\
          type filter hook input priority filter - 10; policy accept;\n\
          udp dport {port} jump vxlan\n\
          }}\n\
@@ -157,10 +149,9 @@ fn filter(config: &PodConfig) -> String {
          ip saddr @nodes4 accept\n\
          ip6 saddr @nodes6 accept\n\
          counter name {FOREIGN_COUNTER} drop\n\
-         }}\n",
-        elements(&v4),
-        elements(&v6),
-    )
+         }}\n"
+    );
+    NftBody { sets, chains }
 }
 
 fn elements(addresses: &BTreeSet<IpAddr>) -> String {
@@ -192,15 +183,15 @@ mod tests {
 
     #[test]
     fn the_filter_names_every_node_once_by_family() {
-        let text = filter(&config(&["192.0.2.2", "fd00::2", "192.0.2.1", "192.0.2.2"]));
+        let text = filter(&config(&["192.0.2.2", "fd00::2", "192.0.2.1", "192.0.2.2"])).sets;
         assert!(text.contains("ipv4_addr; elements = { 192.0.2.1, 192.0.2.2 };"), "{text}");
         assert!(text.contains("ipv6_addr; elements = { fd00::2 };"), "{text}");
     }
 
     #[test]
     fn without_nodes_nothing_is_let_in() {
-        let text = filter(&config(&[]));
-        assert!(!text.contains("elements"), "{text}");
-        assert!(text.contains("counter name foreign_vxlan drop"));
+        let NftBody { sets, chains } = filter(&config(&[]));
+        assert!(!sets.contains("elements"), "{sets}");
+        assert!(chains.contains("counter name foreign_vxlan drop"));
     }
 }

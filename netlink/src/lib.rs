@@ -31,7 +31,7 @@ pub use link::{Link, LinkKind, LinkSettings, Vxlan};
 pub use monitor::{Change, Monitor};
 pub use neighbour::Neighbour;
 pub use nexthop::{GroupSupport, Nexthop, NexthopKind};
-pub use nft::{Nft, NftError};
+pub use nft::{Nft, NftBody, NftError};
 pub use route::{Route, RouteKind};
 pub use rule::Rule;
 pub use socket::Netlink;

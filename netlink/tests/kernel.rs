@@ -1,13 +1,14 @@
 //! What the kernel takes, gives back and announces, each test in a network namespace of its own.
 //! Needs root.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use carrick_model::{Family, Mac, Prefix};
 use carrick_netlink::{
     Change, FdbEntry, FdbTarget, LinkSettings, Monitor, Neighbour, Netlink, NetlinkError, Nexthop,
-    NexthopKind, Nft, Route, RouteKind, Rule, Vxlan,
+    NexthopKind, Nft, NftBody, Route, RouteKind, Rule, Vxlan,
 };
 
 const TABLE: u32 = 51_820;
@@ -240,26 +241,94 @@ fn a_route_that_fails_does_not_keep_others_from_being_set() {
     });
 }
 
-const BODY: &str = "counter seen { }\nset gateways { type ipv4_addr; elements = { 10.1.0.5 } }\n\
-    chain input {\n type filter hook input priority 0;\n ip saddr @gateways counter name seen\n}";
+fn body() -> NftBody {
+    let sets = "counter seen { }\nset gateways { type ipv4_addr; elements = { 10.1.0.5 } }";
+    let chains = "chain input {\n type filter hook input priority 0;\n ip saddr @gateways counter \
+                  name seen\n}";
+    NftBody { sets: sets.to_owned(), chains: chains.to_owned() }
+}
+
+fn nft(command: &str) -> String {
+    let output = Command::new("nft").arg(command).output().expect("nftables");
+    assert!(output.status.success(), "nft {command}: {output:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
 
 #[test]
 fn a_table_is_applied_once_and_comes_back() {
     in_namespace(|_| {
-        let mut nft = Nft::new("carrick");
-        assert_eq!(nft.sync(BODY).expect("applied"), 1);
-        assert_eq!(nft.sync(BODY).expect("again"), 0);
-        assert_eq!(nft.counters(), [("seen".to_owned(), 0)]);
+        let (mut table, body) = (Nft::new("carrick"), body());
+        assert_eq!(table.sync(&body).expect("applied"), 1);
+        assert_eq!(table.sync(&body).expect("again"), 0);
+        assert_eq!(table.counters(), [("seen".to_owned(), 0)]);
         for damage in ["flush chain inet carrick input", "delete table inet carrick"] {
-            let done = Command::new("nft").arg(damage).status().expect("nft");
-            assert!(done.success());
-            assert_eq!(nft.sync(BODY).expect("healed"), 1, "{damage}");
+            nft(damage);
+            assert_eq!(table.sync(&body).expect("healed"), 1, "{damage}");
         }
-        let error = nft.sync("chain x { nonsense }").expect_err("nonsense");
+        let bad = NftBody { chains: "chain x { nonsense }".to_owned(), ..body.clone() };
+        let error = table.sync(&bad).expect_err("nonsense");
         assert!(error.to_string().contains("inet carrick"), "{error}");
-        assert_eq!(nft.sync(BODY).expect("mended"), 1);
-        assert_eq!(nft.delete().expect("deleted"), 1);
-        assert_eq!(nft.delete().expect("gone"), 0);
+        let left = nft("list ruleset");
+        assert!(left.contains("@gateways") && !left.contains("-next"), "the former: {left}");
+        assert_eq!(table.sync(&body).expect("mended"), 1);
+        assert_eq!(table.delete().expect("deleted"), 1);
+        assert_eq!(table.delete().expect("gone"), 0);
+        assert_eq!(nft("list ruleset"), "");
+    });
+}
+
+#[test]
+fn what_one_who_was_stopped_left_is_taken_over() {
+    in_namespace(|_| {
+        let (mut table, body) = (Nft::new("carrick"), body());
+        // The stand-in counts, and of the table only the sets are there.
+        nft("table inet carrick-next { chain input { type filter hook input priority 0;\n }\n }");
+        nft("table inet carrick { set gateways { type ipv4_addr; }\n }\n");
+        assert_eq!(table.sync(&body).expect("applied"), 1);
+        let left = nft("list ruleset");
+        assert!(left.contains("@gateways") && !left.contains("-next"), "{left}");
+        nft("add table inet carrick-next");
+        assert_eq!(table.delete().expect("deleted"), 1);
+        assert_eq!(nft("list ruleset"), "");
+    });
+}
+
+#[test]
+fn while_a_table_is_replaced_no_packet_finds_its_sets_empty() {
+    in_namespace(|_| {
+        let body = |more: &str| NftBody {
+            sets: format!(
+                "counter lost {{ }}\nset friends {{ type ipv4_addr; flags interval; elements = {{ \
+                 127.0.0.0/8{more} }} }}"
+            ),
+            chains: "chain input {\n type filter hook input priority 0;\n ip saddr @friends \
+                     accept\n counter name lost drop\n}"
+                .to_owned(),
+        };
+        let bodies = [body(""), body(", 10.3.0.0/16")];
+        let mut table = Nft::new("carrick");
+        table.sync(&bodies[0]).expect("applied");
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        socket.connect(socket.local_addr().expect("an address")).expect("connected");
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            // Nobody reads: what is sent passes the table all the same.
+            let sender = scope.spawn(|| {
+                let mut sent = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    sent += usize::from(socket.send(&[0; 8]).is_ok());
+                }
+                sent
+            });
+            for body in bodies.iter().cycle().skip(1).take(60) {
+                assert_eq!(table.sync(body).expect("replaced"), 1);
+            }
+            stop.store(true, Ordering::Relaxed);
+            assert!(sender.join().expect("the sender") > 1000);
+        });
+        // One that waited for its turn is counted with the last reading.
+        table.sync(&bodies[0]).expect("read");
+        assert_eq!(table.counters(), [("lost".to_owned(), 0)]);
     });
 }
 
@@ -272,7 +341,7 @@ fn changes_are_announced() {
             let mut monitor = Monitor::open().expect("monitor");
             let mut nft = Nft::new("carrick");
             netlink.sync_routes(TABLE, &[mesh_route(link, "10.2.0.0/16")]).expect("route");
-            nft.sync(BODY).expect("table");
+            nft.sync(&body()).expect("table");
             let mut missing = vec![Change::Route, Change::Nft { table: "carrick".to_owned() }];
             let all = async {
                 while !missing.is_empty() {

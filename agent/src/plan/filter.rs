@@ -8,6 +8,7 @@ use std::fmt::{Display, Write as _};
 use std::net::IpAddr;
 
 use carrick_model::{Family, Prefix};
+use carrick_netlink::NftBody;
 
 use super::DEVICE;
 use crate::config::NodeConfig;
@@ -25,7 +26,7 @@ pub const COUNTERS: [(&str, &str); 4] = [
 ];
 
 /// The table's content for `config`; `captured` are the prefixes that only the mesh may carry.
-pub fn render(config: &NodeConfig, captured: &[Prefix]) -> String {
+pub fn render(config: &NodeConfig, captured: &[Prefix]) -> NftBody {
     let mut text = String::new();
     for (name, _) in COUNTERS {
         let _ = writeln!(text, "counter {name} {{ }}");
@@ -54,7 +55,7 @@ pub fn render(config: &NodeConfig, captured: &[Prefix]) -> String {
     ] {
         set(&mut text, name, &prefixes);
     }
-    text + &chains(config)
+    NftBody { sets: text, chains: chains(config) }
 }
 
 /// One set a family.
@@ -165,17 +166,17 @@ mod tests {
     fn access_is_granted_by_cluster() {
         let mut config = config();
         let captured = [prefix("10.2.0.0/16"), prefix("240.2.32.0/20")];
-        let text = render(&config, &captured);
+        let text = render(&config, &captured).sets;
         assert!(set_line(&text, "granted4").contains("10.2.0.0/16"), "{text}");
         config.clusters[0].all_pods = false;
-        let text = render(&config, &captured);
+        let text = render(&config, &captured).sets;
         assert!(!set_line(&text, "granted4").contains("elements"), "{text}");
         assert!(set_line(&text, "remote4").contains("10.2.0.0/16"), "{text}");
     }
 
     #[test]
     fn only_gateway_pods_of_this_node_may_leave_by_other_devices() {
-        let text = render(&config(), &[]);
+        let text = render(&config(), &[]).sets;
         assert!(set_line(&text, "gateways4").contains("10.1.0.6/32"), "{text}");
         assert!(!set_line(&text, "local_gateways4").contains("10.1.0.6/32"), "{text}");
     }
@@ -183,10 +184,11 @@ mod tests {
     #[test]
     fn pods_ask_no_gateway() {
         let mut config = config();
-        assert!(!set_line(&render(&config, &[]), "gateway_hosts4").contains("elements"));
+        assert!(!set_line(&render(&config, &[]).sets, "gateway_hosts4").contains("elements"));
         config.gateways[0].mesh = Some([240, 1, 31, 254].into());
-        let text = render(&config, &[]);
-        assert!(set_line(&text, "gateway_hosts4").contains("240.1.31.254/32"), "{text}");
-        assert!(text.contains("ip daddr @gateway_hosts4 counter name foreign_mesh drop"), "{text}");
+        let NftBody { sets, chains } = render(&config, &[]);
+        assert!(set_line(&sets, "gateway_hosts4").contains("240.1.31.254/32"), "{sets}");
+        let dropped = "ip daddr @gateway_hosts4 counter name foreign_mesh drop";
+        assert!(chains.contains(dropped), "{chains}");
     }
 }
