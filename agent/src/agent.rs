@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use carrick_exchange::member::MemberEvent;
 use carrick_exchange::message::WirePrefix;
+use carrick_exchange::message::drill::StreamState;
 use carrick_exchange::message::member::{AgentConfig, AgentState, from_controller, from_member};
 use carrick_model::Prefix;
 use carrick_netlink::{Change, Monitor, NetlinkError};
@@ -17,6 +18,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Gateway, NodeConfig, Order};
+use crate::drill;
 use crate::node::{Depth, NFT_TABLE, Node, NodeError, Outcome};
 use crate::plan::Plan;
 use crate::probe::gateways::{self, Verdict, Verdicts};
@@ -56,6 +58,10 @@ pub struct Ends {
     pub watched: watch::Sender<gateways::shell::Assignment>,
     /// From it.
     pub seen: watch::Receiver<gateways::shell::Findings>,
+    /// To the sender of drills' streams.
+    pub streams: watch::Sender<drill::shell::Assigned>,
+    /// From there.
+    pub measured: watch::Receiver<Option<StreamState>>,
     /// To metrics and readiness.
     pub view: watch::Sender<View>,
 }
@@ -138,6 +144,7 @@ impl Agent {
                 changes = monitor.next() => self.notice(&changes?),
                 Ok(()) = self.ends.seen.changed() => self.saw(),
                 Ok(()) = self.ends.findings.changed() => self.found(),
+                Ok(()) = self.ends.measured.changed() => self.report_within(Duration::ZERO),
                 () = sleep_until(look) => self.look(),
                 _ = audit.tick() => {
                     self.look = Some((Instant::now(), Depth::Full));
@@ -181,6 +188,7 @@ impl Agent {
                 self.refused = Some(error.to_string());
             }
         }
+        self.drill();
         self.look = Some((Instant::now(), Depth::Quick));
         self.look();
         self.report_within(GATHER);
@@ -250,6 +258,18 @@ impl Agent {
         }
         self.look = Some((Instant::now(), Depth::Quick));
         self.look();
+    }
+
+    /// Hands on which streams of a drill to send.
+    fn drill(&self) {
+        let streams = match &self.desired {
+            Desired::Configured(desired) => {
+                let (config, _) = desired.as_ref();
+                config.drill.clone().map(|order| (config.mesh, order))
+            }
+            Desired::Unknown | Desired::Withdrawn(_) => None,
+        };
+        self.ends.streams.send_if_modified(|assigned| replace(assigned, streams));
     }
 
     /// Whether what changed in the kernel may concern us, and how deep to look then.
@@ -402,6 +422,7 @@ impl Agent {
             errors: errors.take(MAX_ERRORS).cloned().collect(),
             withdrawn: self.withdrawn,
             gateways: report::gateways(&self.ends.seen.borrow().gateways),
+            drill: self.ends.measured.borrow().clone().map(Box::new),
         }
     }
 }
@@ -412,10 +433,12 @@ fn assignment(config: &NodeConfig, plan: &Plan, pod_side: Option<Ipv4Addr>) -> A
         nodes: cluster.nodes.clone(),
         mtu: cluster.mtu,
     });
+    let drills = config.clusters.iter().filter(|cluster| cluster.drills);
     Assignment {
         clusters: clusters.collect(),
         sources: std::iter::once(config.mesh).chain(pod_side).collect(),
         accepted: plan.captured.clone(),
+        drills: drills.flat_map(|cluster| cluster.prefixes.iter().copied()).collect(),
     }
 }
 

@@ -7,6 +7,7 @@ use carrick_exchange::message::member::{AgentConfig, LocalGateway, RemoteCluster
 use carrick_exchange::wire::{self, WireError};
 use carrick_model::{ClusterId, Prefix};
 
+use crate::drill;
 use crate::probe::gateways::watch::INTERVAL;
 
 /// The smallest inner packet size in bytes that a cluster may be given: IPv4's own minimum.
@@ -82,6 +83,9 @@ pub struct NodeConfig {
     pub pod_prefixes: Vec<Prefix>,
     /// What this node may claim; empty: anything within `pod_prefixes`.
     pub node_pod_prefixes: Vec<Prefix>,
+    /// Streams of a drill to send; or the drill's ID and what is wrong with the order, which spoils nothing
+    /// else.
+    pub drill: Option<Result<drill::Order, (String, String)>>,
 }
 
 /// A gateway of our own cluster.
@@ -118,6 +122,8 @@ pub struct Cluster {
     pub all_pods: bool,
     /// Gateways that say themselves that they reach it may be used.
     pub routable: bool,
+    /// Streams of its drills are answered.
+    pub drills: bool,
 }
 
 impl Order {
@@ -178,6 +184,10 @@ fn node(wire: &AgentConfig) -> Result<NodeConfig, Bad> {
         unreachable: wire::prefixes(&wire.unreachable, "unreachable")?,
         pod_prefixes: wire::prefixes(&wire.pod_prefixes, "pod_prefixes")?,
         node_pod_prefixes: wire::prefixes(&wire.node_pod_prefixes, "node_pod_prefixes")?,
+        drill: wire
+            .drill
+            .as_deref()
+            .map(|order| drill::Order::parse(order).map_err(|error| (order.id.clone(), error))),
     })
 }
 
@@ -215,6 +225,7 @@ fn cluster(wire: &RemoteCluster) -> Result<Cluster, Bad> {
         all_pods: wire.access_all_pods,
         // An older controller does not say: what it lists is routed.
         routable: wire.routable || !wire.gateways.is_empty(),
+        drills: wire.drills,
     })
 }
 

@@ -6,11 +6,12 @@
 //!
 //! [`config`] parses what the controller orders, [`plan`] turns it into kernel objects without
 //! touching anything, [`node`] makes the kernel so, [`probe`] measures, [`agent`] ties them together
-//! in one thread. What must survive the process is in [`store`]. On exit the node keeps working.
+//! in one thread. [`drill`] sends the streams of failover drills. What must survive the process is in [`store`]. On exit the node keeps working.
 
 pub mod agent;
 pub mod claims;
 pub mod config;
+pub mod drill;
 pub mod http;
 pub mod metrics;
 pub mod node;

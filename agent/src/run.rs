@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::agent::{Agent, Ends};
+use crate::drill;
 use crate::http;
 use crate::node::Node;
 use crate::options::RunOptions;
@@ -40,6 +41,8 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
     let (watched_out, watched) = watch::channel(gateways::shell::Assignment::default());
     let (seen_out, seen) = watch::channel(gateways::shell::Findings::default());
     let (view_out, view) = watch::channel(View::default());
+    let (streams_out, streams) = watch::channel(None);
+    let (measured_out, measured) = watch::channel(None);
     let ends = Ends {
         orders,
         state: state_out,
@@ -47,12 +50,15 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
         findings,
         watched: watched_out,
         seen,
+        streams: streams_out,
+        measured,
         view: view_out,
     };
     let agent = Agent::new(node, Store::in_folder(&options.state), ends);
 
     let prober = shell::run(assignment, findings_out, rand::random());
     let watching = gateways::shell::run(watched, seen_out, rand::random());
+    let drills = drill::shell::run(streams, measured_out);
     let member = MemberOptions {
         controller: options.controller,
         trust: options.trust,
@@ -72,6 +78,10 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
         watching.await;
         Ok(())
     };
+    let drills = async {
+        drills.await;
+        Ok(())
+    };
     let linked = async {
         linked.await;
         Ok(())
@@ -80,6 +90,7 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
         async { agent.await.context("cannot follow the kernel's changes") },
         part("prober", &stop, prober),
         part("watch of the gateways", &stop, watching),
+        part("sender of drills' streams", &stop, drills),
         part("link to the controller", &stop, linked),
         part("HTTP server", &stop, async { Ok(serving.await?) }),
     )?;

@@ -37,12 +37,14 @@ pub(crate) fn wire_config() -> AgentConfig {
             nodes: vec![vec![240, 2, 32, 2], vec![240, 2, 32, 3]],
             access_all_pods: true,
             routable: true,
+            drills: false,
         }],
         unreachable: wire_prefixes(&["10.2.0.0/15"]),
         pod_prefixes: wire_prefixes(&["10.1.0.0/16"]),
         withdraw: false,
         node_pod_prefixes: wire_prefixes(&["10.1.0.0/24"]),
         gateway_probe_millis: 0,
+        drill: None,
     }
 }
 

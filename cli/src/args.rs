@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::drill::args::DrillArgs;
+
 /// Joins Kubernetes clusters, so that pods reach pods across clouds and regions, encrypted.
 #[derive(Debug, Parser)]
 #[command(name = "carrick", version, max_term_width = 100)]
@@ -48,6 +50,8 @@ pub enum Command {
     ///
     /// Ends with 1 when something is wrong.
     Check,
+    /// Run failover drills, and report on them
+    Drill(DrillArgs),
     /// Print this program's version and the cluster's
     Version {
         /// Do not ask the cluster

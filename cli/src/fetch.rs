@@ -128,7 +128,8 @@ async fn namespace(cluster: &Cluster) -> String {
     found.and_then(|d| d.metadata.namespace).unwrap_or_else(|| DEFAULT_NAMESPACE.to_owned())
 }
 
-fn failed(cluster: &Cluster, what: &str, error: &kube::Error) -> FetchError {
+/// What a request that failed says.
+pub fn failed(cluster: &Cluster, what: &str, error: &kube::Error) -> FetchError {
     let (kind, message) = match error {
         kube::Error::Api(status) => (kind_of(status.code), status.message.clone()),
         other => (FetchErrorKind::Unreachable, causes::join(other)),

@@ -5,6 +5,7 @@ mod args;
 mod causes;
 mod check;
 mod connect;
+mod drill;
 mod fetch;
 #[cfg(test)]
 mod fixture;
@@ -33,12 +34,16 @@ async fn main() -> ExitCode {
     match run(args, name).await {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {}", causes::join(error.as_ref()));
-            if let Some(remedy) = remedy_of(&error) {
-                eprintln!("   do: {remedy}");
-            }
+            complain(&error);
             ExitCode::FAILURE
         }
+    }
+}
+
+fn complain(error: &anyhow::Error) {
+    eprintln!("error: {}", causes::join(error.as_ref()));
+    if let Some(remedy) = remedy_of(error) {
+        eprintln!("   do: {remedy}");
     }
 }
 
@@ -71,6 +76,16 @@ async fn run(args: Args, name: &str) -> Result<ExitCode> {
             if check::fails(&steps) {
                 return Ok(ExitCode::FAILURE);
             }
+        }
+        Command::Drill(drill) => {
+            let done = async {
+                let cluster = connect::connect(&args.cluster).await?;
+                drill::run(&cluster, drill).await
+            };
+            return Ok(done.await.unwrap_or_else(|error| {
+                complain(&error);
+                ExitCode::from(drill::NO_VERDICT)
+            }));
         }
         Command::Version { client } => {
             let state = match client {

@@ -69,11 +69,18 @@ pub enum FetchErrorKind {
     Forbidden,
     /// The API server doesn't know this kind.
     KindMissing,
+    /// There is no object of this name.
+    Missing,
     /// Anything else that the API server says.
     Other,
 }
 
 impl FetchError {
+    /// Whether trying again does not help.
+    pub fn is_final(&self) -> bool {
+        !matches!(self.kind, FetchErrorKind::Unreachable | FetchErrorKind::Other)
+    }
+
     /// What to do about it.
     pub fn remedy(&self) -> String {
         match self.kind {
@@ -92,6 +99,11 @@ impl FetchError {
                  helm install carrick charts/carrick -n carrick-system --create-namespace \
                  --set clusterID=NAME"
                 .to_owned(),
+            FetchErrorKind::Missing => {
+                "see that the name and the context are the right ones; `carrick drill list` shows which \
+                 drills there are"
+                    .to_owned()
+            }
             FetchErrorKind::Other => {
                 "see the API server's message; try again if it is busy".to_owned()
             }

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use carrick_crds::condition::{self, PeeringCondition};
 use carrick_crds::{ClusterIdentityStatus, ClusterPeeringStatus};
 use carrick_exchange::ClusterIdentity;
 use carrick_exchange::trust::{Pin, Rules, Trust};
@@ -20,6 +21,9 @@ use tracing::{error, info, warn};
 
 use crate::cluster::claims::RefusedClaim;
 use crate::cluster::repair::Repair;
+use crate::drill::Drills;
+use crate::drill::desk::Leave;
+use crate::drill::guard::Sight;
 use crate::event::Event;
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
@@ -54,6 +58,7 @@ pub struct Engine {
     desk: Desk,
     metrics: Metrics,
     repair: Repair,
+    drills: Drills,
     members: Members,
     started: Instant,
     settled: bool,
@@ -100,6 +105,7 @@ impl Engine {
             desk: parts.desk,
             metrics: parts.metrics,
             repair: Repair::default(),
+            drills: Drills::default(),
             members: Members::default(),
             started: now.instant,
             settled: false,
@@ -146,7 +152,16 @@ impl Engine {
         let gateways = self.world.gateways.values().filter_map(|m| m.state.as_ref());
         let own = &self.world.settings.cluster;
         self.world.remotes.refresh(own, &resolved, gateways, SystemTime::now());
-        let plan = plan(&self.world, &base, &resolved, now);
+        let mut plan = plan(&self.world, &base, &resolved, now);
+        let mut leave = Vec::new();
+        if self.settled {
+            let ready = |name: &str| is_ready(&self.peerings, &self.world, name);
+            let (world, resolved) = (&self.world, resolved.as_slice());
+            let sight = Sight { world, resolved, plan: &plan, ready: &ready };
+            let (left, due) = self.drills.step(sight, now);
+            (leave, wake) = (left, earliest(wake, due));
+            self.drills.add_orders(&mut plan);
+        }
         self.metrics.planned(plan.claims.refused.len());
         self.metrics.set_silent_gateways(self.world.silent_gateways(now.instant).len());
         if self.settled
@@ -156,6 +171,7 @@ impl Engine {
         }
         let statuses = self.evaluate(&plan, &resolved, now);
         drop(resolved);
+        self.leave_drills(leave, now);
 
         self.adopt(&plan);
         wake = earliest(wake, self.publish_own(&plan, now));
@@ -172,6 +188,17 @@ impl Engine {
         }
         wake = earliest(wake, self.mend(now));
         earliest(wake, self.grace_end(now))
+    }
+
+    /// Leaves what is said of drills for writing.
+    fn leave_drills(&mut self, leave: Vec<Leave>, now: Now) {
+        self.metrics.set_drilling(self.drills.is_running());
+        for Leave { name, uid, status, news } in leave {
+            if let Some(verdict) = status.verdict {
+                self.metrics.drilled(verdict.as_str());
+            }
+            self.desk.leave(Target::Drill(name), Write::Drill { uid, status, news }, now.instant);
+        }
     }
 
     /// The statuses that the plan asks for, by name, with the time at which to judge again.
@@ -306,6 +333,18 @@ impl Engine {
         let ends = gateways.chain(agents).map(|lost| lost + MEMBER_GRACE);
         ends.filter(|end| *end > now.instant).min()
     }
+}
+
+/// Whether a ClusterPeering is Ready, by what was said of it last.
+fn is_ready(
+    published: &BTreeMap<String, Published<ClusterPeeringStatus>>,
+    world: &World,
+    name: &str,
+) -> bool {
+    let status = published.get(name).map(|published| &published.status);
+    let status = status.or(world.peerings.get(name).map(|object| &object.status));
+    let ready = PeeringCondition::Ready.as_str();
+    status.is_some_and(|status| condition::is_true(&status.conditions, ready))
 }
 
 fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {

@@ -9,6 +9,7 @@ use carrick_model::{MemberName, Role};
 use tokio::sync::{oneshot, watch};
 
 use crate::cluster::{NodeFacts, PodFacts, ServiceFacts};
+use crate::drill::DrillObject;
 use crate::identity::Record;
 use crate::peering::PeeringObject;
 
@@ -39,6 +40,8 @@ pub enum Event {
     ApiServer(Change<Vec<IpAddr>>),
     /// ClusterPeerings changed.
     Peerings(Box<Change<PeeringObject>>),
+    /// FailoverDrills changed.
+    Drills(Box<Change<DrillObject>>),
     /// ClusterIdentity `self` changed; `None` is gone.
     Identity(Option<Box<ClusterIdentity>>),
     /// This record is in the API now.

@@ -7,6 +7,7 @@
 
 mod brief;
 pub mod cluster;
+pub mod drill;
 pub mod engine;
 pub mod event;
 pub mod http;

@@ -116,6 +116,14 @@ fn gateway(state: &GatewayState) -> Value {
         "errors": state.errors,
         "drops": drops,
         "offloads": offloads,
+        "drill": state.drill.as_deref().map(|drill| json!({
+            "id": drill.id,
+            "from": drill.from,
+            "to": drill.to,
+            "dropped": drill.dropped,
+            "delayed": drill.delayed,
+            "error": drill.error,
+        })),
         "peers": peers.collect::<Vec<_>>(),
     })
 }
@@ -145,5 +153,12 @@ fn agent(state: &AgentState) -> Value {
         "errors": state.errors,
         "claims": claims,
         "probes": probes.collect::<Vec<_>>(),
+        "drill": state.drill.as_deref().map(|drill| json!({
+            "id": drill.id,
+            "phase": drill.phase,
+            "sent": drill.sent,
+            "silent": drill.silent,
+            "error": drill.error,
+        })),
     })
 }

@@ -27,6 +27,8 @@ struct Inner {
     peerings_ready: Gauge,
     refused_claims: Gauge,
     silent_gateways: Gauge,
+    drilling: Gauge,
+    drills: Family<OutcomeLabel, Counter>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -77,6 +79,9 @@ impl Metrics {
         add("refused_claims", "Prefixes that agents claim without right", claims);
         let silent = Metric::Gauge(m.silent_gateways.clone());
         add("silent_gateways", "Gateways that do not answer some node", silent);
+        add("drill_running", "1 while a failover drill runs", Metric::Gauge(m.drilling.clone()));
+        let drills = Metric::Outcome(m.drills.clone());
+        add("drills", "Failover drills that ended, by verdict", drills);
     }
 
     /// Whether this replica leads.
@@ -124,6 +129,16 @@ impl Metrics {
     /// A request to the Kubernetes API failed.
     pub fn api_error(&self, what: &'static str) {
         self.0.api_errors.get_or_create(&WhatLabel { what }).inc();
+    }
+
+    /// Whether a drill runs.
+    pub fn set_drilling(&self, runs: bool) {
+        self.0.drilling.set(runs.into());
+    }
+
+    /// A drill ended with this verdict.
+    pub fn drilled(&self, outcome: &'static str) {
+        self.0.drills.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
     /// How many peerings there are, and how many are Ready.

@@ -72,9 +72,41 @@ pub struct RunOptions {
     /// Where agents are wanted: nodeSelector and tolerations of their DaemonSet, as JSON.
     #[arg(long, env = "CARRICK_AGENT_SCHEDULING", value_name = "JSON", default_value = "{}")]
     pub agent_scheduling: AgentScheduling,
+    /// Which failover drills may run.
+    #[command(flatten)]
+    pub drills: DrillOptions,
     /// This pod.
     #[command(flatten)]
     pub pod: PodOptions,
+}
+
+/// Which failover drills may run.
+#[derive(Debug, Clone, Args)]
+pub struct DrillOptions {
+    /// Kinds of fault that drills may inject; none when empty.
+    #[arg(long = "drill-kind", env = "CARRICK_DRILL_KINDS", value_delimiter = ',')]
+    pub drill_kinds: Vec<String>,
+    /// The longest fault in seconds.
+    #[arg(long, env = "CARRICK_DRILL_MAX_SECONDS", default_value_t = 300,
+          value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub drill_max_seconds: u32,
+    /// How long after a drill the next one waits, in seconds.
+    #[arg(long, env = "CARRICK_DRILL_COOL_DOWN_SECONDS", default_value_t = 60,
+          value_parser = clap::value_parser!(u32).range(0..=86_400))]
+    pub drill_cool_down_seconds: u32,
+}
+
+/// Which failover drills may run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DrillLimits {
+    /// Any may.
+    pub enabled: bool,
+    /// Kinds of fault.
+    pub kinds: Vec<String>,
+    /// The longest fault in seconds.
+    pub max_seconds: u32,
+    /// How long after a drill the next one waits, in seconds.
+    pub cool_down_seconds: u32,
 }
 
 /// Who this pod is, by the downward API.
@@ -147,6 +179,8 @@ pub struct Settings {
     pub tunnel_mtu: u32,
     /// Where agents are wanted.
     pub agents: AgentScheduling,
+    /// Which failover drills may run.
+    pub drills: DrillLimits,
     /// The namespace that Carrick is installed in.
     pub namespace: String,
 }
@@ -172,6 +206,12 @@ impl Settings {
             gateway_addresses: options.gateway_addresses.clone(),
             tunnel_mtu: options.tunnel_mtu,
             agents: options.agent_scheduling.clone(),
+            drills: DrillLimits {
+                enabled: !options.drills.drill_kinds.is_empty(),
+                kinds: options.drills.drill_kinds.clone(),
+                max_seconds: options.drills.drill_max_seconds,
+                cool_down_seconds: options.drills.drill_cool_down_seconds,
+            },
             namespace: options.pod.pod_namespace.clone(),
         })
     }

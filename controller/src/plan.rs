@@ -242,6 +242,7 @@ struct RemoteRoutes {
     mtu: u32,
     access_all_pods: bool,
     routable: bool,
+    drills: bool,
 }
 
 impl Routes {
@@ -283,6 +284,7 @@ fn remote_routes(world: &World, one: &Resolved<'_>, planned: &PeeringPlan) -> Op
         mtu: planned.mtu,
         access_all_pods: peering.access == carrick_crds::peering::parse::Access::AllPods,
         routable: planned.routable,
+        drills: peering.drills_allowed,
     })
 }
 

@@ -23,7 +23,7 @@ use crate::cluster::node::Readiness;
 use crate::cluster::{AGENT, AgentScheduling, GATEWAY, NodeFacts, PodFacts, ServiceFacts};
 use crate::event::Change;
 use crate::identity::Record;
-use crate::options::Settings;
+use crate::options::{DrillLimits, Settings};
 use crate::outbox::Outbox;
 use crate::peering::conditions::{Evidence, judge};
 use crate::peering::status::status;
@@ -49,6 +49,8 @@ pub struct Peer {
     pub generation: u64,
     pub prefixes: Vec<Prefix>,
     pub consents: bool,
+    pub drills: bool,
+    pub drill: String,
 }
 
 pub fn prefix(text: &str) -> Prefix {
@@ -73,6 +75,14 @@ pub fn settings() -> Settings {
         gateway_addresses: Vec::new(),
         tunnel_mtu: 1420,
         agents: AgentScheduling::default(),
+        drills: DrillLimits {
+            enabled: true,
+            kinds: ["GatewayCrash", "GatewayDrain", "PathLoss", "PathDegraded", "Partition"]
+                .map(str::to_owned)
+                .into(),
+            max_seconds: 300,
+            cool_down_seconds: 60,
+        },
         namespace: "carrick-system".to_owned(),
     }
 }
@@ -110,6 +120,8 @@ impl Peer {
             generation: 1,
             prefixes: prefixes.iter().map(|p| prefix(p)).collect(),
             consents: true,
+            drills: false,
+            drill: String::new(),
         }
     }
 
@@ -151,6 +163,8 @@ impl Peer {
                 mesh_address: node.octets().to_vec(),
             }],
             consents: self.consents,
+            drills: self.drills,
+            drill: self.drill.clone(),
         };
         self.identity.sign_snapshot(&content).expect("signature")
     }

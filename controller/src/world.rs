@@ -10,6 +10,7 @@ use carrick_model::{ClusterId, IdentityKey, MemberName, MeshPrefix, Prefix};
 use jiff::Timestamp;
 
 use crate::cluster::Facts;
+use crate::drill::DrillObject;
 use crate::identity::Record;
 use crate::options::Settings;
 use crate::peering::PeeringObject;
@@ -48,6 +49,8 @@ pub struct World {
     pub facts: Facts,
     /// The ClusterPeerings, by name.
     pub peerings: BTreeMap<String, PeeringObject>,
+    /// The FailoverDrills, by name.
+    pub drills: BTreeMap<String, DrillObject>,
     /// What is remembered across restarts.
     pub record: Record,
     /// Gateways that have joined.
@@ -103,6 +106,7 @@ impl World {
             identity,
             facts: Facts::default(),
             peerings: BTreeMap::new(),
+            drills: BTreeMap::new(),
             record,
             gateways: BTreeMap::new(),
             agents: BTreeMap::new(),

@@ -6,14 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use carrick_crds::{
-    ClusterIdentity, ClusterIdentityStatus, ClusterPeering, ClusterPeeringStatus, IDENTITY_NAME,
+    ClusterIdentity, ClusterIdentityStatus, ClusterPeering, ClusterPeeringStatus, FailoverDrill,
+    FailoverDrillStatus, IDENTITY_NAME,
 };
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use kube::Client;
 use kube::api::{
     Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions,
 };
 use kube::runtime::events::{Event as KubeEvent, EventType, Recorder, Reporter};
-use kube::{Client, Resource as _};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::Sender;
 use tracing::{debug, warn};
@@ -31,6 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Who writes, for server-side apply: one manager a usage.
 const PEERING_MANAGER: &str = "carrick-controller/peering-status";
+const DRILL_MANAGER: &str = "carrick-controller/drill-status";
 const IDENTITY_MANAGER: &str = "carrick-controller/identity-status";
 
 /// What is written.
@@ -42,6 +44,15 @@ pub enum Write {
         uid: String,
         /// The status.
         status: Box<ClusterPeeringStatus>,
+        /// What to tell as Events once it is written.
+        news: Vec<News>,
+    },
+    /// A FailoverDrill's status.
+    Drill {
+        /// The object's UID: another object of the same name is not meant.
+        uid: String,
+        /// The status.
+        status: Box<FailoverDrillStatus>,
         /// What to tell as Events once it is written.
         news: Vec<News>,
     },
@@ -77,6 +88,8 @@ pub struct News {
 pub enum Target {
     /// A ClusterPeering, by name.
     Peering(String),
+    /// A FailoverDrill, by name.
+    Drill(String),
     /// The ClusterIdentity.
     Identity,
     /// A pod in our namespace, by name.
@@ -87,6 +100,7 @@ impl Target {
     fn what(&self) -> &'static str {
         match self {
             Self::Peering(_) => "clusterpeerings/status",
+            Self::Drill(_) => "failoverdrills/status",
             Self::Identity => "clusteridentities/status",
             Self::Pod(_) => "pods",
         }
@@ -167,10 +181,14 @@ impl Desk {
 impl Write {
     /// News that were not told yet go before ours, if they are about the same object.
     fn inherit(&mut self, earlier: Self) {
-        if let (Self::Peering { uid, news, .. }, Self::Peering { uid: old, news: untold, .. }) =
-            (self, earlier)
-            && *uid == old
-        {
+        let pair = match (self, earlier) {
+            (Self::Peering { uid, news, .. }, Self::Peering { uid: old, news: untold, .. })
+            | (Self::Drill { uid, news, .. }, Self::Drill { uid: old, news: untold, .. }) => {
+                (*uid == old).then_some((news, untold))
+            }
+            _ => None,
+        };
+        if let Some((news, untold)) = pair {
             news.splice(0..0, untold);
             let surplus = news.len().saturating_sub(16);
             news.drain(..surplus);
@@ -258,6 +276,13 @@ impl Writer {
                 let params = PatchParams::apply(PEERING_MANAGER).force();
                 api.patch_status(name, &params, &Patch::Apply(patch)).await.map(drop)
             }
+            (Target::Drill(name), Write::Drill { uid, status, .. }) => {
+                let api = untyped::<FailoverDrill>(&self.client);
+                let meta = serde_json::json!({ "name": name, "uid": uid });
+                let patch = apply::<FailoverDrill>(meta, status);
+                let params = PatchParams::apply(DRILL_MANAGER).force();
+                api.patch_status(name, &params, &Patch::Apply(patch)).await.map(drop)
+            }
             (Target::Identity, Write::Identity { status, .. }) => {
                 write_identity(&self.client, status).await
             }
@@ -282,7 +307,13 @@ impl Writer {
             Write::Peering { uid, news, .. } => {
                 let Target::Peering(name) = target else { return };
                 for one in news {
-                    self.tell(name, &uid, one).await;
+                    self.tell::<ClusterPeering>(name, &uid, one).await;
+                }
+            }
+            Write::Drill { uid, news, .. } => {
+                let Target::Drill(name) = target else { return };
+                for one in news {
+                    self.tell::<FailoverDrill>(name, &uid, one).await;
                 }
             }
             Write::Remove { .. } => {
@@ -292,10 +323,13 @@ impl Writer {
     }
 
     /// Events are a courtesy: one that fails is not repeated.
-    async fn tell(&self, name: &str, uid: &str, news: News) {
+    async fn tell<K>(&self, name: &str, uid: &str, news: News)
+    where
+        K: kube::Resource<DynamicType = ()>,
+    {
         let reference = ObjectReference {
-            api_version: Some(ClusterPeering::api_version(&()).into_owned()),
-            kind: Some(ClusterPeering::kind(&()).into_owned()),
+            api_version: Some(K::api_version(&()).into_owned()),
+            kind: Some(K::kind(&()).into_owned()),
             name: Some(name.to_owned()),
             uid: Some(uid.to_owned()),
             ..ObjectReference::default()

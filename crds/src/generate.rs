@@ -3,7 +3,7 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt as _;
 
-use crate::{ClusterIdentity, ClusterPeering};
+use crate::{ClusterIdentity, ClusterPeering, FailoverDrill};
 
 /// Helm leaves an object with this annotation in place on uninstall, so that removing the chart never
 /// deletes anyone's ClusterPeerings.
@@ -16,6 +16,7 @@ pub fn files() -> Result<Vec<(&'static str, String)>, serde_yaml::Error> {
     [
         ("clusteridentities.yaml", ClusterIdentity::crd()),
         ("clusterpeerings.yaml", ClusterPeering::crd()),
+        ("failoverdrills.yaml", FailoverDrill::crd()),
     ]
     .into_iter()
     .map(|(name, crd)| Ok((name, render(crd)?)))

@@ -5,11 +5,13 @@
 //! in the chart refuses most mistakes before that, at `kubectl apply`.
 
 pub mod condition;
+pub mod drill;
 pub mod generate;
 pub mod identity;
 pub mod peering;
 pub mod reason;
 
+pub use drill::{FailoverDrill, FailoverDrillSpec, FailoverDrillStatus};
 pub use identity::{ClusterIdentity, ClusterIdentitySpec, ClusterIdentityStatus};
 pub use peering::{ClusterPeering, ClusterPeeringSpec, ClusterPeeringStatus};
 pub use reason::Reason;

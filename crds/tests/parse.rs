@@ -184,7 +184,6 @@ fn detection_times_and_costs_out_of_range_are_refused_with_the_range() {
 fn what_this_release_cannot_do_is_refused_as_such() {
     for (change, field) in [
         ("remap: Auto", "spec.remap"),
-        ("drills: Allow", "spec.drills"),
         ("services: {export: [shop]}", "spec.services"),
         ("endpoints: [{address: 192.0.2.1, network: backbone}]", "spec.endpoints[0].network"),
     ] {

@@ -7,6 +7,7 @@
 //! n−1 understand each other. Texts and bytes in here are what the other side claims: the `parse`
 //! modules and the receivers turn them into model types before anyone believes them.
 
+pub mod drill;
 pub mod join;
 pub mod member;
 pub mod peer;

@@ -4,6 +4,7 @@
 
 pub mod packet;
 pub mod responder;
+pub mod stream;
 
 /// UDP port, on mesh addresses only.
 pub const PORT: u16 = 7824;

@@ -24,6 +24,8 @@ pub const MAX_ENDPOINTS: usize = 8;
 pub const MAX_PREFIXES: usize = 4096;
 /// The most nodes in a snapshot.
 pub const MAX_NODES: usize = 8192;
+/// The most characters that are kept of what a peer says of its drill.
+const DRILL_CHARACTERS: usize = 200;
 /// How far ahead of ours the signer's clock may be.
 pub const MAX_SKEW: Duration = Duration::from_secs(3600);
 
@@ -60,6 +62,10 @@ pub struct VerifiedSnapshot {
     pub nodes: Vec<RemoteNode>,
     /// The speaker wants our traffic.
     pub consents: bool,
+    /// Our drills may hit the traffic between both clusters.
+    pub drills: bool,
+    /// The speaker's drill that hits that traffic now, in its own words; empty when none does.
+    pub drill: String,
     /// When it was signed.
     pub issued_at: SystemTime,
     /// From when on it no longer holds.
@@ -266,6 +272,8 @@ fn parse(raw: &ClusterSnapshot, cluster: &ClusterId) -> Result<VerifiedSnapshot,
         nodes: nodes(raw, mesh).map_err(wrong)?,
         mesh,
         consents: raw.consents,
+        drills: raw.drills,
+        drill: raw.drill.chars().filter(|c| !c.is_control()).take(DRILL_CHARACTERS).collect(),
         issued_at: at(raw.issued_at),
         expires_at: at(raw.expires_at),
     })

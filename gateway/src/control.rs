@@ -10,6 +10,7 @@ pub mod config;
 pub mod derive;
 pub mod dial;
 pub mod dialling;
+mod drill;
 pub mod failures;
 pub mod http;
 pub mod link;

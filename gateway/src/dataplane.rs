@@ -27,6 +27,7 @@ pub use carrick_gateway_core::{
     ConfigError, DropReason, HostConfig, NodeForwarding, PathReport, PathState, PeerForwarding,
     Routers, TunnelConfig, TunnelId,
 };
+pub use carrick_gateway_core::{Effect, Fault, FaultFigures, Weather};
 pub use device::DeviceError;
 pub use options::{DEVICE_QUEUE, DataplaneOptions, DeviceOptions, LaneOptions, Offloads};
 pub use socket::SocketError;
@@ -36,7 +37,7 @@ use board::Board;
 use device::{Device, Queue};
 use handover::Handover;
 use stats::LaneStats;
-use worker::{KnownPaths, Shared, Worker};
+use worker::{Injection, KnownPaths, Shared, Worker};
 
 /// Why the data plane did not start.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +99,7 @@ pub struct Dataplane {
     epoch: u64,
     config: Arc<ArcSwap<ForwardingConfig>>,
     paths: Arc<ArcSwap<KnownPaths>>,
+    injection: Arc<ArcSwap<Injection>>,
     changes: watch::Receiver<u64>,
     failure: watch::Receiver<Option<String>>,
     device: String,
@@ -125,21 +127,34 @@ impl Dataplane {
         let device = queues[0].name().to_owned();
         let config = Arc::new(ArcSwap::from_pointee(ForwardingConfig::default()));
         let paths = Arc::new(ArcSwap::from_pointee(KnownPaths::default()));
+        let injection = Arc::new(ArcSwap::from_pointee(Injection::default()));
         let (changed, changes) = watch::channel(0);
         let (failed, failure) = watch::channel(None);
         let (lanes, keys, handles) = (Vec::new(), Vec::new(), Vec::new());
         let epoch = rand::random();
-        let mut plane =
-            Self { lanes, keys, handles, epoch, config, paths, changes, failure, device };
+        let mut plane = Self {
+            lanes,
+            keys,
+            handles,
+            epoch,
+            config,
+            paths,
+            injection,
+            changes,
+            failure,
+            device,
+        };
         let wakes = (0..).zip(&options.lanes).map(|(lane, _)| event(lane));
         let wakes = wakes.collect::<Result<Vec<_>, _>>()?;
         let board = Arc::new(Board::new(wakes.clone()));
         let sides = queues.into_iter().zip(handovers).zip(wakes);
         for ((index, lane), ((queue, handover), wake)) in (0..).zip(options.lanes).zip(sides) {
             let (config, paths) = (plane.config.clone(), plane.paths.clone());
+            let injection = plane.injection.clone();
             let shared = Shared {
                 config,
                 paths,
+                injection,
                 stats: Arc::default(),
                 wake,
                 board: board.clone(),
@@ -220,6 +235,17 @@ impl Dataplane {
         }
         let changes = before.changes + u64::from(changed);
         self.paths.store(Arc::new(KnownPaths { mtus, changes }));
+        self.handles.iter().for_each(LaneHandle::wake);
+    }
+
+    /// Injects a fault into all lanes, in place of the one before; `None` ends it. It ends by itself at its
+    /// time in any case. To say the same again changes nothing.
+    pub fn inject(&self, fault: Option<Fault>) {
+        let before = self.injection.load();
+        if before.fault == fault {
+            return;
+        }
+        self.injection.store(Arc::new(Injection { number: before.number + 1, fault }));
         self.handles.iter().for_each(LaneHandle::wake);
     }
 

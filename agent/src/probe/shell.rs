@@ -18,8 +18,8 @@ use super::prober::{Cluster, Prober, TargetHealth, Transmit};
 use super::responder::Responder;
 use crate::sys;
 
-/// Packets read and not yet looked at.
-const QUEUE: usize = 256;
+/// Packets read and not yet looked at: those of 100 ms of a drill.
+const QUEUE: usize = 1024;
 
 /// How often round-trip times are published while nothing else changes.
 const REFRESH: Duration = Duration::from_secs(5);
@@ -43,6 +43,8 @@ pub struct Assignment {
     pub sources: Vec<Ipv4Addr>,
     /// Where probes to us may come from.
     pub accepted: Vec<Prefix>,
+    /// Where streams of drills may come from.
+    pub drills: Vec<Prefix>,
 }
 
 /// What the prober found.
@@ -127,6 +129,7 @@ impl Shell {
 
     fn assign(&mut self, assigned: Assignment) {
         self.responder.accept(assigned.accepted);
+        self.responder.allow_drills(assigned.drills);
         self.sockets.keep_only(&assigned.sources);
         self.prober.configure(Instant::now(), &assigned.clusters, &assigned.sources);
     }

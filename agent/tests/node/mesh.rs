@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::running::Running;
 use crate::support::{Namespace, Side, wait};
+use carrick_exchange::message::drill::{DirectionState, StreamOrder};
 use carrick_exchange::message::member::AgentConfig;
 use carrick_model::Mac;
 
@@ -172,6 +173,51 @@ fn probes_tell_the_truth_about_the_data_path() {
     assert!(!mesh.agents[1].complains("SourceRewritten"), "{:?}", mesh.agents[1].state());
     mesh.nodes[0].nft("delete table ip cni");
     mesh.become_well();
+}
+
+#[test]
+fn a_drills_streams_measure_each_direction_where_they_are_allowed() {
+    let mesh = Mesh::new();
+    let order = |generation, phase, id: &str| {
+        let mut order = Side(1).order(generation);
+        order.drill = Some(Box::new(StreamOrder {
+            id: id.to_owned(),
+            target: vec![240, 2, 16, 2],
+            streams: 4,
+            rate: 100,
+            size: 128,
+            phase,
+            point_milliseconds: 100,
+            not_after: u32::MAX.into(),
+            connections: 2,
+        }));
+        order
+    };
+    let found = || *mesh.agents[0].state().drill.unwrap_or_default();
+    mesh.agents[0].order(order(2, 0, "refused"));
+    wait("nobody answers", PATIENCE, || found().sent > 0 && found().silent > 1000);
+    assert_eq!((found().opened, found().rtt_p50), (0, 0));
+
+    let mut allow = Side(2).order(2);
+    allow.clusters[0].drills = true;
+    mesh.agents[1].order(allow);
+    mesh.agents[0].order(order(3, 0, "d"));
+    wait("all is well", PATIENCE, || found().sent > 200 && found().survived == 2);
+    mesh.agents[0].order(order(4, 1, "d"));
+    wait("counting began anew", PATIENCE, || found().phase == 1 && found().sent > 0);
+    mesh.wan.set(Weather::TowardsFirstLost);
+    wait("nothing comes", PATIENCE, || found().silent >= 500);
+    mesh.wan.set(Weather::Fair);
+    let lost = |direction: Option<DirectionState>| direction.unwrap_or_default().lost;
+    wait("it is known what came", PATIENCE, || {
+        found().silent < 100 && lost(found().back) > 100 && lost(found().there) == 0
+    });
+    let (there, back) = (found().there.expect("there"), found().back.expect("back"));
+    assert_eq!((there.longest_gap, found().survived), (0, 2), "{there:?}");
+    assert!(back.longest_gap >= 500_000 && back.recovery >= back.longest_gap, "{back:?}");
+    assert!(!found().points.is_empty() && found().rtt_p50 > 0, "{:?}", found());
+    mesh.agents[0].order(Side(1).order(5));
+    wait("it is over", PATIENCE, || mesh.agents[0].state().drill.is_none());
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::thread::JoinHandle;
 
 use crate::support::Namespace;
 use carrick_agent::agent::{Agent, Ends};
+use carrick_agent::drill;
 use carrick_agent::node::Node;
 use carrick_agent::probe::{gateways, shell};
 use carrick_agent::store::Store;
@@ -43,6 +44,9 @@ impl Running {
                 let (watched_out, watched) = watch::channel(Default::default());
                 let (seen_out, seen) = watch::channel(Default::default());
                 tokio::spawn(gateways::shell::run(watched, seen_out, 8));
+                let (streams_out, streams) = watch::channel(None);
+                let (measured_out, measured) = watch::channel(None);
+                tokio::spawn(drill::shell::run(streams, measured_out));
                 let ends = Ends {
                     orders,
                     state: state_out,
@@ -50,6 +54,8 @@ impl Running {
                     findings,
                     watched: watched_out,
                     seen,
+                    streams: streams_out,
+                    measured,
                     view: view_out,
                 };
                 let node = Node::open().expect("node");

@@ -153,12 +153,14 @@ impl Side {
                 nodes: vec![vec![240, o, 16, 2]],
                 access_all_pods: true,
                 routable: true,
+                drills: false,
             }],
             unreachable: Vec::new(),
             pod_prefixes: prefixes(&[&format!("10.{n}.0.0/16")]),
             withdraw: false,
             node_pod_prefixes: prefixes(&[&format!("10.{n}.0.0/24")]),
             gateway_probe_millis: 0,
+            drill: None,
         }
     }
 }

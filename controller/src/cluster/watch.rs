@@ -3,7 +3,7 @@
 
 use std::fmt::Debug;
 
-use carrick_crds::{ClusterIdentity, ClusterPeering, IDENTITY_NAME};
+use carrick_crds::{ClusterIdentity, ClusterPeering, FailoverDrill, IDENTITY_NAME};
 use futures::{Stream, TryStreamExt as _};
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tracing::warn;
 
 use super::{AgentScheduling, NodeFacts, PodFacts, ServiceFacts, api_server};
+use crate::drill::DrillObject;
 use crate::event::{Change, Event};
 use crate::metrics::Metrics;
 use crate::peering::PeeringObject;
@@ -55,6 +56,12 @@ pub fn spawn(
         feed.clone()
             .run("clusterpeerings", objects, peerings, |change| Event::Peerings(Box::new(change))),
     );
+    let resource = kube::api::ApiResource::erase::<FailoverDrill>(&());
+    let objects = Api::<DynamicObject>::all_with(client.clone(), &resource);
+    let objects = start(objects, config()).default_backoff();
+    let drills = |object: DynamicObject| (object.name_any(), Some(DrillObject::from(object)));
+    let wrap = |change| Event::Drills(Box::new(change));
+    tasks.spawn(feed.clone().run("failoverdrills", objects, drills, wrap));
     tasks.spawn(feed.identity(client.clone()));
 }
 

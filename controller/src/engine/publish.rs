@@ -112,5 +112,17 @@ fn news(old: &ClusterPeeringStatus, new: &ClusterPeeringStatus) -> Vec<News> {
             message: now.message.clone(),
         })
     });
-    told.collect()
+    told.chain(drill_news(old, new)).collect()
+}
+
+/// What the peer's drills do.
+fn drill_news(old: &ClusterPeeringStatus, new: &ClusterPeeringStatus) -> Option<News> {
+    let of = |status: &ClusterPeeringStatus| status.peer.as_ref().map(|peer| peer.drill.clone());
+    let (before, now) = (of(old).unwrap_or_default(), of(new).unwrap_or_default());
+    let (reason, message) = match (before.is_empty(), now.is_empty()) {
+        _ if before == now => return None,
+        (_, false) => ("PeerDrillBegan", format!("the peer hits traffic on purpose: {now}")),
+        (_, true) => ("PeerDrillEnded", format!("over: {before}")),
+    };
+    Some(News { good: true, condition: "PeerDrill", reason: reason.to_owned(), message })
 }

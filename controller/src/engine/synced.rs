@@ -19,6 +19,8 @@ pub(super) struct Synced {
     pub peerings: bool,
     /// Its addresses are known, or were waited for in vain.
     pub api_server: bool,
+    /// The drills are known, or were waited for in vain.
+    pub drills: bool,
     until: Option<Instant>,
 }
 
@@ -29,19 +31,25 @@ impl Synced {
             return Err(None);
         }
         let until = *self.until.get_or_insert(now + PATIENCE);
-        if self.api_server {
+        if self.api_server && self.drills {
             return Ok(());
         }
         if now < until {
             return Err(Some(until));
         }
-        self.api_server = true;
-        warn!(
-            namespace = api_server::NAMESPACE,
-            selector = api_server::SELECTOR,
-            "no EndpointSlice tells the API server's own addresses, so no ClusterPeering can be \
-             refused for their sake; see that the controller may list them"
-        );
+        if !std::mem::replace(&mut self.api_server, true) {
+            warn!(
+                namespace = api_server::NAMESPACE,
+                selector = api_server::SELECTOR,
+                "no EndpointSlice tells the API server's own addresses, so no ClusterPeering can be \
+                 refused for their sake; see that the controller may list them"
+            );
+        }
+        if !std::mem::replace(&mut self.drills, true) {
+            warn!(
+                "FailoverDrills cannot be listed, so that none runs; is their definition applied?"
+            );
+        }
         Ok(())
     }
 }
@@ -59,7 +67,7 @@ mod tests {
         let mut in_vain = Synced { until: synced.until, ..synced };
         assert_eq!(in_vain.ready(now + PATIENCE), Ok(()));
         assert_eq!(in_vain.ready(now), Ok(()), "and then no longer");
-        let mut known = Synced { api_server: true, nodes: true, ..in_vain };
+        let mut known = Synced { api_server: true, drills: true, ..in_vain };
         assert_eq!(known.ready(now), Ok(()));
     }
 }

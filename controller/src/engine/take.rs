@@ -26,6 +26,7 @@ impl Engine {
             Event::Peerings(change) => {
                 self.synced.peerings |= apply(&mut self.world.peerings, *change);
             }
+            Event::Drills(change) => self.synced.drills |= apply(&mut self.world.drills, *change),
             Event::Identity(identity) => self.identity_changed(identity.as_deref()),
             Event::Recorded(record) => self.world.record.mesh = record.mesh,
             Event::Linked { member, link, outgoing } => {

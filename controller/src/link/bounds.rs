@@ -1,6 +1,7 @@
 //! What members say, cut to what is kept: a gateway is not trusted with our memory. Frames are bounded
 //! already; here is what of them lasts, and what ends up in a status or in logs.
 
+use carrick_crds::drill::SERIES_LIMIT;
 use carrick_exchange::message::member::{
     AgentState, ConnectionState, GatewayState, PeerState, ProbeState,
 };
@@ -33,6 +34,10 @@ pub fn gateway(mut state: GatewayState) -> GatewayState {
     state.offloads.retain(|offload| is_word(&offload.name));
     state.offloads.truncate(OFFLOADS_LIMIT);
     state.mesh_address.truncate(16);
+    if let Some(drill) = &mut state.drill {
+        cut(&mut drill.id, WORD_LIMIT);
+        cut(&mut drill.error, TEXT_LIMIT);
+    }
     state
 }
 
@@ -48,6 +53,11 @@ pub fn agent(mut state: AgentState) -> AgentState {
         cut(&mut gateway.state, WORD_LIMIT);
     }
     errors(&mut state.errors);
+    if let Some(drill) = &mut state.drill {
+        cut(&mut drill.id, WORD_LIMIT);
+        cut(&mut drill.error, TEXT_LIMIT);
+        drill.points.truncate(SERIES_LIMIT);
+    }
     state
 }
 

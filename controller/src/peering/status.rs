@@ -67,7 +67,8 @@ pub fn difference(old: &ClusterPeeringStatus, new: &ClusterPeeringStatus) -> Dif
         let conditions = status.conditions.iter();
         let said = conditions.map(|c| (c.type_.clone(), c.status.clone(), c.reason.clone()));
         let said: BTreeSet<_> = said.collect();
-        (status.observed_generation, said, status.prefixes.clone(), status.mtu)
+        let drill = status.peer.as_ref().map(|peer| peer.drill.clone()).unwrap_or_default();
+        (status.observed_generation, said, status.prefixes.clone(), status.mtu, drill)
     };
     if old == new {
         Difference::None
@@ -128,6 +129,7 @@ fn peer(evidence: Evidence<'_>, peering: &Peering, seen: &Seen<'_>) -> Option<Pe
         connected_gateways: count(connected.len()),
         nodes: count(snapshot.map_or(0, |s| s.nodes.len())),
         mesh_prefix: snapshot.map(|s| s.mesh.prefix().to_string()).unwrap_or_default(),
+        drill: snapshot.map(|s| s.drill.clone()).unwrap_or_default(),
     })
 }
 

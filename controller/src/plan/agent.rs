@@ -59,6 +59,7 @@ fn config(
         withdraw: false,
         node_pod_prefixes: node.pod_prefixes.iter().map(|prefix| (*prefix).into()).collect(),
         gateway_probe_millis: probe_millis(world.facts.nodes.len()),
+        drill: None,
     })
 }
 
@@ -102,5 +103,6 @@ fn remote_cluster(remote: &RemoteRoutes) -> RemoteCluster {
         nodes: remote.nodes.iter().map(|address| address.octets().to_vec()).collect(),
         access_all_pods: remote.access_all_pods,
         routable: remote.routable,
+        drills: remote.drills,
     }
 }

@@ -32,6 +32,7 @@ pub(super) fn config(
             .chain([world.settings.tunnel_mtu])
             .max()
             .unwrap_or(0),
+        drill: None,
     }
 }
 

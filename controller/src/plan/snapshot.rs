@@ -23,6 +23,7 @@ pub(super) fn content(world: &World, peering: &Peering, announced: &[Prefix]) ->
         mesh_prefix: Some(world.mesh().into()),
         nodes: nodes(world),
         consents: true,
+        drills: peering.drills_allowed,
         ..ClusterSnapshot::default()
     }
 }

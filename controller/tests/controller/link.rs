@@ -18,14 +18,14 @@ use serde_json::{Value, json};
 use crate::rig::{PATIENCE, Rig, member, review, until};
 
 /// A gateway or agent that joined and is linked.
-struct Member {
+pub struct Member {
     sender: Sender<FromMember>,
     receiver: Receiver<FromController>,
     link: Link,
 }
 
 impl Member {
-    async fn start(rig: &Rig, token: &str) -> Self {
+    pub async fn start(rig: &Rig, token: &str) -> Self {
         let credentials =
             join(&member(None), rig.address, &rig.pin(), token).await.expect("joined");
         let exchange = member(Some(credentials));
@@ -36,7 +36,7 @@ impl Member {
         Self { sender, receiver, link }
     }
 
-    async fn say(&mut self, kind: from_member::Kind) {
+    pub async fn say(&mut self, kind: from_member::Kind) {
         self.sender.send(&FromMember { kind: Some(kind) }).await.expect("sent");
     }
 
@@ -93,6 +93,7 @@ fn connected(osaka: &ClusterIdentity) -> GatewayState {
             mesh_address: mesh.node(0).expect("node").octets().to_vec(),
         }],
         consents: true,
+        ..ClusterSnapshot::default()
     };
     let tunnel = TunnelState { up: true, ..TunnelState::default() };
     let connection = ConnectionState {

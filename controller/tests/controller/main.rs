@@ -2,5 +2,6 @@
 
 mod api;
 mod apply;
+mod drills;
 mod link;
 mod rig;

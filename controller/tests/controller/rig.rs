@@ -11,7 +11,7 @@ use carrick_controller::identity::Record;
 use carrick_controller::link::join::Registrar;
 use carrick_controller::link::serve::serve;
 use carrick_controller::metrics::Metrics;
-use carrick_controller::options::Settings;
+use carrick_controller::options::{DrillLimits, Settings};
 use carrick_controller::peering::PeeringObject;
 use carrick_controller::world::World;
 use carrick_controller::writer::{Desk, Writer};
@@ -116,6 +116,7 @@ impl Rig {
         let api_server = ("kubernetes".to_owned(), vec!["172.20.0.9".parse().expect("address")]);
         self.send(Event::ApiServer(Change::All(vec![api_server]))).await;
         self.send(Event::Peerings(Box::new(Change::All(Vec::new())))).await;
+        self.send(Event::Drills(Box::new(Change::All(Vec::new())))).await;
     }
 
     pub async fn send(&self, event: Event) {
@@ -182,6 +183,7 @@ fn settings() -> Settings {
         gateway_addresses: Vec::new(),
         tunnel_mtu: 1420,
         agents: AgentScheduling::default(),
+        drills: DrillLimits::default(),
         namespace: "carrick-system".to_owned(),
     }
 }

@@ -39,6 +39,8 @@ pub struct Peering {
     pub post_quantum_required: bool,
     /// After how many milliseconds of silence a path is lost, 150–60,000, if not after 300.
     pub detection_milliseconds: Option<u32>,
+    /// Its drills may hit the traffic between both clusters.
+    pub drills_allowed: bool,
     /// All traffic is stopped.
     pub suspended: bool,
 }
@@ -133,6 +135,7 @@ impl Peering {
                 lanes: tunnel.lanes,
                 post_quantum_required: tunnel.post_quantum_required,
                 detection_milliseconds: detection,
+                drills_allowed: spec.drills == "Allow",
                 suspended: spec.suspended,
             }),
             _ => Err(errors.found),
@@ -323,8 +326,7 @@ fn refuse_unimplemented(spec: &ClusterPeeringSpec, errors: &mut Errors) {
         errors.not_implemented("spec.services", "sharing services");
     }
     match spec.drills.as_str() {
-        "Deny" => {}
-        "Allow" => errors.not_implemented("spec.drills", "Allow"),
+        "Allow" | "Deny" => {}
         other => errors.invalid("spec.drills", format!("{:?} must be Allow or Deny", shown(other))),
     }
     match spec.remap.as_str() {

@@ -93,8 +93,8 @@ pub struct ClusterPeeringSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub services: Option<ServicesSpec>,
 
-    /// Whether failover drills of the other cluster may inject faults here. `Allow` is not implemented
-    /// in this release.
+    /// Whether failover drills of the other cluster may hit the traffic between both, and send streams to our
+    /// nodes.
     #[serde(default = "drills_default")]
     #[schemars(extend("enum" = ["Allow", "Deny"]))]
     pub drills: String,

@@ -49,6 +49,9 @@ pub struct PeerStatus {
     /// Its mesh prefix.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub mesh_prefix: String,
+    /// A failover drill of its that hits the traffic between both now, in its own words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub drill: String,
 }
 
 /// One tunnel.

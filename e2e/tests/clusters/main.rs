@@ -3,6 +3,7 @@
 
 mod common;
 mod consent;
+mod drill;
 mod failover;
 mod flow;
 mod health;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         trust::CASES,
         quiet::CASES,
         failover::CASES,
+        drill::CASES,
         kill::CASES,
         uninstall::CASES,
         third::CASES,

@@ -89,6 +89,9 @@ pub struct GatewayConfig {
     /// Largest inner packet of any peering, in bytes; 0 stands for 1420.
     #[prost(uint32, tag = "7")]
     pub mtu: u32,
+    /// The drill that runs; without it none does, and one that acts ends at once.
+    #[prost(message, optional, boxed, tag = "20")]
+    pub drill: Option<Box<super::drill::FaultOrder>>,
 }
 
 /// A node of our cluster.
@@ -180,6 +183,9 @@ pub struct GatewayState {
     /// The mesh address at which it answers its nodes' probes, 4 bytes; empty when it answers none.
     #[prost(bytes = "vec", tag = "9")]
     pub mesh_address: Vec<u8>,
+    /// The newest drill that it was ordered, while it is ordered.
+    #[prost(message, optional, boxed, tag = "20")]
+    pub drill: Option<Box<super::drill::FaultState>>,
 }
 
 /// Whether something is left to the kernel.
@@ -368,6 +374,9 @@ pub struct AgentConfig {
     /// How long after a probe of a gateway the next one follows, in milliseconds; 0 stands for 100.
     #[prost(uint32, tag = "11")]
     pub gateway_probe_millis: u32,
+    /// Streams to send for a drill that runs.
+    #[prost(message, optional, boxed, tag = "20")]
+    pub drill: Option<Box<super::drill::StreamOrder>>,
 }
 
 /// A gateway of our own cluster, as nodes see it.
@@ -419,6 +428,9 @@ pub struct RemoteCluster {
     /// `gateways`. A cluster that has withdrawn, or that is not peered with now, is not.
     #[prost(bool, tag = "8")]
     pub routable: bool,
+    /// Streams of its drills are answered.
+    #[prost(bool, tag = "20")]
+    pub drills: bool,
 }
 
 /// What an agent says. Its node is in its certificate.
@@ -446,6 +458,9 @@ pub struct AgentState {
     /// What its own probes of our gateways say, one entry a gateway that is probed.
     #[prost(message, repeated, tag = "7")]
     pub gateways: Vec<GatewayProbe>,
+    /// What the streams of the drill found that it was ordered, while it is ordered.
+    #[prost(message, optional, boxed, tag = "20")]
+    pub drill: Option<Box<super::drill::StreamState>>,
 }
 
 /// Probes of one node to one gateway of its own cluster.

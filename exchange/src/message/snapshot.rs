@@ -58,6 +58,12 @@ pub struct ClusterSnapshot {
     #[prost(bool, tag = "11")]
     pub consents: bool,
     // 12 is kept for exported services.
+    /// The audience's drills may hit the traffic between both clusters.
+    #[prost(bool, tag = "20")]
+    pub drills: bool,
+    /// The speaker's drill that hits the traffic with the audience now, for a person; empty when none does.
+    #[prost(string, tag = "21")]
+    pub drill: String,
 }
 
 /// One gateway of the speaker.

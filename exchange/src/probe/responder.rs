@@ -1,4 +1,5 @@
-//! Which probes are answered: those from accepted remote prefixes, at a bounded rate.
+//! Which probes are answered: those from accepted remote prefixes, at a bounded rate; and streams of drills
+//! from those clusters only that may drill.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -6,6 +7,7 @@ use std::time::{Duration, Instant};
 use carrick_model::Prefix;
 
 use super::packet;
+use super::stream::Streams;
 
 /// Answers a second, of full-size packets: 2.3 Mbit/s at most. A node is probed by some three nodes
 /// of each remote cluster from two addresses; the rest is for bad luck in the draw and for retries.
@@ -18,6 +20,8 @@ const BURST: u32 = 200;
 #[derive(Debug)]
 pub struct Responder {
     accepted: Vec<Prefix>,
+    drills: Vec<Prefix>,
+    streams: Streams,
     tokens: u32,
     refilled: Instant,
 }
@@ -25,7 +29,8 @@ pub struct Responder {
 impl Responder {
     /// Answers nobody until [`Responder::accept`].
     pub fn new(now: Instant) -> Self {
-        Self { accepted: Vec::new(), tokens: BURST, refilled: now }
+        let streams = Streams::new(now);
+        Self { accepted: Vec::new(), drills: Vec::new(), streams, tokens: BURST, refilled: now }
     }
 
     /// Whom to answer from now on.
@@ -33,13 +38,26 @@ impl Responder {
         self.accepted = prefixes;
     }
 
+    /// Whose drills' streams to answer from now on, as far as they are accepted at all.
+    pub fn allow_drills(&mut self, prefixes: Vec<Prefix>) {
+        self.drills = prefixes;
+    }
+
     /// Turns a probe into its answer in place; `false` when it gets none.
     pub fn respond(&mut self, now: Instant, from: SocketAddr, packet: &mut [u8]) -> bool {
-        self.accepts(from.ip()) && packet::answer(packet, from) && self.take_token(now)
+        let accepted = self.accepts(from.ip());
+        if accepted && self.may_drill(from.ip()) && self.streams.respond(now, from, packet) {
+            return true;
+        }
+        accepted && packet::answer(packet, from) && self.take_token(now)
     }
 
     fn accepts(&self, address: IpAddr) -> bool {
         self.accepted.iter().any(|prefix| prefix.contains(address))
+    }
+
+    fn may_drill(&self, address: IpAddr) -> bool {
+        self.drills.iter().any(|prefix| prefix.contains(address))
     }
 
     fn take_token(&mut self, now: Instant) -> bool {
@@ -57,6 +75,7 @@ impl Responder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::probe::stream::{self, Question};
 
     #[test]
     fn only_accepted_sources_are_answered() {
@@ -68,6 +87,24 @@ mod tests {
         assert!(responder.respond(now, near, &mut packet::probe(1, 1, 100)));
         let far: SocketAddr = "10.9.0.1:5".parse().expect("address");
         assert!(!responder.respond(now, far, &mut packet::probe(1, 1, 100)));
+    }
+
+    #[test]
+    fn streams_are_answered_where_drills_are_allowed_only() {
+        let now = Instant::now();
+        let mut responder = Responder::new(now);
+        let prefixes: Vec<Prefix> = vec!["240.2.32.0/20".parse().expect("prefix")];
+        let near: SocketAddr = "240.2.32.2:5".parse().expect("address");
+        let question = Question { stream: 1, number: 0, sent: 0 };
+        let ask = |responder: &mut Responder| {
+            responder.respond(now, near, &mut stream::question(question, 100))
+        };
+        responder.allow_drills(prefixes.clone());
+        assert!(!ask(&mut responder), "not accepted at all");
+        responder.accept(prefixes);
+        assert!(ask(&mut responder));
+        responder.allow_drills(Vec::new());
+        assert!(!ask(&mut responder));
     }
 
     #[test]

@@ -43,6 +43,7 @@ fn snapshot() -> ClusterSnapshot {
         mesh_prefix: Some(prefix("240.0.16.0/20").into()),
         nodes: vec![NodeEntry { name: "n1".to_owned(), mesh_address: vec![240, 0, 16, 2] }],
         consents: true,
+        ..ClusterSnapshot::default()
     }
 }
 

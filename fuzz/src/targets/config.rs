@@ -190,5 +190,6 @@ fn wanted(input: &mut Input<'_>) -> GatewayConfig {
             _ => prefix(input),
         }),
         mtu: (input.word() % 16_000) as u32,
+        drill: None,
     }
 }

@@ -74,11 +74,13 @@ pub enum DropReason {
     ProbeLimit,
     /// A packet to the gateway's own mesh address that is no node's probe.
     NotProbe,
+    /// A failover drill took it.
+    Drill,
 }
 
 impl DropReason {
     /// All of them, in order.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::NotIp,
         Self::NotUnicast,
         Self::MalformedPacket,
@@ -113,6 +115,7 @@ impl DropReason {
         Self::BadProbe,
         Self::ProbeLimit,
         Self::NotProbe,
+        Self::Drill,
     ];
 
     /// The label in metrics, logs and status.
@@ -152,6 +155,7 @@ impl DropReason {
             Self::BadProbe => "bad_probe",
             Self::ProbeLimit => "probe_limit",
             Self::NotProbe => "not_probe",
+            Self::Drill => "drill",
         }
     }
 }

@@ -5,6 +5,7 @@
 //! for anything: at most one send's worth and one super-packet. Time must not go backwards.
 
 mod batch;
+pub mod fault;
 mod health;
 mod host;
 mod inward;
@@ -29,6 +30,7 @@ use crate::offload::Offload;
 use crate::tunnel::{Tunnel, TunnelReport};
 
 use batch::Batch;
+use fault::{Acting, FaultFigures};
 use host::Host;
 use merge::Merge;
 use paths::Paths;
@@ -111,6 +113,8 @@ pub enum Reason {
     Timers,
     /// Probes are due, or their answers overdue.
     Path,
+    /// A fault that was injected ends, or lets something go on.
+    Fault,
 }
 
 /// The machine. One thread owns it.
@@ -136,6 +140,9 @@ pub struct Lane {
     /// The revision when it was last looked at what is reached.
     looked: u64,
     drops: Drops,
+    /// The fault that was injected, while it acts, and what the one before did.
+    fault: Option<Box<Acting>>,
+    faulted: FaultFigures,
     batch: Batch,
     merge: Merge,
     /// For messages of handshakes.
@@ -167,6 +174,8 @@ impl Lane {
             revision: 0,
             looked: 0,
             drops: Drops::default(),
+            fault: None,
+            faulted: FaultFigures::default(),
             batch: Batch::default(),
             merge: Merge::default(),
             buffer: vec![0; LONGEST_DATAGRAM].into(),
@@ -192,6 +201,14 @@ impl Lane {
 
     /// Writes what waits for more.
     pub fn flush(&mut self, sink: &mut impl Sink) {
+        if self.fault.is_some() && self.behind_fault(None, sink, |lane, sink| lane.flush_all(sink))
+        {
+            return;
+        }
+        self.flush_all(sink);
+    }
+
+    fn flush_all(&mut self, sink: &mut impl Sink) {
         let sent = self.batch.flush(sink);
         self.note(sent);
         let written = self.merge.flush(self.framing, sink);
@@ -313,11 +330,20 @@ impl Lane {
     /// When [`Self::handle_timeout`] is to be called next, and why.
     pub fn poll_timeout(&self) -> Option<(Instant, Reason)> {
         let path = self.paths.next.map(|at| (at, Reason::Path));
-        self.next_tick.into_iter().chain(path).min_by_key(|(at, _)| *at)
+        let fault = self.fault_due().map(|at| (at, Reason::Fault));
+        self.next_tick.into_iter().chain(path).chain(fault).min_by_key(|(at, _)| *at)
     }
 
     /// Runs what is due. Earlier than due is fine and does nothing.
     pub fn handle_timeout(&mut self, now: Instant, sink: &mut impl Sink) {
+        let run = |lane: &mut Self, sink: &mut fault::Behind<'_>| lane.run_timeout(now, sink);
+        if self.fault.is_some() && self.behind_fault(Some(now), sink, run) {
+            return;
+        }
+        self.run_timeout(now, sink);
+    }
+
+    fn run_timeout(&mut self, now: Instant, sink: &mut impl Sink) {
         let (due, revision) = (self.poll_timeout(), self.revision);
         let ticks = self.next_tick.is_none_or(|(at, _)| at <= now);
         if ticks {

@@ -28,6 +28,7 @@ pub use config::{
     TunnelConfig, TunnelId,
 };
 pub use drops::{DropReason, Drops};
+pub use lane::fault::{Effect, Fault, FaultFigures, Weather};
 pub use lane::{Datagrams, Framing, Lane, Lost, Sink};
 pub use noise::SecretKey;
 pub use offload::{Cut, CutKind, Offload};

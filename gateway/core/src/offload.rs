@@ -24,6 +24,16 @@ pub enum Offload {
     Cut(Cut),
 }
 
+impl Offload {
+    /// How many packets a frame of `length` bytes makes.
+    pub fn packets(self, length: usize) -> usize {
+        match self {
+            Self::Cut(cut) => cut.packets(length),
+            Self::Whole | Self::Checked | Self::Checksum { .. } => 1,
+        }
+    }
+}
+
 /// A packet to be cut into several: how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cut {

@@ -21,7 +21,7 @@ use carrick_exchange::{
     Arrival, CloseReason, ConnectError, Exchange, Incoming, Link, Rules, TrustError,
 };
 use carrick_gateway_core::HostConfig;
-use carrick_model::{ClusterId, IdentityKey, TunnelKey};
+use carrick_model::{ClusterId, IdentityKey, MemberName, TunnelKey};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +30,7 @@ use super::cache::Cache;
 use super::config::{self, Config};
 use super::derive::derive;
 use super::dial::{DialFailure, dial};
+use super::drill::Drills;
 use super::link::{self, LinkEvent, LinkEventKind, Outbound};
 use super::peer::{Known, Peer, PeerLink, TunnelIds, earlier};
 use super::plane::{Plane, Setup};
@@ -60,6 +61,8 @@ pub struct Parts<P> {
     pub exchange: Exchange,
     /// Our own cluster.
     pub trusted: Trusted,
+    /// Our own name, by which drills are ordered; without it there are none.
+    pub name: Option<MemberName>,
     /// The exchange's port as it is reported.
     pub base_port: u16,
     /// Which of our cluster's gateways it is; `None` where no nodes ask.
@@ -107,6 +110,7 @@ pub struct Control<P> {
     applied: Option<Setup>,
     apply_failed: Option<ApplyFailed>,
     pace: Pace,
+    drills: Drills,
     counts: Counts,
     /// What each peer is told of its newest snapshot.
     told: Arc<BTreeMap<ClusterId, Report>>,
@@ -121,6 +125,7 @@ impl<P: Plane> Control<P> {
         let lanes = parts.plane.lanes();
         let own = Own { base_port: parts.base_port, ..Own::default() };
         let last = parts.cache.as_ref().and_then(Cache::load);
+        let drills = Drills::new(parts.name.clone());
         let mut control = Self {
             own_keys: lanes.iter().map(|lane| lane.key).collect(),
             lanes,
@@ -136,6 +141,7 @@ impl<P: Plane> Control<P> {
             applied: None,
             apply_failed: None,
             pace: Pace::default(),
+            drills,
             counts: Counts::default(),
             told: Arc::default(),
             dials: JoinSet::new(),
@@ -176,7 +182,8 @@ impl<P: Plane> Control<P> {
         }
         self.own.draining = true;
         self.apply(Instant::now()).await;
-        self.outlets.state.send_replace(Some(from_member::Kind::Gateway(self.report())));
+        let last = self.report();
+        self.outlets.state.send_replace(Some(from_member::Kind::Gateway(last)));
         let gateways = self.peers.values().flat_map(|peer| peer.gateways.values());
         for held in gateways.filter_map(|gateway| gateway.link.as_ref()) {
             held.link.close(&CloseReason::Draining);
@@ -233,6 +240,7 @@ impl<P: Plane> Control<P> {
         self.config_refused = None;
         self.own.applied = raw.generation;
         self.set_peers(&config);
+        self.drills.order(raw.drill.as_deref(), rand::random(), Instant::now(), SystemTime::now());
         self.config = Some(config);
         true
     }
@@ -410,7 +418,9 @@ impl<P: Plane> Control<P> {
             }
             again = earlier(again, peer.dialling.deadline(&linked));
         }
+        self.own.draining = self.drills.drains(now);
         again = earlier(again, self.apply(now).await);
+        again = earlier(again, self.drill(Instant::now()));
         again = earlier(again, self.publish(Instant::now()));
         again.unwrap_or(now + state::REPEAT)
     }
@@ -474,8 +484,22 @@ impl<P: Plane> Control<P> {
         }
     }
 
-    fn report(&self) -> GatewayState {
-        state::report(&self.own, &self.peers, &self.parts.plane.stats())
+    /// Has lanes inject what is ordered; returns when to look again.
+    fn drill(&mut self, now: Instant) -> Option<Instant> {
+        let gateways = |peer: &Peer| {
+            let tunnels = peer.gateways.values().flat_map(|gateway| gateway.tunnels.values());
+            tunnels.map(|tunnel| tunnel.id).collect()
+        };
+        let peers = &self.peers;
+        let tunnels = |cluster: &ClusterId| peers.get(cluster).map(gateways).unwrap_or_default();
+        self.parts.plane.inject(self.drills.fault(now, tunnels));
+        self.drills.deadline(now)
+    }
+
+    fn report(&mut self) -> GatewayState {
+        let stats = self.parts.plane.stats();
+        let drill = self.drills.state(&stats.fault, Instant::now(), SystemTime::now());
+        GatewayState { drill: drill.map(Box::new), ..state::report(&self.own, &self.peers, &stats) }
     }
 
     /// Reports when it is time; returns when to look again.

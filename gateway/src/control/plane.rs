@@ -5,7 +5,7 @@ use carrick_gateway_core::ForwardingConfig;
 use tokio::sync::watch;
 
 use super::config::Vxlan;
-use crate::dataplane::DataplaneStats;
+use crate::dataplane::{DataplaneStats, Fault};
 
 /// All that the packet path is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +28,10 @@ pub trait Plane: Send + Sync + 'static {
 
     /// Makes it so. An equal set-up touches nothing; tunnels with equal keys keep their sessions.
     fn apply(&self, setup: &Setup) -> impl Future<Output = Result<(), PlaneError>> + Send;
+
+    /// Injects a drill's fault, in place of the one before; `None` ends it. It ends by itself at its time in
+    /// any case.
+    fn inject(&self, fault: Option<Fault>);
 
     /// The newest figures.
     fn stats(&self) -> DataplaneStats;

@@ -9,7 +9,8 @@ use tokio::sync::watch;
 
 use super::plane::{Plane, PlaneError, Setup};
 use crate::dataplane::{
-    Dataplane, DataplaneOptions, DataplaneStats, DeviceOptions, LaneOptions, Offloads, StartError,
+    Dataplane, DataplaneOptions, DataplaneStats, DeviceOptions, Fault, LaneOptions, Offloads,
+    StartError,
 };
 use crate::pod::{PodConfig, PodError, PodNetwork, TAP};
 use crate::ways;
@@ -92,6 +93,10 @@ impl Plane for PodPlane {
             None => Ok(()),
             Some(error) => Err(PlaneError(error)),
         }
+    }
+
+    fn inject(&self, fault: Option<Fault>) {
+        self.dataplane.inject(fault);
     }
 
     fn stats(&self) -> DataplaneStats {

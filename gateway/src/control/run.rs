@@ -156,12 +156,19 @@ async fn work<P: Plane>(
         trust: options.trust_dir,
         token: options.token_file,
         state: options.state_dir,
-        name: options.pod_uid,
+        name: options.pod_uid.clone(),
     };
     let member =
         tokio::spawn(member::run(member_options, held, events, reports, member_stop.clone()));
-    let parts =
-        Parts { plane, exchange: exchange.clone(), trusted, base_port: port, ordinal, cache };
+    let parts = Parts {
+        plane,
+        exchange: exchange.clone(),
+        trusted,
+        name: Some(options.pod_uid),
+        base_port: port,
+        ordinal,
+        cache,
+    };
     tracing::info!(port, "gateway runs");
     let ended = Control::new(parts, Outlets { state, view }).run(member_events, stop).await;
     member_stop.cancel();

@@ -64,6 +64,7 @@ pub fn report(
             .map(|(name, used)| OffloadState { name: name.to_owned(), used })
             .collect(),
         mesh_address: own.mesh_address.map_or_else(Vec::new, |address| address.octets().to_vec()),
+        drill: None,
     };
     fit(&mut state, MOST);
     state
@@ -192,6 +193,9 @@ impl Pace {
 fn essence(state: &GatewayState) -> GatewayState {
     let mut essence = state.clone();
     essence.drops.clear();
+    if let Some(drill) = &mut essence.drill {
+        (drill.dropped, drill.delayed) = (0, 0);
+    }
     for peer in &mut essence.peers {
         peer.failures.iter_mut().for_each(|failure| failure.at = 0);
         for connection in &mut peer.connections {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use carrick_gateway_core::path::{Fitness, Grade, HealthReport, HealthState};
-use carrick_gateway_core::{DropReason, Drops, Lane, PathReport, TunnelId, TunnelReport};
+use carrick_gateway_core::{
+    DropReason, Drops, FaultFigures, Lane, PathReport, TunnelId, TunnelReport,
+};
 
 use super::options::Offloads;
 
@@ -19,6 +21,8 @@ pub(super) struct LaneStats {
     pub drops: Drops,
     /// Which offloads are in use; `None` before the lane runs.
     pub offloads: Option<Offloads>,
+    /// What the newest fault did.
+    pub fault: FaultFigures,
 }
 
 /// The whole data plane's figures.
@@ -30,6 +34,8 @@ pub struct DataplaneStats {
     pub drops: Vec<(DropReason, u64)>,
     /// Which offloads are in use on all lanes: a lane falls back where the kernel fails it.
     pub offloads: Option<Offloads>,
+    /// What the newest fault of a drill did.
+    pub fault: FaultFigures,
 }
 
 /// One tunnel's figures. Counters begin at zero with the tunnel.
@@ -132,6 +138,7 @@ impl LaneStats {
             tunnels: tunnels.into_iter().map(|t| TunnelStats::new(t, now, clock)).collect(),
             drops: *lane.drops(),
             offloads: Some(offloads),
+            fault: lane.fault_figures(),
         }
     }
 
@@ -153,7 +160,7 @@ impl LaneStats {
     pub fn differs(&self, other: &Self) -> bool {
         let states =
             |stats: &Self| stats.tunnels.iter().map(TunnelStats::state).collect::<Vec<_>>();
-        states(self) != states(other)
+        states(self) != states(other) || self.fault.active != other.fault.active
     }
 }
 
@@ -161,6 +168,7 @@ impl DataplaneStats {
     pub(super) fn of(lanes: impl Iterator<Item = Arc<LaneStats>>) -> Self {
         let (mut tunnels, mut drops) = (Vec::new(), Drops::default());
         let mut offloads: Option<Offloads> = None;
+        let mut fault = FaultFigures::default();
         for lane in lanes {
             offloads = match (offloads, lane.offloads) {
                 (Some(all), Some(one)) => Some(all.common(one)),
@@ -168,8 +176,9 @@ impl DataplaneStats {
             };
             tunnels.extend(lane.tunnels.iter().cloned());
             drops.add(&lane.drops);
+            fault.add(&lane.fault);
         }
-        Self { tunnels, drops: drops.iter().collect(), offloads }
+        Self { tunnels, drops: drops.iter().collect(), offloads, fault }
     }
 
     /// The tunnel of this name.

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use carrick_gateway_core::lane::ETHERNET;
 use carrick_gateway_core::{
-    CutKind, Datagrams, DropReason, ForwardingConfig, Lane, Lost, Merging, Offload, Sink, TunnelId,
+    CutKind, Datagrams, DropReason, Fault, ForwardingConfig, Lane, Lost, Merging, Offload, Sink,
+    TunnelId,
 };
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
@@ -37,6 +38,7 @@ const PUBLISH: Duration = Duration::from_millis(250);
 pub(super) struct Shared {
     pub config: Arc<ArcSwap<ForwardingConfig>>,
     pub paths: Arc<ArcSwap<KnownPaths>>,
+    pub injection: Arc<ArcSwap<Injection>>,
     pub stats: Arc<ArcSwap<LaneStats>>,
     pub wake: Arc<EventFd>,
     pub board: Arc<Board>,
@@ -51,6 +53,15 @@ pub(super) struct KnownPaths {
     pub mtus: BTreeMap<TunnelId, u16>,
     /// How often the network has changed.
     pub changes: u64,
+}
+
+/// The fault that lanes are to inject.
+#[derive(Debug, Default)]
+pub(super) struct Injection {
+    /// Grows with each change.
+    pub number: u64,
+    /// Which; `None` ends the one that acts.
+    pub fault: Option<Fault>,
 }
 
 /// Why a lane stops by itself.
@@ -76,6 +87,8 @@ pub(super) struct Worker<D> {
     changes: u64,
     /// How often what is reached had changed when it was put on the board.
     reached: u64,
+    /// The number of the injection that was followed.
+    injected: u64,
     /// Figures have changed since they were published.
     stale: bool,
 }
@@ -153,6 +166,7 @@ impl<D: Device> Worker<D> {
             revision: 0,
             changes: 0,
             reached: 0,
+            injected: 0,
             stale: true,
         }
     }
@@ -226,6 +240,10 @@ impl<D: Device> Worker<D> {
         }
         let others = self.shared.board.others(self.lane.index() as usize);
         self.lane.tell_reached(now, others, &mut self.ends);
+        let injection = self.shared.injection.load_full();
+        if std::mem::replace(&mut self.injected, injection.number) != injection.number {
+            self.lane.inject(now, injection.fault.clone(), &mut self.ends);
+        }
         self.published = None;
     }
 

@@ -83,6 +83,7 @@ impl Desk {
             own_ranges: own_ranges(file).into_iter().map(Into::into).collect(),
             mesh_prefix: Some(mesh.into()),
             mtu: file.interface.mtu.map_or(0, u32::from),
+            drill: None,
         })
     }
 

@@ -79,6 +79,7 @@ impl Running {
             plane: plane.clone(),
             exchange: exchange.clone(),
             trusted,
+            name: None,
             base_port: port,
             ordinal: None,
             cache: None,

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::control::plane::{Plane, PlaneError, Setup};
 use crate::dataplane::{
-    ConfigError, Dataplane, DataplaneStats, LaneInfo, PeerForwarding, TunnelConfig,
+    ConfigError, Dataplane, DataplaneStats, Fault, LaneInfo, PeerForwarding, TunnelConfig,
 };
 
 /// The packet path. It has two writers, which know nothing of each other.
@@ -129,6 +129,10 @@ impl Plane for StandalonePlane {
             parts.routers = routers;
         });
         changed.map_err(|error| PlaneError(error.to_string()))
+    }
+
+    fn inject(&self, fault: Option<Fault>) {
+        self.dataplane.inject(fault);
     }
 
     fn stats(&self) -> DataplaneStats {

@@ -19,7 +19,7 @@ use carrick_gateway::control::actor::{Control, Outlets, Parts};
 use carrick_gateway::control::cache::Cache;
 use carrick_gateway::control::plane::{Plane, PlaneError, Setup};
 use carrick_gateway::control::view::View;
-use carrick_gateway::dataplane::{DataplaneStats, PathReport, PathState, TunnelStats};
+use carrick_gateway::dataplane::{DataplaneStats, Fault, PathReport, PathState, TunnelStats};
 use carrick_model::{ClusterId, MemberId, Prefix, Role, TunnelKey};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -32,6 +32,7 @@ pub struct FakePlane {
     lanes: Vec<Lane>,
     pub applied: Mutex<Vec<Setup>>,
     pub refuse: Mutex<Option<String>>,
+    pub injected: Mutex<Vec<Option<Fault>>>,
     changes: watch::Sender<u64>,
     failure: watch::Sender<Option<String>>,
 }
@@ -48,6 +49,7 @@ impl FakePlane {
             lanes: (0..lanes).map(lane).collect(),
             applied: Mutex::default(),
             refuse: Mutex::default(),
+            injected: Mutex::default(),
             changes: watch::Sender::new(0),
             failure: watch::Sender::new(None),
         }
@@ -83,6 +85,13 @@ impl Plane for FakePlane {
         self.applied.lock().expect("plane").push(setup.clone());
         self.changes.send_modify(|n| *n += 1);
         Ok(())
+    }
+
+    fn inject(&self, fault: Option<Fault>) {
+        let mut injected = self.injected.lock().expect("plane");
+        if injected.last().unwrap_or(&None) != &fault {
+            injected.push(fault);
+        }
     }
 
     fn stats(&self) -> DataplaneStats {
@@ -173,6 +182,7 @@ impl Cluster {
             mesh_prefix: Some(self.mesh().into()),
             nodes: Vec::new(),
             consents: true,
+            ..ClusterSnapshot::default()
         }
     }
 
@@ -217,6 +227,7 @@ impl Cluster {
             own_ranges: vec![self.pods().into()],
             mesh_prefix: Some(self.mesh().into()),
             mtu: 1420,
+            drill: None,
         }
     }
 }
@@ -272,6 +283,7 @@ impl Site {
             plane: plane.clone(),
             exchange: exchange.clone(),
             trusted: cluster.trusted(),
+            name: Some("gw".parse().expect("name")),
             base_port: address.port(),
             ordinal: Some(0),
             cache: folder.map(Cache::in_folder),

@@ -210,6 +210,7 @@ impl Cluster {
                 mesh_prefix: Some(mesh.into()),
                 nodes: Vec::new(),
                 consents: true,
+                ..ClusterSnapshot::default()
             };
             PeeringConfig {
                 cluster: peer.id.to_string(),
@@ -237,6 +238,7 @@ impl Cluster {
             own_ranges: vec![self.pods().into()],
             mesh_prefix: Some(mesh.into()),
             mtu: 1420,
+            drill: None,
         });
     }
 

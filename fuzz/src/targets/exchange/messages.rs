@@ -98,6 +98,8 @@ pub fn snapshot(
             NodeEntry { name: text(input), mesh_address }
         }),
         consents: strange & 32 == 0,
+        drills: strange & 64 == 0,
+        drill: text(input),
     }
 }
 

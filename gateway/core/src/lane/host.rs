@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use carrick_model::Mac;
 use carrick_model::gateway_probe::{Answer, LONGEST, PORT, Question, Reach};
 
+use super::fault::Behind;
 use super::wire::close_frame;
 use super::{ETHERNET, Lane, Lost, Sink};
 use crate::checksum;
@@ -111,10 +112,17 @@ impl Lane {
 
     /// Says what other lanes reach. Nodes that ask are told of what that changes.
     pub fn tell_reached(&mut self, now: Instant, others: Vec<[u8; 4]>, sink: &mut impl Sink) {
-        if self.host.others != others {
-            self.host.others = others;
-            self.merge_reached(now, self.host.draining, sink);
+        if self.host.others == others {
+            return;
         }
+        self.host.others = others;
+        let merge = |lane: &mut Self, sink: &mut Behind<'_>| {
+            lane.merge_reached(now, lane.host.draining, sink);
+        };
+        if self.fault.is_some() && self.behind_fault(Some(now), sink, merge) {
+            return;
+        }
+        self.merge_reached(now, self.host.draining, sink);
     }
 
     /// Takes over what concerns the host. Nodes that are no more are forgotten.

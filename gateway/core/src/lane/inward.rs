@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use super::fault::Behind;
 use super::wire::{Room, close_frame, drop_of, pass_on, send, send_alone, send_or_hold};
 use super::{ETHERNET, Framing, LONGEST_DATAGRAM, Lane, Lost, Sink};
 use crate::config::MAX_TUNNELS_PER_LANE;
@@ -25,6 +26,28 @@ impl Lane {
         ecn: u8,
         sink: &mut impl Sink,
     ) {
+        if self.fault.is_some() {
+            if self.fault_takes(now, from, datagram, ecn) {
+                return;
+            }
+            let take = |lane: &mut Self, sink: &mut Behind<'_>| {
+                lane.take_datagram(now, from, datagram, ecn, sink);
+            };
+            if self.behind_fault(Some(now), sink, take) {
+                return;
+            }
+        }
+        self.take_datagram(now, from, datagram, ecn, sink);
+    }
+
+    pub(super) fn take_datagram(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        datagram: &[u8],
+        ecn: u8,
+        sink: &mut impl Sink,
+    ) {
         let done = match data_index(datagram) {
             _ if datagram.len() > LONGEST_DATAGRAM => Err(DropReason::OversizedDatagram.into()),
             Some(index) => self.take_data(now, from, index, datagram, ecn, sink),
@@ -34,7 +57,7 @@ impl Lane {
     }
 
     /// The tunnel with this 24-bit index.
-    fn slot_with(&self, index: u32) -> Result<usize, DropReason> {
+    pub(super) fn slot_with(&self, index: u32) -> Result<usize, DropReason> {
         let slot = index as usize % MAX_TUNNELS_PER_LANE;
         match self.slots.get(slot).and_then(Option::as_ref) {
             Some(tunnel) if tunnel.index == index => Ok(slot),

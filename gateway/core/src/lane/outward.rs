@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use carrick_model::Mac;
 
+use super::fault::Behind;
 use super::wire::{Room, close_frame, drop_of, open_frame, pass_on, send_or_hold};
 use super::{ETHERNET, Framing, Lane, Sink};
 use crate::drops::DropReason;
@@ -25,10 +26,29 @@ impl Lane {
         offload: Offload,
         sink: &mut impl Sink,
     ) {
-        let packets = match offload {
-            Offload::Cut(cut) => cut.packets(frame.len()),
-            _ => 1,
-        };
+        let packets = offload.packets(frame.len());
+        if self.fault.is_some() {
+            if self.fault_takes_frame(now, packets as u64) {
+                return;
+            }
+            let take = |lane: &mut Self, sink: &mut Behind<'_>| {
+                lane.take_frame(now, frame, offload, packets, sink);
+            };
+            if self.behind_fault(Some(now), sink, take) {
+                return;
+            }
+        }
+        self.take_frame(now, frame, offload, packets, sink);
+    }
+
+    fn take_frame(
+        &mut self,
+        now: Instant,
+        frame: &mut [u8],
+        offload: Offload,
+        packets: usize,
+        sink: &mut impl Sink,
+    ) {
         if let Err(reason) = self.route_out(now, frame, offload, sink) {
             self.drops.count_many(reason, packets as u64);
         }

@@ -60,6 +60,11 @@ impl Ends {
         self.paths.iter_mut().find(|path| u16::from(path.number) == number)
     }
 
+    /// Every address that something may be sent to.
+    pub fn all(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.paths.iter().map(|path| path.end).chain(self.learned)
+    }
+
     /// The paths for the machine of their health.
     pub fn path_ends(&self) -> impl Iterator<Item = PathEnd> + Clone + '_ {
         self.paths.iter().map(|p| PathEnd { number: p.number, cost: p.cost, end: p.end })

@@ -1,6 +1,7 @@
 //! Two lanes, or a lane and an attacker, joined in memory, with real handshakes.
 
 mod bad_input;
+mod faults;
 mod health;
 mod host;
 mod network;

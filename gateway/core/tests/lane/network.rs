@@ -7,9 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use carrick_gateway_core::{
-    Datagrams, DropReason, Drops, ForwardingConfig, Framing, Lane, Lost, NodeForwarding, Offload,
-    PathConfig, PeerForwarding, Routers, SecretKey, Sink, TunnelConfig, TunnelId, TunnelReport,
-    checksum,
+    Datagrams, DropReason, Drops, Effect, Fault, FaultFigures, ForwardingConfig, Framing, Lane,
+    Lost, NodeForwarding, Offload, PathConfig, PeerForwarding, Routers, SecretKey, Sink,
+    TunnelConfig, TunnelId, TunnelReport, checksum,
 };
 use carrick_model::{Mac, Prefix, TunnelKey};
 
@@ -358,6 +358,22 @@ impl Network {
     /// Tells a city's lane that the network changed.
     pub fn recheck(&mut self, city: usize) {
         self.with(city, |lane, now, _| lane.recheck_paths(now));
+    }
+
+    /// Injects a fault into a city's lane; one with the same effect goes on.
+    pub fn fault(&mut self, city: usize, effect: Effect, length: Duration) {
+        self.with(city, |lane, now, ends| {
+            lane.inject(now, Some(Fault { effect, until: now + length, seed: 7 }), ends);
+        });
+    }
+
+    /// Ends the fault of a city's lane.
+    pub fn end_fault(&mut self, city: usize) {
+        self.with(city, |lane, now, ends| lane.inject(now, None, ends));
+    }
+
+    pub fn fault_figures(&self, city: usize) -> FaultFigures {
+        self.lanes[city].fault_figures()
     }
 
     /// The newest datagram under way.

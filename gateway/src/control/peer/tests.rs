@@ -108,6 +108,8 @@ fn gateway_counts_only_once_its_cluster_names_it() {
             mesh: MeshPrefix::try_from(mesh).expect("a /20"),
             nodes: Vec::new(),
             consents: true,
+            drills: false,
+            drill: String::new(),
             issued_at: std::time::SystemTime::now(),
             expires_at: std::time::SystemTime::now(),
         };

@@ -1,0 +1,203 @@
+//! The timeline of a drill as SVG: loss above, round-trip time below, with the fault and its detection.
+
+use carrick_crds::drill::{FailoverDrillStatus, SeriesStatus};
+use jiff::Timestamp;
+
+const WIDTH: f64 = 960.0;
+const LEFT: f64 = 64.0;
+const RIGHT: f64 = 20.0;
+const TOP: f64 = 34.0;
+const PANEL: f64 = 130.0;
+const BETWEEN: f64 = 44.0;
+const HEIGHT: f64 = TOP + 2.0 * PANEL + BETWEEN + 46.0;
+
+/// The picture, or nothing where nothing was measured.
+pub fn svg(status: &FailoverDrillStatus) -> Option<String> {
+    let series = status.series.as_ref().filter(|series| !series.loss_percent.is_empty())?;
+    let plot = Plot::new(series)?;
+    let mut out = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" \
+         aria-label=\"Loss and round-trip time over time\" font-family=\"sans-serif\" \
+         font-size=\"12\">\n<rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"#ffffff\"/>\n"
+    );
+    out.push_str(&plot.fault(status));
+    let loss_most = most(series.loss_percent.iter().copied(), 1.0);
+    out.push_str(&plot.panel(TOP, "loss in %", loss_most));
+    out.push_str(&plot.bars(&series.loss_percent, loss_most));
+    let rtts: Vec<f64> = series.rtt_microseconds.iter().map(|rtt| *rtt as f64 / 1000.0).collect();
+    let rtt_most = most(rtts.iter().copied(), 1.0);
+    let top = TOP + PANEL + BETWEEN;
+    out.push_str(&plot.panel(top, "round-trip time in ms", rtt_most));
+    out.push_str(&plot.line(top, &rtts, rtt_most));
+    out.push_str(&plot.time_axis());
+    out.push_str(&plot.marks(status));
+    out.push_str("</svg>\n");
+    Some(out)
+}
+
+/// A round number that is not less than any value.
+fn most(values: impl Iterator<Item = f64>, least: f64) -> f64 {
+    let most = values.fold(least, f64::max);
+    let magnitude = 10_f64.powf(most.log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0].into_iter().find(|step| step * magnitude >= most);
+    step.unwrap_or(10.0) * magnitude
+}
+
+struct Plot {
+    from: Timestamp,
+    point: f64,
+    length: f64,
+}
+
+impl Plot {
+    fn new(series: &SeriesStatus) -> Option<Self> {
+        let point = series.point_milliseconds as f64 / 1000.0;
+        let length = point * series.loss_percent.len() as f64;
+        Some(Self { from: series.from.parse().ok()?, point, length })
+    }
+
+    /// Where a time in seconds is.
+    fn x(&self, seconds: f64) -> f64 {
+        LEFT + (WIDTH - LEFT - RIGHT) * (seconds / self.length).clamp(0.0, 1.0)
+    }
+
+    /// A time of day in seconds from the beginning.
+    fn seconds(&self, at: Option<&String>) -> Option<f64> {
+        let at: Timestamp = at?.parse().ok()?;
+        Some((at.as_millisecond() - self.from.as_millisecond()) as f64 / 1000.0)
+    }
+
+    fn fault(&self, status: &FailoverDrillStatus) -> String {
+        let injected = status.injected.as_ref();
+        let Some(from) = injected.and_then(|i| self.seconds(i.from.as_ref())) else {
+            return String::new();
+        };
+        let to = injected.and_then(|i| self.seconds(i.to.as_ref())).unwrap_or(self.length);
+        let (x, width) = (self.x(from), self.x(to) - self.x(from));
+        let height = 2.0 * PANEL + BETWEEN;
+        format!(
+            "<rect x=\"{x:.1}\" y=\"{TOP}\" width=\"{width:.1}\" height=\"{height}\" \
+             fill=\"#fdecd8\"/>\n<text x=\"{:.1}\" y=\"{:.1}\" fill=\"#a35200\">fault</text>\n",
+            x + 4.0,
+            TOP - 6.0
+        )
+    }
+
+    fn panel(&self, top: f64, title: &str, most: f64) -> String {
+        let (bottom, right) = (top + PANEL, WIDTH - RIGHT);
+        let mut out = format!(
+            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\" font-weight=\"bold\">{title}</text>\n",
+            right,
+            top - 6.0
+        );
+        for part in 0..=2 {
+            let y = bottom - PANEL * f64::from(part) / 2.0;
+            let value = most * f64::from(part) / 2.0;
+            out.push_str(&format!(
+                "<line x1=\"{LEFT}\" x2=\"{right}\" y1=\"{y:.1}\" y2=\"{y:.1}\" \
+                 stroke=\"#d5d9de\"/>\n<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{value}\
+                 </text>\n",
+                LEFT - 6.0,
+                y + 4.0
+            ));
+        }
+        out
+    }
+
+    fn bars(&self, values: &[f64], most: f64) -> String {
+        let width = (self.x(self.point) - LEFT).max(1.0);
+        let bar = |(index, value): (usize, &f64)| {
+            let height = PANEL * value / most;
+            (*value > 0.0).then(|| {
+                format!(
+                    "<rect x=\"{:.1}\" y=\"{:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" \
+                     fill=\"#c0392b\"/>\n",
+                    self.x(index as f64 * self.point),
+                    TOP + PANEL - height
+                )
+            })
+        };
+        values.iter().enumerate().filter_map(bar).collect()
+    }
+
+    /// A line that breaks where nothing came back.
+    fn line(&self, top: f64, values: &[f64], most: f64) -> String {
+        let mut path = String::new();
+        let mut pen = 'M';
+        for (index, value) in values.iter().enumerate() {
+            if *value <= 0.0 {
+                pen = 'M';
+                continue;
+            }
+            let x = self.x((index as f64 + 0.5) * self.point);
+            path.push_str(&format!("{pen}{x:.1} {:.1}", top + PANEL * (1.0 - value / most)));
+            pen = 'L';
+        }
+        format!("<path d=\"{path}\" fill=\"none\" stroke=\"#1f5fa8\" stroke-width=\"1.5\"/>\n")
+    }
+
+    fn time_axis(&self) -> String {
+        let y = TOP + 2.0 * PANEL + BETWEEN + 18.0;
+        let steps = [1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0];
+        let step = steps.into_iter().find(|step| self.length / step <= 12.0).unwrap_or(600.0);
+        let count = (self.length / step).floor() as u32;
+        let label = |n: u32| {
+            let seconds = f64::from(n) * step;
+            let x = self.x(seconds);
+            format!("<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"middle\">{seconds} s</text>\n")
+        };
+        (0..=count).map(label).collect()
+    }
+
+    /// When the fault was detected, and when traffic had recovered.
+    fn marks(&self, status: &FailoverDrillStatus) -> String {
+        let injected = status.injected.as_ref();
+        let Some(from) = injected.and_then(|i| self.seconds(i.from.as_ref())) else {
+            return String::new();
+        };
+        let longest = |of: fn(&carrick_crds::drill::StreamStatus) -> i64| {
+            status.streams.iter().map(of).max().filter(|ms| *ms > 0)
+        };
+        let bottom = TOP + 2.0 * PANEL + BETWEEN;
+        let mark = |label: &str, ms: i64, colour: &str, y: f64| {
+            let x = self.x(from + ms as f64 / 1000.0);
+            format!(
+                "<line x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{TOP}\" y2=\"{bottom}\" stroke=\"{colour}\" \
+                 stroke-dasharray=\"4 3\"/>\n<text x=\"{:.1}\" y=\"{y:.1}\" fill=\"{colour}\">{label} \
+                 {ms} ms</text>\n",
+                x + 4.0
+            )
+        };
+        let detection = longest(|row| row.detection_milliseconds)
+            .map(|ms| mark("detection", ms, "#7a3ea8", TOP + PANEL + 16.0));
+        let recovery = longest(|row| row.recovery_milliseconds)
+            .map(|ms| mark("recovery", ms, "#1e7d3c", TOP + PANEL + 32.0));
+        detection.into_iter().chain(recovery).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drill::sample;
+
+    #[test]
+    fn fault_detection_loss_and_rtt_are_in_the_picture() {
+        let picture = svg(&sample::drill().status.expect("status")).expect("a picture");
+        for part in
+            ["fault</text>", "detection 300 ms", "recovery 310 ms", "loss in %", "M", "</svg>"]
+        {
+            assert!(picture.contains(part), "{part}: {picture}");
+        }
+        assert_eq!(picture.matches("#c0392b").count(), 3, "a bar a point with loss");
+        assert_eq!(svg(&FailoverDrillStatus::default()), None);
+    }
+
+    #[test]
+    fn scales_are_round() {
+        assert_eq!(most([0.0].into_iter(), 1.0), 1.0);
+        assert_eq!(most([25.0].into_iter(), 1.0), 50.0);
+        assert_eq!(most([221.0].into_iter(), 1.0), 500.0);
+        assert_eq!(most([100.0].into_iter(), 1.0), 100.0);
+    }
+}

@@ -1,0 +1,19 @@
+//! Failover drills: one at a time, from waiting for its turn to its verdict.
+//!
+//! [`run`] is the machine of one drill, without clock or client; [`guard`] says which may begin and go on;
+//! [`orders`] is what gateways and agents are told; [`verdict`] and [`status`] are what is made of their
+//! reports; [`desk`] keeps all of it in line with the objects.
+
+pub mod desk;
+pub mod guard;
+mod object;
+mod orders;
+pub mod run;
+mod status;
+mod verdict;
+
+pub use desk::Drills;
+pub use object::DrillObject;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,278 @@
+//! All drills: whose turn it is, what became of them, and what is to be written of it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use carrick_crds::drill::{Drill, FailoverDrillStatus, Phase, Verdict};
+use jiff::Timestamp;
+
+use super::guard::{self, Sight};
+use super::run::{Run, Seen};
+use super::{DrillObject, orders, status};
+use crate::plan::Plan;
+use crate::world::{Now, World};
+use crate::writer::News;
+
+/// Between two writes while only figures change.
+const FIGURES: Duration = Duration::from_secs(1);
+/// Between two looks while a drill runs.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// All drills.
+#[derive(Debug, Default)]
+pub struct Drills {
+    run: Option<Run>,
+    /// What was left for writing, by name.
+    told: BTreeMap<String, Told>,
+}
+
+#[derive(Debug)]
+struct Told {
+    uid: String,
+    status: FailoverDrillStatus,
+    at: Instant,
+}
+
+/// A status to be written.
+#[derive(Debug)]
+pub struct Leave {
+    /// The object's name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// Its status.
+    pub status: Box<FailoverDrillStatus>,
+    /// What to tell.
+    pub news: Vec<News>,
+}
+
+impl Drills {
+    /// Brings all drills in line with what is seen. Returns what is to be written, and when to look again.
+    pub fn step(&mut self, sight: Sight<'_>, now: Now) -> (Vec<Leave>, Option<Instant>) {
+        let objects = &sight.world.drills;
+        self.told.retain(|name, told| objects.get(name).is_some_and(|o| o.uid == told.uid));
+        let stays = |run: &Run| {
+            objects.get(&run.name).is_some_and(|object| object.uid == run.uid && !object.deleting)
+        };
+        if let Some(gone) = self.run.take_if(|run| !stays(run)) {
+            tracing::warn!(drill = gone.name, "the drill was deleted; its fault ends");
+        }
+        let mut leave = Vec::new();
+        let mut wake = None;
+        if let Some(run) = &mut self.run {
+            run.step(seen(sight, run), now);
+            wake = Some((now.instant + LOOK).min(run.deadline().max(now.instant + LOOK / 10)));
+        } else {
+            let (begun, ended) = self.next(sight, now, &mut wake);
+            self.run = begun;
+            for (name, status) in ended {
+                leave.extend(self.tell(objects, &name, status, now));
+            }
+        }
+        if let Some(run) = self.run.clone() {
+            let before = self.told.get(&run.name).map(|told| &told.status);
+            let before = before.or(objects.get(&run.name).map(|object| &object.status));
+            let status = status::of(&run, before.unwrap_or(&FailoverDrillStatus::default()));
+            if run.end.is_some() {
+                self.run = None;
+                wake = Some(now.instant + LOOK);
+            }
+            leave.extend(self.tell(objects, &run.name, status, now));
+        }
+        (leave, wake)
+    }
+
+    /// Adds what the drill that runs needs to what everybody is told.
+    pub fn add_orders(&self, plan: &mut Plan) {
+        if let Some(run) = &self.run {
+            orders::add(plan, run);
+        }
+    }
+
+    /// Whether one runs.
+    pub fn is_running(&self) -> bool {
+        self.run.is_some()
+    }
+
+    /// What is known of a drill, which may not have been written yet.
+    fn known<'a>(&'a self, object: &'a DrillObject) -> &'a FailoverDrillStatus {
+        let told = self.told.get(&object.name).filter(|told| told.uid == object.uid);
+        told.map_or(&object.status, |told| &told.status)
+    }
+
+    /// The drill whose turn it is, and the statuses of those that wait or end without one.
+    fn next(
+        &self,
+        sight: Sight<'_>,
+        now: Now,
+        wake: &mut Option<Instant>,
+    ) -> (Option<Run>, Vec<(String, FailoverDrillStatus)>) {
+        let mut objects: Vec<&DrillObject> =
+            sight.world.drills.values().filter(|object| !object.deleting).collect();
+        objects.sort_by_key(|object| (object.created, object.name.clone()));
+        let (mut begun, mut statuses): (Option<Run>, Vec<_>) = (None, Vec::new());
+        let mut open: Vec<&DrillObject> = Vec::new();
+        for object in objects {
+            let known = self.known(object);
+            if known.verdict.is_some() {
+                continue;
+            }
+            if known.phase != Phase::Pending && begun.is_none() {
+                match resume(sight, object, known, now) {
+                    Ok(run) => begun = Some(run),
+                    Err(why) => {
+                        let status = status::ended(known, Verdict::Aborted, why, now.wall);
+                        statuses.push((object.name.clone(), status));
+                    }
+                }
+                continue;
+            }
+            open.push(object);
+        }
+        let cool = self.cool_at(sight.world, now);
+        for object in open {
+            let known = self.known(object);
+            let why = match (&begun, read(sight.world, object)) {
+                (_, Err(why)) => Err(why),
+                (Some(run), Ok(_)) => Ok(format!("waits for the end of drill {}", run.name)),
+                (None, Ok(_)) if cool > now.instant => {
+                    *wake = Some(wake.map_or(cool, |at| at.min(cool)));
+                    Ok("waits until the cool-down after the drill before is over".to_owned())
+                }
+                (None, Ok(drill)) => match guard::choose(sight, &drill) {
+                    Ok(choice) => {
+                        begun = Some(Run::begin(&object.name, &object.uid, drill, choice, now));
+                        continue;
+                    }
+                    Err(why) => Err(why),
+                },
+            };
+            let status = match why {
+                Ok(why) => status::waiting(known, why, now.wall),
+                Err(why) => status::ended(known, Verdict::Refused, why, now.wall),
+            };
+            statuses.push((object.name.clone(), status));
+        }
+        (begun, statuses)
+    }
+
+    /// When the next drill may begin.
+    fn cool_at(&self, world: &World, now: Now) -> Instant {
+        let ends = world.drills.values().filter_map(|object| {
+            let known = self.known(object);
+            let refused = known.verdict == Some(Verdict::Refused);
+            let last = known.phases.last().filter(|last| last.phase == Phase::Done && !refused)?;
+            last.at.parse::<Timestamp>().ok()
+        });
+        let Some(end) = ends.max() else { return now.instant };
+        let cool = Duration::from_secs(world.settings.drills.cool_down_seconds.into());
+        // A time to come is a clock that was set back.
+        let passed = Duration::try_from(now.wall.duration_since(end)).unwrap_or(cool);
+        now.instant + cool.saturating_sub(passed)
+    }
+
+    /// Leaves a status for writing, if it is worth it.
+    fn tell(
+        &mut self,
+        objects: &BTreeMap<String, DrillObject>,
+        name: &str,
+        status: FailoverDrillStatus,
+        now: Now,
+    ) -> Option<Leave> {
+        let object = objects.get(name)?;
+        let told = self.told.get(name);
+        let before = told.map_or(&object.status, |told| &told.status);
+        let substance = (before.phase, before.verdict) != (status.phase, status.verdict);
+        let soon = told.is_some_and(|told| now.instant < told.at + FIGURES);
+        if *before == status || (!substance && soon) {
+            return None;
+        }
+        let news = news(before, &status);
+        let (uid, at) = (object.uid.clone(), now.instant);
+        self.told.insert(name.to_owned(), Told { uid: uid.clone(), status: status.clone(), at });
+        Some(Leave { name: name.to_owned(), uid, status: Box::new(status), news })
+    }
+}
+
+/// The spec, known to be good and within the operator's limits.
+fn read(world: &World, object: &DrillObject) -> Result<Drill, String> {
+    let spec = object.spec.as_ref().map_err(Clone::clone)?;
+    let drill = Drill::parse(spec).map_err(|error| error.to_string())?;
+    guard::within(&world.settings.drills, &spec.fault.kind, &drill)?;
+    Ok(drill)
+}
+
+/// Goes on with what another controller began.
+fn resume(
+    sight: Sight<'_>,
+    object: &DrillObject,
+    known: &FailoverDrillStatus,
+    now: Now,
+) -> Result<Run, String> {
+    let lost = |why: String| format!("the controller began anew and cannot go on: {why}");
+    let mut drill = read(sight.world, object).map_err(lost)?;
+    // The same gateway as before, and no longer asked whether the peering is well: the fault may act.
+    let held = known.injected.clone().unwrap_or_default();
+    let wanted = drill.gateway.clone();
+    if !held.gateway.is_empty() {
+        drill.gateway = Some(held.gateway.clone());
+    }
+    let asked = Drill { allow_outage: true, ..drill.clone() };
+    let calm = Sight { ready: &|_| true, ..sight };
+    let mut choice = guard::choose(calm, &asked).or_else(|why| match held.gateway_uid.as_str() {
+        "" => Err(why),
+        // A gateway that is hit may have no tunnel just now.
+        uid => guard::held(calm, &asked, &held.gateway, uid),
+    });
+    if let Ok(choice) = &mut choice
+        && choice.gateway.as_ref().is_some_and(|gateway| gateway.uid != held.gateway_uid)
+    {
+        return Err(lost(format!("gateway {} is another one by now", held.gateway)));
+    }
+    drill.gateway = wanted;
+    let run = Run::resume(&object.name, &object.uid, drill, choice.map_err(lost)?, known, now);
+    run.ok_or_else(|| lost("its status cannot be read".to_owned()))
+}
+
+/// What members say of the drill, and whether it may go on.
+fn seen(sight: Sight<'_>, run: &Run) -> Seen {
+    let world = sight.world;
+    let streams = world.agents.iter().filter_map(|(name, member)| {
+        let state = member.state.as_ref()?.drill.as_deref()?;
+        (state.id == run.uid).then(|| (name.to_string(), state.clone()))
+    });
+    let faults = world.gateways.iter().filter_map(|(name, member)| {
+        let state = member.state.as_ref()?.drill.as_deref()?;
+        (state.id == run.uid).then(|| (name.to_string(), state.clone()))
+    });
+    let hindrance = guard::goes_on(sight, &run.drill).err();
+    Seen { streams: streams.collect(), faults: faults.collect(), hindrance }
+}
+
+/// What is worth an Event.
+fn news(before: &FailoverDrillStatus, now: &FailoverDrillStatus) -> Vec<News> {
+    if (before.phase, before.verdict) == (now.phase, now.verdict) {
+        return Vec::new();
+    }
+    let reasons = now.reasons.join("; ");
+    let (reason, message) = match now.verdict {
+        Some(verdict) => (verdict.as_str(), reasons),
+        None => {
+            let hit = now.injected.as_ref().map(|injected| injected.gateway.as_str());
+            let hit = hit.filter(|gateway| !gateway.is_empty()).unwrap_or("all gateways");
+            (
+                now.phase.as_str(),
+                match now.phase {
+                    Phase::Pending => reasons,
+                    Phase::Baseline => "streams run without a fault".to_owned(),
+                    Phase::Arming => "streams count anew".to_owned(),
+                    Phase::Injecting => format!("the fault acts at {hit}"),
+                    Phase::Recovering => "the fault is over".to_owned(),
+                    Phase::Done => "done".to_owned(),
+                },
+            )
+        }
+    };
+    let good = matches!(now.verdict, None | Some(Verdict::Passed));
+    vec![News { good, condition: "Drill", reason: reason.to_owned(), message }]
+}

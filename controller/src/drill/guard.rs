@@ -1,0 +1,212 @@
+//! Which drill may begin, whom it hits, and whether it may go on: pure.
+
+use std::net::Ipv4Addr;
+
+use carrick_crds::drill::{Drill, Fault};
+use carrick_crds::peering::Peering;
+use carrick_model::ClusterId;
+
+use crate::options::DrillLimits;
+use crate::peering::Resolved;
+use crate::plan::Plan;
+use crate::world::World;
+
+/// How many of our nodes send streams.
+const PAIRS: usize = 2;
+
+/// Whom a drill hits, and between whom it measures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// The peer.
+    pub cluster: ClusterId,
+    /// The gateway that is hit; `None` for all.
+    pub gateway: Option<GatewayPod>,
+    /// The gateways that inject.
+    pub injecting: Vec<GatewayPod>,
+    /// Between whom streams go.
+    pub pairs: Vec<Pair>,
+}
+
+/// A gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GatewayPod {
+    /// Its pod's name.
+    pub pod: String,
+    /// Its pod's UID: its name as a member.
+    pub uid: String,
+}
+
+/// A node of ours that sends, and the remote node that answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pair {
+    /// Our node.
+    pub node: String,
+    /// The remote node.
+    pub remote: String,
+    /// Its mesh address.
+    pub target: Ipv4Addr,
+}
+
+/// Whether the operator's limits allow the drill; why not.
+pub fn within(limits: &DrillLimits, kind: &str, drill: &Drill) -> Result<(), String> {
+    if !limits.enabled {
+        return Err("drills are switched off here; set the chart's drills.enabled".to_owned());
+    }
+    if !limits.kinds.iter().any(|allowed| allowed == kind) {
+        return Err(format!("{kind} is not among the chart's drills.kinds"));
+    }
+    let seconds = drill.duration.as_secs();
+    if seconds > limits.max_seconds.into() {
+        let most = limits.max_seconds;
+        return Err(format!(
+            "spec.durationSeconds of {seconds} is more than the chart's drills.maxSeconds of {most}"
+        ));
+    }
+    Ok(())
+}
+
+/// What a look at the cluster needs.
+#[derive(Clone, Copy)]
+pub struct Sight<'a> {
+    /// The world.
+    pub world: &'a World,
+    /// The ClusterPeerings.
+    pub resolved: &'a [Resolved<'a>],
+    /// The plan that was just made.
+    pub plan: &'a Plan,
+    /// Whether a ClusterPeering is Ready.
+    pub ready: &'a dyn Fn(&str) -> bool,
+}
+
+/// Whom the drill hits, or why it must not begin.
+pub fn choose(sight: Sight<'_>, drill: &Drill) -> Result<Choice, String> {
+    let peering = goes_on(sight, drill)?;
+    let name = &drill.peering;
+    if !(sight.ready)(name) {
+        return Err(format!(
+            "ClusterPeering {name:?} is not Ready, so that a drill would prove nothing; see its \
+             conditions"
+        ));
+    }
+    let carrying = carrying(sight, name);
+    let gateway = match &drill.gateway {
+        _ if drill.fault == Fault::Partition => None,
+        Some(pod) => Some(named(sight, pod, name, &carrying)?),
+        None => Some(
+            carrying
+                .first()
+                .cloned()
+                .ok_or(format!("no gateway of ours has a tunnel to {}", peering.cluster))?,
+        ),
+    };
+    if drill.fault.cuts() && gateway.is_some() && carrying.len() < 2 && !drill.allow_outage {
+        return Err(format!(
+            "only one gateway has a tunnel to {}, and the drill would cut the last path; add gateways \
+             (the chart's gateway.replicas) or set spec.allowOutage",
+            peering.cluster
+        ));
+    }
+    let injecting = gateway.clone().map_or(carrying, |gateway| vec![gateway]);
+    let pairs = pairs(sight, &peering.cluster)?;
+    Ok(Choice { cluster: peering.cluster.clone(), gateway, injecting, pairs })
+}
+
+/// Whether a drill may begin or go on at all, as far as peerings are concerned; why not.
+pub fn goes_on<'a>(sight: Sight<'a>, drill: &Drill) -> Result<&'a Peering, String> {
+    let name = &drill.peering;
+    let object = sight.resolved.iter().find(|one| one.object.name == *name);
+    let object = object.ok_or(format!("there is no ClusterPeering {name:?}"))?;
+    let peering = object.accepted().ok_or(format!("ClusterPeering {name:?} is not accepted"))?;
+    if peering.suspended || sight.world.record.withdraw {
+        return Err(format!("ClusterPeering {name:?} is suspended"));
+    }
+    let all = sight.resolved.iter().filter_map(Resolved::accepted).filter(|p| !p.suspended);
+    // A gateway that falls silent hits every peer that it carries.
+    let hit = all.filter(|p| p.cluster == peering.cluster || drill.fault.hits_all_peers());
+    for hit in hit {
+        let cluster = &hit.cluster;
+        match sight.world.remotes.snapshot(cluster) {
+            Some(snapshot) if snapshot.drills => {}
+            Some(_) => {
+                return Err(format!(
+                    "{cluster} does not allow drills, and its traffic would be hit; ask its operator \
+                     to set spec.drills of its ClusterPeering for this cluster to Allow"
+                ));
+            }
+            // Who has never been connected has no traffic.
+            None if *cluster != peering.cluster => {}
+            None => return Err(format!("nothing is known of {cluster} yet")),
+        }
+    }
+    Ok(peering)
+}
+
+/// Gateways of ours that have a tunnel to the peer.
+fn carrying(sight: Sight<'_>, peering: &str) -> Vec<GatewayPod> {
+    let planned = sight.plan.peerings.get(peering);
+    let pods = sight.world.facts.gateway_pods(&sight.world.settings.namespace);
+    let carries =
+        |uid: &str| planned.is_some_and(|p| p.gateways.iter().any(|name| name.as_str() == uid));
+    let mut found: Vec<GatewayPod> = pods
+        .iter()
+        .filter(|pod| carries(&pod.uid))
+        .map(|pod| GatewayPod { pod: pod.name.clone(), uid: pod.uid.clone() })
+        .collect();
+    found.sort_by(|a, b| a.pod.cmp(&b.pod));
+    found
+}
+
+fn named(
+    sight: Sight<'_>,
+    pod: &str,
+    peering: &str,
+    carrying: &[GatewayPod],
+) -> Result<GatewayPod, String> {
+    let pods = sight.world.facts.gateway_pods(&sight.world.settings.namespace);
+    if !pods.iter().any(|known| known.name == pod) {
+        return Err(format!("spec.fault.gateway: there is no gateway pod {pod:?}"));
+    }
+    let found = carrying.iter().find(|gateway| gateway.pod == pod);
+    found.cloned().ok_or(format!("spec.fault.gateway: {pod} has no tunnel for {peering}"))
+}
+
+fn pairs(sight: Sight<'_>, cluster: &ClusterId) -> Result<Vec<Pair>, String> {
+    let remote = sight.world.remotes.snapshot(cluster).map(|s| s.nodes.as_slice());
+    let mut remote = remote.unwrap_or_default().to_vec();
+    remote.sort_by(|a, b| a.name.cmp(&b.name));
+    if remote.is_empty() {
+        return Err(format!("{cluster} announces no node that could answer streams"));
+    }
+    let linked = |name: &carrick_model::MemberName| {
+        sight.world.agents.get(name).is_some_and(|agent| agent.lost.is_none())
+    };
+    let ours = sight.plan.agents.keys().filter(|name| linked(name)).take(PAIRS);
+    let pairs: Vec<Pair> = ours
+        .zip(remote.iter().cycle())
+        .map(|(node, remote)| Pair {
+            node: node.to_string(),
+            remote: remote.name.clone(),
+            target: remote.mesh_address,
+        })
+        .collect();
+    if pairs.is_empty() {
+        return Err("no agent of ours is connected that could send streams".to_owned());
+    }
+    Ok(pairs)
+}
+
+/// The choice of a drill that hits this gateway already, which may have no tunnel for it.
+pub fn held(sight: Sight<'_>, drill: &Drill, pod: &str, uid: &str) -> Result<Choice, String> {
+    let peering = goes_on(sight, drill)?;
+    let pods = sight.world.facts.gateway_pods(&sight.world.settings.namespace);
+    if !pods.iter().any(|known| known.uid == uid) {
+        return Err(format!("gateway {pod} is gone"));
+    }
+    let gateway = GatewayPod { pod: pod.to_owned(), uid: uid.to_owned() };
+    Ok(Choice {
+        cluster: peering.cluster.clone(),
+        gateway: Some(gateway.clone()),
+        injecting: vec![gateway],
+        pairs: pairs(sight, &peering.cluster)?,
+    })
+}

@@ -1,0 +1,285 @@
+//! The machine of one drill that runs. It sees what members report and the time that passed, and moves from
+//! phase to phase; whatever goes wrong ends it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use carrick_crds::drill::{Drill, FailoverDrillStatus, Phase, Verdict};
+use carrick_exchange::message::drill::{FaultState, StreamState};
+use jiff::Timestamp;
+
+use super::guard::Choice;
+use super::verdict;
+use crate::world::Now;
+
+/// How long streams run before a fault: the fate of most of its packets is known by then.
+pub const BASELINE: Duration = Duration::from_secs(4);
+/// How long they run after it: until the fate of all packets is known.
+pub const RECOVERING: Duration = Duration::from_secs(5);
+/// How long members may take to do what they are told.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long nothing may arrive while a path should be left.
+const SILENCE: Duration = Duration::from_secs(5);
+/// More loss than that without a fault makes a drill worthless.
+const QUIET_LOSS_PERCENT: f64 = 2.0;
+
+/// A drill that runs.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// The object's name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// What was asked for.
+    pub drill: Drill,
+    /// Whom it hits.
+    pub choice: Choice,
+    /// Where it is.
+    pub phase: Phase,
+    /// When each phase began.
+    pub phases: Vec<(Phase, Timestamp)>,
+    /// The newest reports of streams, by node; those of the phase's own count only.
+    pub streams: BTreeMap<String, StreamState>,
+    /// The newest reports of gateways, by UID.
+    pub faults: BTreeMap<String, FaultState>,
+    /// How it ended, and why.
+    pub end: Option<(Verdict, Vec<String>)>,
+    entered: Instant,
+    /// Nodes whose agent began anew while it counted.
+    restarted: Vec<String>,
+}
+
+/// What is seen of a drill.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// What nodes report of it.
+    pub streams: BTreeMap<String, StreamState>,
+    /// What gateways report of it, by UID.
+    pub faults: BTreeMap<String, FaultState>,
+    /// Why it must not go on.
+    pub hindrance: Option<String>,
+}
+
+impl Run {
+    /// A drill that begins now.
+    pub fn begin(name: &str, uid: &str, drill: Drill, choice: Choice, now: Now) -> Self {
+        Self {
+            name: name.to_owned(),
+            uid: uid.to_owned(),
+            drill,
+            choice,
+            phase: Phase::Baseline,
+            phases: vec![(Phase::Pending, now.wall), (Phase::Baseline, now.wall)],
+            streams: BTreeMap::new(),
+            faults: BTreeMap::new(),
+            end: None,
+            entered: now.instant,
+            restarted: Vec::new(),
+        }
+    }
+
+    /// Goes on with a drill that another controller began.
+    pub fn resume(
+        name: &str,
+        uid: &str,
+        drill: Drill,
+        choice: Choice,
+        status: &FailoverDrillStatus,
+        now: Now,
+    ) -> Option<Self> {
+        let read = |one: &carrick_crds::drill::PhaseStatus| Some((one.phase, one.at.parse().ok()?));
+        let phases: Vec<(Phase, Timestamp)> =
+            status.phases.iter().map(read).collect::<Option<_>>()?;
+        let (phase, at) = *phases.last().filter(|(phase, _)| *phase == status.phase)?;
+        // A clock that was set back or forth since makes a phase at most whole.
+        let passed = Duration::try_from(now.wall.duration_since(at)).unwrap_or_default();
+        let passed = passed.min(drill.duration + RECOVERING);
+        let entered = now.instant.checked_sub(passed).unwrap_or(now.instant);
+        let begun = Self::begin(name, uid, drill, choice, now);
+        Some(Self { phase, phases, entered, ..begun })
+    }
+
+    /// When a phase began.
+    pub fn began(&self, phase: Phase) -> Option<Timestamp> {
+        self.phases.iter().find(|(known, _)| *known == phase).map(|(_, at)| *at)
+    }
+
+    /// The number by which streams know what to count.
+    pub fn counting(&self) -> u32 {
+        u32::from(self.phase > Phase::Baseline)
+    }
+
+    /// Looks at what is seen, and moves on if it is time.
+    pub fn step(&mut self, seen: Seen, now: Now) {
+        self.take(seen.streams, seen.faults);
+        if self.end.is_some() {
+            return;
+        }
+        if let Some(why) = seen.hindrance {
+            return self.finish(Verdict::Aborted, vec![why], now);
+        }
+        let since = now.instant.saturating_duration_since(self.entered);
+        let moved = match self.phase {
+            Phase::Pending | Phase::Baseline => self.baseline(since),
+            Phase::Arming => self.arming(since),
+            Phase::Injecting => self.injecting(since),
+            Phase::Recovering if since < RECOVERING => Ok(None),
+            Phase::Recovering | Phase::Done => {
+                let (verdict, reasons) = verdict::judge(self);
+                return self.finish(verdict, reasons, now);
+            }
+        };
+        match moved {
+            Ok(None) => {}
+            Ok(Some(phase)) => self.enter(phase, now),
+            Err((verdict, why)) => self.finish(verdict, vec![why], now),
+        }
+    }
+
+    /// When to look again although nothing is reported.
+    pub fn deadline(&self) -> Instant {
+        self.entered
+            + match self.phase {
+                Phase::Pending | Phase::Baseline => BASELINE,
+                Phase::Arming => PATIENCE,
+                Phase::Injecting => self.drill.duration,
+                Phase::Recovering | Phase::Done => RECOVERING,
+            }
+    }
+
+    /// Nodes whose agent began anew while it counted.
+    pub fn restarted(&self) -> &[String] {
+        &self.restarted
+    }
+
+    fn take(
+        &mut self,
+        streams: BTreeMap<String, StreamState>,
+        faults: BTreeMap<String, FaultState>,
+    ) {
+        for (node, state) in streams {
+            if let Some(held) = self.streams.get(&node)
+                && held.phase == state.phase
+                && held.from != 0
+                && held.from != state.from
+                && !self.restarted.contains(&node)
+            {
+                self.restarted.push(node.clone());
+            }
+            self.streams.insert(node, state);
+        }
+        self.faults.extend(faults);
+    }
+
+    fn enter(&mut self, phase: Phase, now: Now) {
+        self.phase = phase;
+        self.phases.push((phase, now.wall));
+        self.entered = now.instant;
+    }
+
+    fn finish(&mut self, verdict: Verdict, reasons: Vec<String>, now: Now) {
+        self.end = Some((verdict, reasons));
+        self.enter(Phase::Done, now);
+    }
+
+    /// Nodes that do not count yet as they should.
+    fn missing(&self) -> Vec<&str> {
+        let counts = |node: &str| {
+            let state = self.streams.get(node);
+            state.is_some_and(|state| state.phase == self.counting() && state.from != 0)
+        };
+        let nodes = self.choice.pairs.iter().map(|pair| pair.node.as_str());
+        nodes.filter(|node| !counts(node)).collect()
+    }
+
+    fn refused_streams(&self) -> Option<String> {
+        let refused = self.streams.iter().find(|(_, state)| !state.error.is_empty());
+        refused.map(|(node, state)| format!("node {node} cannot send streams: {}", state.error))
+    }
+
+    fn baseline(&self, since: Duration) -> Moved {
+        if let Some(why) = self.refused_streams() {
+            return Err((Verdict::Aborted, why));
+        }
+        let missing = self.missing();
+        if !missing.is_empty() {
+            let why = format!(
+                "the agents of these nodes send no streams: {}; are they of an older release?",
+                missing.join(", ")
+            );
+            return wait(since, BASELINE + PATIENCE, why);
+        }
+        if since < BASELINE {
+            return Ok(None);
+        }
+        for row in verdict::rows(self) {
+            if row.sent == 0 {
+                let why = format!("no packet of {} ({}) arrived", row.name, row.direction);
+                return wait(since, BASELINE + PATIENCE, why);
+            }
+            if row.loss_percent > QUIET_LOSS_PERCENT {
+                let why = format!(
+                    "{:.1} % of packets of {} ({}) are lost without a fault, so that a drill would \
+                     prove nothing",
+                    row.loss_percent, row.name, row.direction
+                );
+                return Err((Verdict::Refused, why));
+            }
+        }
+        Ok(Some(Phase::Arming))
+    }
+
+    fn arming(&self, since: Duration) -> Moved {
+        let missing = self.missing();
+        if missing.is_empty() {
+            return Ok(Some(Phase::Injecting));
+        }
+        wait(since, PATIENCE, format!("these nodes stopped reporting: {}", missing.join(", ")))
+    }
+
+    fn injecting(&self, since: Duration) -> Moved {
+        let mut all_over = true;
+        for gateway in &self.choice.injecting {
+            let state = self.faults.get(&gateway.uid);
+            if let Some(state) = state.filter(|state| !state.error.is_empty()) {
+                let why = format!("gateway {} refused the fault: {}", gateway.pod, state.error);
+                return Err((Verdict::Aborted, why));
+            }
+            let over = state.is_some_and(|state| state.to != 0);
+            all_over &= over;
+            if over {
+                continue;
+            }
+            if state.is_none_or(|state| state.from == 0) && since > PATIENCE {
+                let why = format!("gateway {} did not begin to inject the fault", gateway.pod);
+                return Err((Verdict::Aborted, why));
+            }
+            if since > self.drill.duration + PATIENCE {
+                let why = format!("gateway {} did not report the end of the fault", gateway.pod);
+                return Err((Verdict::Aborted, why));
+            }
+        }
+        if all_over {
+            return Ok(Some(Phase::Recovering));
+        }
+        let silence = u64::try_from(SILENCE.as_millis()).unwrap_or(u64::MAX);
+        let silent = |node: &str| self.streams.get(node).is_some_and(|s| s.silent > silence);
+        let all_silent = self.choice.pairs.iter().all(|pair| silent(&pair.node));
+        if all_silent && !self.drill.allow_outage {
+            let why = format!(
+                "nothing has arrived for {} s although a path should be left: traffic is worse off \
+                 than the fault explains",
+                SILENCE.as_secs()
+            );
+            return Err((Verdict::Aborted, why));
+        }
+        Ok(None)
+    }
+}
+
+/// The next phase, none yet, or the end.
+type Moved = Result<Option<Phase>, (Verdict, String)>;
+
+fn wait(since: Duration, most: Duration, why: String) -> Moved {
+    if since < most { Ok(None) } else { Err((Verdict::Aborted, why)) }
+}

@@ -1,0 +1,437 @@
+//! Drills from begin to end, in a small world with one or two gateways.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use carrick_crds::FailoverDrillSpec;
+use carrick_crds::drill::{FailoverDrillStatus, Phase, Verdict};
+use carrick_exchange::message::drill::{DirectionState, FaultState, Point, StreamState};
+use carrick_exchange::message::member::{AgentConfig, GatewayConfig};
+use carrick_exchange::message::snapshot::ClusterSnapshot;
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::desk::{Drills, Leave};
+use super::guard::Sight;
+use super::{DrillObject, guard};
+use crate::peering::resolve;
+use crate::plan::{Plan, base, plan};
+use crate::scene::{Peer, Scene, name};
+use crate::writer::News;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+struct Rig {
+    scene: Scene,
+    osaka: Peer,
+    drills: Drills,
+    plan: Option<Plan>,
+    news: Vec<News>,
+    ready: bool,
+    lost: u64,
+    gap: u64,
+    silent: u64,
+    agents_answer: bool,
+    gateways_answer: bool,
+    dropped: u64,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let mut osaka = Peer::new("osaka", &["10.2.0.0/24"]);
+        osaka.drills = true;
+        let mut scene = Scene::new();
+        scene.peer("osaka", osaka.spec(&["10.2.0.0/16"]));
+        scene.gateway_says(vec![osaka.connected()]);
+        scene.agents_say(|_, _| {});
+        let mut rig = Self {
+            scene,
+            osaka,
+            drills: Drills::default(),
+            plan: None,
+            news: Vec::new(),
+            ready: true,
+            lost: 0,
+            gap: 0,
+            silent: 0,
+            agents_answer: true,
+            gateways_answer: true,
+            dropped: 500,
+        };
+        rig.scene.step();
+        rig
+    }
+
+    fn make(&mut self, called: &str, change: serde_json::Value) {
+        let mut spec = json!({
+            "peering": "osaka",
+            "fault": { "type": "GatewayCrash" },
+            "durationSeconds": 10,
+            "bounds": { "maxRecoveryMilliseconds": 600, "connectionsSurvive": true },
+            "allowOutage": true,
+        });
+        for (field, value) in change.as_object().into_iter().flatten() {
+            spec[field] = value.clone();
+        }
+        let spec: Result<FailoverDrillSpec, _> = serde_json::from_value(spec);
+        let created = Timestamp::from_second(self.scene.world.drills.len() as i64).expect("time");
+        let object = DrillObject {
+            name: called.to_owned(),
+            uid: format!("uid-{called}"),
+            created,
+            deleting: false,
+            spec: spec.map_err(|error| format!("spec: {error}")),
+            status: FailoverDrillStatus::default(),
+        };
+        self.scene.world.drills.insert(called.to_owned(), object);
+    }
+
+    /// Members do as they were told, and the controller looks.
+    fn look(&mut self) {
+        self.members_report();
+        let base = base(&self.scene.world);
+        let resolved = resolve(&base.own, &self.scene.world.peerings);
+        let mut plan = plan(&self.scene.world, &base, &resolved, self.scene.now);
+        let ready = |_: &str| self.ready;
+        let world = &self.scene.world;
+        let sight = Sight { world, resolved: &resolved, plan: &plan, ready: &ready };
+        let (left, _) = self.drills.step(sight, self.scene.now);
+        self.drills.add_orders(&mut plan);
+        drop(resolved);
+        for Leave { name, status, news, .. } in left {
+            self.news.extend(news);
+            if let Some(object) = self.scene.world.drills.get_mut(&name) {
+                object.status = *status;
+            }
+        }
+        self.plan = Some(plan);
+    }
+
+    fn members_report(&mut self) {
+        let Some(plan) = &self.plan else { return };
+        let wall = u64::try_from(self.scene.now.wall.as_millisecond()).expect("after 1970");
+        let order = plan.gateway.drill.clone();
+        for member in self.scene.world.gateways.values_mut() {
+            let Some(state) = &mut member.state else { continue };
+            let held = state.drill.take();
+            state.drill = order.as_ref().filter(|_| self.gateways_answer).map(|order| {
+                let before = held.filter(|held| held.id == order.id);
+                let from = before.as_ref().map_or(wall, |held| held.from);
+                let over = wall >= from + u64::from(order.length_milliseconds);
+                let to = before.map_or(0, |held| held.to);
+                let to = if over && to == 0 { wall } else { to };
+                Box::new(FaultState {
+                    id: order.id.clone(),
+                    from,
+                    to,
+                    dropped: self.dropped,
+                    ..Default::default()
+                })
+            });
+        }
+        for (node, member) in &mut self.scene.world.agents {
+            let Some(state) = &mut member.state else { continue };
+            let held = state.drill.take();
+            let order = plan.agents.get(node).and_then(|config| config.drill.clone());
+            state.drill = order.filter(|_| self.agents_answer).map(|order| {
+                let same = held.filter(|held| held.id == order.id && held.phase == order.phase);
+                let from = same.as_ref().map_or(wall, |held| held.from);
+                let hit = order.phase == 1;
+                let direction = |lost| DirectionState {
+                    lost,
+                    longest_gap: if lost > 0 { self.gap } else { 0 },
+                    detection: if lost > 0 { self.gap } else { 0 },
+                    recovery: if lost > 0 { 2 * self.gap } else { 0 },
+                    longest_pause: 10_000,
+                };
+                Box::new(StreamState {
+                    id: order.id,
+                    phase: order.phase,
+                    from,
+                    begun: from,
+                    sent: 8 * (wall - from) / 10,
+                    there: Some(direction(if hit { self.lost } else { 0 })),
+                    back: Some(direction(0)),
+                    rtt_p50: 20_000,
+                    rtt_p99: 21_000,
+                    silent: self.silent,
+                    opened: 4,
+                    survived: 4,
+                    points: vec![Point { index: 3, sent: 10, lost: 1, rtt: 20_000 }],
+                    ..Default::default()
+                })
+            });
+        }
+    }
+
+    /// Lets time pass, with a look each half second, until a drill is in `phase`.
+    fn until(&mut self, called: &str, phase: Phase) -> &FailoverDrillStatus {
+        for _ in 0..200 {
+            self.look();
+            if self.scene.world.drills[called].status.phase == phase {
+                break;
+            }
+            self.pass();
+        }
+        let status = &self.scene.world.drills[called].status;
+        assert_eq!(status.phase, phase, "{status:#?}");
+        status
+    }
+
+    fn pass(&mut self) {
+        self.scene.pass(SECOND / 2);
+        self.scene.now.wall += SECOND / 2;
+    }
+
+    fn status(&self, called: &str) -> &FailoverDrillStatus {
+        &self.scene.world.drills[called].status
+    }
+
+    fn ends(&mut self, called: &str) -> (Verdict, String) {
+        let status = self.until(called, Phase::Done);
+        (status.verdict.expect("a verdict"), status.reasons.join("; "))
+    }
+
+    fn gateway(&self) -> &GatewayConfig {
+        &self.plan.as_ref().expect("plan").gateway
+    }
+
+    fn agent(&self, node: &str) -> &AgentConfig {
+        &self.plan.as_ref().expect("plan").agents[&name(node)]
+    }
+
+    fn snapshot(&self) -> &ClusterSnapshot {
+        let snapshots: &BTreeMap<_, _> = &self.plan.as_ref().expect("plan").snapshots;
+        &snapshots[&"osaka".parse().expect("ID")]
+    }
+}
+
+#[test]
+fn a_drill_goes_through_its_phases_to_a_verdict() {
+    let mut rig = Rig::new();
+    rig.make("d", json!({}));
+    rig.until("d", Phase::Baseline);
+    let order = rig.agent("n0").drill.clone().expect("streams");
+    assert_eq!((order.streams, order.rate, order.phase), (8, 100, 0));
+    assert_eq!((rig.gateway().drill.clone(), rig.snapshot().drill.as_str()), (None, ""));
+    rig.until("d", Phase::Arming);
+    assert_eq!(rig.agent("n1").drill.as_ref().expect("streams").phase, 1);
+    rig.lost = 30;
+    rig.gap = 310_000;
+    rig.until("d", Phase::Injecting);
+    let fault = rig.gateway().drill.clone().expect("fault");
+    assert!(fault.silence && fault.length_milliseconds == 10_000, "{fault:?}");
+    assert_eq!(fault.gateway, "gw-0");
+    assert!(rig.snapshot().drill.contains("failover drill d"), "{}", rig.snapshot().drill);
+    rig.until("d", Phase::Recovering);
+    assert_eq!(rig.snapshot().drill, "");
+    assert_eq!(rig.gateway().drill.as_ref(), Some(&fault), "asked what it did");
+    let (verdict, reasons) = rig.ends("d");
+    assert_eq!((verdict, reasons.as_str()), (Verdict::Passed, "every bound was kept"));
+    let status = rig.status("d").clone();
+    assert_eq!((status.streams.len(), status.recovery_milliseconds), (4, Some(310)));
+    let injected = status.injected.expect("injected");
+    assert_eq!((injected.packets_dropped, injected.gateway.as_str()), (500, "carrick-gateway-0"));
+    assert!(injected.from.is_some() && injected.to.is_some());
+    let series = status.series.expect("series");
+    assert_eq!((series.loss_percent.len(), series.loss_percent[3]), (4, 10.0));
+    assert_eq!((series.loss_percent[0], series.rtt_microseconds[3]), (-1.0, 20_000));
+    assert!(rig.gateway().drill.is_none() && rig.agent("n0").drill.is_none());
+    let told: Vec<&str> = rig.news.iter().map(|news| news.reason.as_str()).collect();
+    assert_eq!(told, ["Baseline", "Arming", "Injecting", "Recovering", "Passed"]);
+    assert_eq!(status.conditions[0].reason, "Passed");
+}
+
+#[test]
+fn broken_bounds_are_named() {
+    let mut rig = Rig::new();
+    (rig.lost, rig.gap) = (200, 900_000);
+    rig.make("d", json!({"bounds": {"maxRecoveryMilliseconds": 600, "maxLossPercent": 0.5}}));
+    let (verdict, reasons) = rig.ends("d");
+    assert_eq!(verdict, Verdict::Failed);
+    assert!(reasons.contains("900 ms") && reasons.contains("at most 0.5 %"), "{reasons}");
+    // What thins traffic out has recovered only when nothing is lost any more.
+    rig.scene.pass(120 * SECOND);
+    rig.scene.now.wall += 120 * SECOND;
+    rig.gap = 400_000;
+    rig.make("e", json!({"fault": {"type": "PathLoss", "lossPercent": 30}}));
+    let (verdict, reasons) = rig.ends("e");
+    assert_eq!(verdict, Verdict::Failed);
+    assert!(reasons.contains("800 ms"), "{reasons}");
+}
+
+#[test]
+fn a_fault_that_meets_nothing_proves_nothing() {
+    let mut rig = Rig::new();
+    rig.dropped = 0;
+    rig.make("d", json!({}));
+    let (verdict, reasons) = rig.ends("d");
+    assert!(verdict == Verdict::Failed && reasons.contains("met no packet"), "{reasons}");
+}
+
+#[test]
+fn a_drain_hits_no_packet_and_may_pass() {
+    let mut rig = Rig::new();
+    rig.dropped = 0;
+    let bounds = json!({"maxLossPercent": 0});
+    rig.make("d", json!({"fault": {"type": "GatewayDrain"}, "bounds": bounds}));
+    rig.until("d", Phase::Injecting);
+    let order = rig.gateway().drill.clone().expect("order");
+    assert!(order.drain && !order.silence);
+    assert_eq!(rig.ends("d").0, Verdict::Passed);
+}
+
+#[test]
+fn what_must_not_begin_is_refused_with_the_reason() {
+    let public = |change| (change, true, true);
+    for ((change, allowed, ready), expected) in [
+        (public(json!({"peering": "rome"})), "there is no ClusterPeering \"rome\""),
+        (public(json!({"fault": {"type": "Earthquake"}})), "is no fault"),
+        (public(json!({"durationSeconds": 600})), "drills.maxSeconds of 300"),
+        (public(json!({"bounds": {}})), "at least one bound"),
+        (public(json!({"peering": 7})), "spec: "),
+        (
+            public(json!({"fault": {"type": "GatewayCrash", "gateway": "g9"}})),
+            "no gateway pod \"g9\"",
+        ),
+        (public(json!({"allowOutage": false})), "the last path"),
+        ((json!({}), false, true), "osaka does not allow drills"),
+        ((json!({}), true, false), "is not Ready"),
+    ] {
+        let mut rig = Rig::new();
+        rig.ready = ready;
+        if !allowed {
+            rig.osaka.drills = false;
+            rig.osaka.generation += 1;
+            rig.scene.gateway_says(vec![rig.osaka.connected()]);
+            rig.scene.step();
+        }
+        rig.make("d", change);
+        rig.look();
+        let status = rig.status("d").clone();
+        assert_eq!(status.verdict, Some(Verdict::Refused), "{expected}: {status:?}");
+        assert!(status.reasons[0].contains(expected), "{expected}: {:?}", status.reasons);
+        assert_eq!(rig.gateway().drill, None);
+    }
+}
+
+#[test]
+fn one_runs_at_a_time_and_the_next_waits_for_the_cool_down() {
+    let mut rig = Rig::new();
+    rig.make("first", json!({}));
+    rig.make("second", json!({}));
+    rig.until("first", Phase::Injecting);
+    assert!(rig.status("second").reasons[0].contains("waits for the end of drill first"));
+    rig.until("first", Phase::Done);
+    rig.pass();
+    rig.look();
+    rig.pass();
+    rig.look();
+    assert_eq!(rig.status("second").phase, Phase::Pending);
+    assert!(rig.status("second").reasons[0].contains("cool-down"), "{:?}", rig.status("second"));
+    let end = rig.scene.now.instant;
+    rig.until("second", Phase::Baseline);
+    assert!(rig.scene.now.instant - end > 50 * SECOND);
+}
+
+#[test]
+fn deletion_ends_it_at_once() {
+    let mut rig = Rig::new();
+    rig.make("d", json!({}));
+    rig.until("d", Phase::Injecting);
+    assert!(rig.gateway().drill.is_some());
+    rig.scene.world.drills.remove("d");
+    rig.look();
+    assert!(rig.gateway().drill.is_none() && rig.agent("n0").drill.is_none());
+    assert_eq!(rig.snapshot().drill, "");
+}
+
+#[test]
+fn it_aborts_when_what_it_rests_on_is_gone() {
+    type Spoil = fn(&mut Rig);
+    let spoilers: [(&str, Spoil); 4] = [
+        ("there is no ClusterPeering", |rig| {
+            rig.scene.world.peerings.remove("osaka");
+        }),
+        ("is suspended", |rig| {
+            let object = rig.scene.world.peerings.get_mut("osaka").expect("peering");
+            object.spec.as_mut().expect("spec").suspended = true;
+        }),
+        ("does not allow drills", |rig| {
+            rig.osaka.drills = false;
+            rig.osaka.generation += 1;
+            rig.scene.gateway_says(vec![rig.osaka.connected()]);
+            rig.scene.step();
+        }),
+        ("nothing has arrived", |rig| rig.silent = 6000),
+    ];
+    for (expected, spoil) in spoilers {
+        let mut rig = Rig::new();
+        let outage = expected != "nothing has arrived";
+        let fault = json!({"type": "PathLoss", "lossPercent": 50});
+        rig.make("d", json!({"fault": fault, "allowOutage": outage}));
+        rig.until("d", Phase::Injecting);
+        spoil(&mut rig);
+        rig.look();
+        let status = rig.status("d").clone();
+        assert_eq!(status.verdict, Some(Verdict::Aborted), "{expected}: {status:?}");
+        assert!(status.reasons[0].contains(expected), "{expected}: {:?}", status.reasons);
+        assert_eq!(rig.gateway().drill, None, "{expected}");
+    }
+}
+
+#[test]
+fn members_that_do_nothing_end_it_in_time() {
+    let mut rig = Rig::new();
+    rig.agents_answer = false;
+    rig.make("d", json!({}));
+    let (verdict, reasons) = rig.ends("d");
+    assert!(verdict == Verdict::Aborted && reasons.contains("send no streams"), "{reasons}");
+    let mut rig = Rig::new();
+    rig.gateways_answer = false;
+    rig.make("d", json!({}));
+    let (verdict, reasons) = rig.ends("d");
+    assert!(verdict == Verdict::Aborted && reasons.contains("did not begin"), "{reasons}");
+}
+
+#[test]
+fn another_controller_goes_on_with_the_very_same_orders() {
+    let mut rig = Rig::new();
+    rig.make("d", json!({}));
+    rig.until("d", Phase::Injecting);
+    rig.pass();
+    rig.look();
+    let (fault, streams) = (rig.gateway().drill.clone(), rig.agent("n0").drill.clone());
+    rig.drills = Drills::default();
+    rig.ready = false;
+    rig.look();
+    assert_eq!((rig.gateway().drill.clone(), rig.agent("n0").drill.clone()), (fault, streams));
+    let (verdict, reasons) = rig.ends("d");
+    assert_eq!(verdict, Verdict::Passed, "{reasons}");
+}
+
+#[test]
+fn one_that_cannot_be_gone_on_with_is_aborted() {
+    let mut rig = Rig::new();
+    rig.make("d", json!({}));
+    rig.until("d", Phase::Injecting);
+    rig.drills = Drills::default();
+    let object = rig.scene.world.drills.get_mut("d").expect("drill");
+    object.status.phases.clear();
+    rig.look();
+    assert_eq!(rig.status("d").verdict, Some(Verdict::Aborted));
+    assert_eq!(rig.gateway().drill, None);
+}
+
+#[test]
+fn limits_of_the_operator_hold() {
+    let limits = crate::options::DrillLimits::default();
+    let spec: FailoverDrillSpec = serde_json::from_value(json!({
+        "peering": "p", "fault": {"type": "GatewayCrash"}, "durationSeconds": 5,
+        "bounds": {"maxLossPercent": 1},
+    }))
+    .expect("spec");
+    let drill = carrick_crds::drill::Drill::parse(&spec).expect("drill");
+    let why = guard::within(&limits, "GatewayCrash", &drill).expect_err("off");
+    assert!(why.contains("drills.enabled"), "{why}");
+}
