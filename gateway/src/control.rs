@@ -2,7 +2,8 @@
 //! a dialling attempt, and the packet path behind a trait ([`plane`]).
 //!
 //! Pure parts: [`config`] (parsing), [`dialling`] (when to dial whom), [`peer`] (what is known of a
-//! peer), [`paths`] (the ways to its gateways), [`derive`] (from that to the packet path), [`state`] (what to report when).
+//! peer), [`paths`] (the ways to its gateways), [`derive`] (from that to the packet path), [`state`] (what to
+//! report when), [`drain`] (when to end).
 
 pub mod actor;
 pub mod cache;
@@ -10,6 +11,7 @@ pub mod config;
 pub mod derive;
 pub mod dial;
 pub mod dialling;
+pub mod drain;
 mod drill;
 pub mod failures;
 pub mod http;

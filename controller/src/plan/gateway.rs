@@ -97,16 +97,18 @@ pub(super) fn path_mtu(world: &World, cluster: &ClusterId, now: Now) -> Option<u
     tunnels.map(|tunnel| tunnel.mtu).filter(|mtu| *mtu > 0).min()
 }
 
-/// Gateways that have a live tunnel to `cluster`, are in service and stay so.
+/// Gateways that have a live tunnel to `cluster` and stay in service; where none of them stays, those that
+/// leave, as they still carry packets.
 pub(super) fn connected(world: &World, cluster: &ClusterId, now: Now) -> BTreeSet<MemberName> {
     let carries = |name: &MemberName| {
-        let member = world.gateways.get(name)?;
-        let state = member.live(now.instant).filter(|state| !state.draining)?;
+        let state = world.gateways.get(name)?.live(now.instant)?;
         let mut peers = state.peers.iter().filter(|peer| peer.cluster == cluster.as_str());
         let tunnels = peers.any(|p| p.connections.iter().any(|c| c.tunnels.iter().any(|t| t.up)));
-        tunnels.then(|| name.clone())
+        tunnels.then(|| (name.clone(), state.draining))
     };
     let pods = world.facts.gateway_pods(&world.settings.namespace);
     let names = pods.iter().filter_map(|pod| pod.uid.parse().ok());
-    names.filter_map(|name: MemberName| carries(&name)).collect()
+    let all: Vec<(MemberName, bool)> = names.filter_map(|name| carries(&name)).collect();
+    let none_stays = all.iter().all(|(_, draining)| *draining);
+    all.into_iter().filter(|(_, draining)| none_stays || !draining).map(|(name, _)| name).collect()
 }

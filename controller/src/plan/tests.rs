@@ -356,7 +356,7 @@ fn an_unreadable_spec_is_told_so() {
 }
 
 #[test]
-fn a_draining_lost_or_deleted_gateway_carries_nothing() {
+fn a_lost_or_deleted_gateway_carries_nothing_and_the_only_one_goes_on_while_it_drains() {
     let (mut scene, osaka) = peered();
     let gateway = name(GATEWAY_UID);
     let change = |scene: &mut Scene, draining, lost| {
@@ -366,7 +366,7 @@ fn a_draining_lost_or_deleted_gateway_carries_nothing() {
         scene.step();
         scene.routes("osaka").expect("known").1
     };
-    assert_eq!(change(&mut scene, true, None), 0);
+    assert_eq!(change(&mut scene, true, None), 1, "there is no other");
     let lost = Some(scene.now.instant);
     assert_eq!(change(&mut scene, false, lost), 1, "a moment without a link is none");
     scene.pass(crate::world::MEMBER_GRACE);

@@ -28,6 +28,17 @@ pub fn check(holds: bool, otherwise: impl FnOnce() -> String) -> Outcome {
     if holds { Ok(()) } else { Err(otherwise()) }
 }
 
+/// Undoes a fault, whatever happened meanwhile.
+pub struct Fault<'a>(pub &'a dyn Fn() -> Outcome);
+
+impl Drop for Fault<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = (self.0)() {
+            figure(&format!("a fault was not undone: {error}"));
+        }
+    }
+}
+
 /// The two clusters of every case.
 pub fn clusters(lab: &Lab) -> Result<(Cluster, Cluster), String> {
     Ok((text(lab.cluster("paris"))?, text(lab.cluster("osaka"))?))

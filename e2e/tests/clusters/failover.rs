@@ -122,7 +122,7 @@ fn kill_gateway(cluster: &Cluster, pod: &str) -> Result<Instant, String> {
 }
 
 /// Waits until all nodes of a cluster spread flows over two gateways.
-fn both_used(lab: &Lab, cluster: &Cluster) -> Outcome {
+pub fn both_used(lab: &Lab, cluster: &Cluster) -> Outcome {
     let used = || {
         for name in node_names(cluster) {
             let listing = node_network(lab, &name)?.run(&["ip", "nexthop", "show"])?;

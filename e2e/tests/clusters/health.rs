@@ -8,7 +8,7 @@ use carrick_e2e::wait::wait_until;
 use carrick_wan::Conditions;
 
 use crate::common::{
-    SOON, both, check, figure, node_names, peered, pod_network, ready, target, text, watches,
+    Fault, SOON, both, check, figure, node_names, peered, pod_network, ready, target, text, watches,
 };
 use crate::flow::Flow;
 use crate::watch::{Wanted, Watch};
@@ -25,17 +25,6 @@ pub const CASES: &[(&str, Case)] = &[
 
 /// What even a machine that does much else must keep; the goal is two seconds.
 const LIMIT: Duration = Duration::from_secs(5);
-
-/// Undoes a fault, whatever happened meanwhile.
-struct Fault<'a>(&'a dyn Fn() -> Outcome);
-
-impl Drop for Fault<'_> {
-    fn drop(&mut self) {
-        if let Err(error) = (self.0)() {
-            figure(&format!("a fault was not undone: {error}"));
-        }
-    }
-}
 
 /// Makes a fault, sees Ready turn False in paris within the limit for a reason, undoes it, and sees it
 /// come back.

@@ -9,11 +9,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::common::{
-    SOON, check, figure, gateway_pids, node_names, node_of, peered, pod_network, processes, ready,
-    rolled_out, target, text,
+    SOON, figure, gateway_pids, node_names, node_of, peered, processes, ready, rolled_out, text,
 };
-use crate::flow::{Flow, Record};
 use crate::quiet::settled;
+use crate::traffic::{Traffic, gap_below, last, nothing_lost};
 use crate::world::{Case, Outcome};
 
 /// All cases, in order.
@@ -29,9 +28,6 @@ pub const CASES: &[(&str, Case)] = &[
     ("kill::without_api_server_and_controller", without_control),
 ];
 
-/// How long the traffic flows after a part is back.
-const AFTER: Duration = Duration::from_secs(2);
-
 /// How long the control plane stays away.
 const AWAY: Duration = Duration::from_secs(15);
 
@@ -40,51 +36,6 @@ const GATEWAY: Duration = Duration::from_secs(15);
 
 /// The only gateway comes back on another node within that.
 const POWER: Duration = Duration::from_secs(60);
-
-/// Traffic both ways.
-struct Traffic {
-    there: Flow,
-    back: Flow,
-}
-
-impl Traffic {
-    /// Between the pods of these nodes.
-    fn start(paris: (&Cluster, &str), osaka: (&Cluster, &str)) -> Result<Self, String> {
-        let between = |from: (&Cluster, &str), to: (&Cluster, &str)| {
-            Flow::start(&pod_network(from.0, from.1)?, target(to.0, to.1, 2)?)
-        };
-        Ok(Self { there: between(paris, osaka)?, back: between(osaka, paris)? })
-    }
-
-    /// Between the last nodes, whatever is there.
-    fn usual(paris: &Cluster, osaka: &Cluster) -> Result<Self, String> {
-        let (one, other) = (last(paris), last(osaka));
-        Self::start((paris, &one), (osaka, &other))
-    }
-
-    /// Ends it, and prints the row of the table.
-    fn row(self, name: &str) -> Result<[Record; 2], String> {
-        self.there.run_until(Instant::now(), AFTER);
-        let records = [self.there.stop(), self.back.stop()];
-        let [there, back] = &records;
-        figure(&format!("| {name} | {} | {} |", there.summary(), back.summary()));
-        Ok(records)
-    }
-}
-
-fn last(cluster: &Cluster) -> String {
-    node_names(cluster).pop().unwrap_or_default()
-}
-
-fn nothing_lost(records: &[Record; 2]) -> Outcome {
-    let lost = records.iter().any(|record| record.lost() > 0);
-    check(!lost, || format!("{}; {}", records[0].summary(), records[1].summary()))
-}
-
-fn gap_below(records: &[Record; 2], limit: Duration) -> Outcome {
-    let worst = records.iter().map(Record::longest_gap).max().unwrap_or_default();
-    check(worst < limit, || format!("traffic paused for {worst:?}, more than {limit:?}"))
-}
 
 fn kill_process(pid: i32) -> Outcome {
     text(kill(Pid::from_raw(pid), Signal::SIGKILL))

@@ -11,13 +11,16 @@ mod idle;
 mod install;
 mod kill;
 mod lab;
+mod narrow;
 mod peering;
 mod quiet;
 mod refusals;
 mod stream;
 mod third;
+mod traffic;
 mod trust;
 mod uninstall;
+mod upgrade;
 mod watch;
 mod world;
 
@@ -35,12 +38,14 @@ fn main() -> ExitCode {
         peering::CASES,
         idle::CASES,
         health::CASES,
+        narrow::CASES,
         consent::CASES,
         refusals::CASES,
         trust::CASES,
         quiet::CASES,
         failover::CASES,
         drill::CASES,
+        upgrade::CASES,
         kill::CASES,
         uninstall::CASES,
         third::CASES,

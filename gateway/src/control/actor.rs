@@ -30,6 +30,7 @@ use super::cache::Cache;
 use super::config::{self, Config};
 use super::derive::derive;
 use super::dial::{DialFailure, dial};
+use super::drain::{Drain, Progress};
 use super::drill::Drills;
 use super::link::{self, LinkEvent, LinkEventKind, Outbound};
 use super::peer::{Known, Peer, PeerLink, TunnelIds, earlier};
@@ -45,9 +46,6 @@ const KNOCK: Duration = Duration::from_secs(10);
 
 /// How many strangers are remembered.
 const MAX_KNOCKS: usize = 64;
-
-/// How long packets are still carried after nodes were told to take other gateways.
-const DRAIN: Duration = Duration::from_secs(1);
 
 /// Events of links that wait.
 const QUEUE: usize = 256;
@@ -69,6 +67,8 @@ pub struct Parts<P> {
     pub ordinal: Option<u16>,
     /// Where the last configuration is kept.
     pub cache: Option<Cache>,
+    /// How long it may take at most until nobody uses us any more, once we are told to end.
+    pub drain: Duration,
 }
 
 /// What control publishes.
@@ -112,6 +112,8 @@ pub struct Control<P> {
     pace: Pace,
     drills: Drills,
     counts: Counts,
+    /// We were told to end.
+    drain: Option<Drain>,
     /// What each peer is told of its newest snapshot.
     told: Arc<BTreeMap<ClusterId, Report>>,
     dials: JoinSet<Dialled>,
@@ -143,6 +145,7 @@ impl<P: Plane> Control<P> {
             pace: Pace::default(),
             drills,
             counts: Counts::default(),
+            drain: None,
             told: Arc::default(),
             dials: JoinSet::new(),
             links: JoinSet::new(),
@@ -155,7 +158,7 @@ impl<P: Plane> Control<P> {
         control
     }
 
-    /// Works until `stop`; the last report then says that we drain.
+    /// Works until `stop`, and then until nobody uses us any more, for which there is a limit.
     pub async fn run(
         mut self,
         mut member: mpsc::Receiver<MemberEvent>,
@@ -163,8 +166,7 @@ impl<P: Plane> Control<P> {
     ) -> Result<(), PlaneStopped> {
         let exchange = self.parts.exchange.clone();
         let (mut changes, mut failure) = (self.parts.plane.changes(), self.parts.plane.failure());
-        loop {
-            let deadline = self.turn().await;
+        while let Some(deadline) = self.turn().await {
             tokio::select! {
                 Some(event) = member.recv() => self.on_member(event),
                 incoming = exchange.accept() => self.on_incoming(incoming),
@@ -177,23 +179,41 @@ impl<P: Plane> Control<P> {
                     Err(_) => "all its lanes are gone".to_owned(),
                 })),
                 () = tokio::time::sleep_until(deadline.into()) => {}
-                () = stop.cancelled() => break,
+                () = stop.cancelled(), if self.drain.is_none() => self.begin_drain(),
             }
         }
-        self.own.draining = true;
-        self.apply(Instant::now()).await;
-        let last = self.report();
-        self.outlets.state.send_replace(Some(from_member::Kind::Gateway(last)));
         let gateways = self.peers.values().flat_map(|peer| peer.gateways.values());
         for held in gateways.filter_map(|gateway| gateway.link.as_ref()) {
             held.link.close(&CloseReason::Draining);
         }
-        // Nodes have been told; what is under way from them still passes.
-        let asked = self.applied.as_ref().is_some_and(|setup| setup.forwarding.host.is_some());
-        if asked {
-            tokio::time::sleep(DRAIN).await;
-        }
         Ok(())
+    }
+
+    /// Tells everybody that we leave; what still comes is carried.
+    fn begin_drain(&mut self) {
+        let most = self.parts.drain;
+        tracing::info!(seconds = most.as_secs(), "draining: others take over what we carry");
+        self.own.draining = true;
+        self.drain = Some(Drain::new(Instant::now(), most, self.parts.plane.stats().carried()));
+    }
+
+    /// When draining has to be looked at again; `None` when it has ended.
+    fn drained(&mut self) -> Option<Instant> {
+        let Some(drain) = &mut self.drain else { return Some(Instant::now() + state::REPEAT) };
+        match drain.look(Instant::now(), self.parts.plane.stats().carried()) {
+            Progress::Wait(until) => Some(until),
+            Progress::Quiet => {
+                tracing::info!("nobody uses this gateway any more");
+                None
+            }
+            Progress::TimedOut => {
+                tracing::warn!(
+                    "ending although packets still come: no other gateway took over in time; is \
+                     there another one with tunnels?"
+                );
+                None
+            }
+        }
     }
 
     fn on_member(&mut self, event: MemberEvent) {
@@ -398,10 +418,11 @@ impl<P: Plane> Control<P> {
         }
     }
 
-    /// Brings all in line with what is known; returns when to do so again at the latest.
-    async fn turn(&mut self) -> Instant {
+    /// Brings all in line with what is known; returns when to do so again at the latest, or `None` when
+    /// there is nothing left to do.
+    async fn turn(&mut self) -> Option<Instant> {
         let now = Instant::now();
-        let mut again = None;
+        let mut again = Some(self.drained()?);
         for (cluster, peer) in &mut self.peers {
             peer.failures.prune(SystemTime::now());
             again = earlier(again, peer.settle(&mut self.ids, now));
@@ -418,11 +439,10 @@ impl<P: Plane> Control<P> {
             }
             again = earlier(again, peer.dialling.deadline(&linked));
         }
-        self.own.draining = self.drills.drains(now);
+        self.own.draining = self.drain.is_some() || self.drills.drains(now);
         again = earlier(again, self.apply(now).await);
         again = earlier(again, self.drill(Instant::now()));
-        again = earlier(again, self.publish(Instant::now()));
-        again.unwrap_or(now + state::REPEAT)
+        earlier(again, self.publish(Instant::now()))
     }
 
     /// Gives the packet path what is new; returns when to try again.

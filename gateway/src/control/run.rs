@@ -21,6 +21,9 @@ use super::plane::Plane;
 use super::pod_plane::PodPlane;
 use super::view::View;
 
+/// How long it takes at most, by default, until nobody uses a gateway that is told to end; in seconds.
+const DRAIN_SECONDS: u16 = 20;
+
 /// How long the last report may take to leave.
 const FAREWELL: Duration = Duration::from_secs(3);
 
@@ -48,6 +51,10 @@ pub struct PodOptions {
     /// What may be left to the kernel.
     #[command(flatten)]
     offloads: OffloadOptions,
+    /// How long to go on at most, in seconds, while nodes and peers move to other gateways, once SIGTERM
+    /// has come.
+    #[arg(long, env = "CARRICK_DRAIN_SECONDS", default_value_t = DRAIN_SECONDS)]
+    drain_seconds: u16,
     /// Where /metrics, /healthz and /readyz are.
     #[arg(long, env = "CARRICK_HTTP_ADDRESS", default_value = "0.0.0.0:7822")]
     http_address: SocketAddr,
@@ -160,6 +167,7 @@ async fn work<P: Plane>(
     };
     let member =
         tokio::spawn(member::run(member_options, held, events, reports, member_stop.clone()));
+    let drain = Duration::from_secs(options.drain_seconds.into());
     let parts = Parts {
         plane,
         exchange: exchange.clone(),
@@ -168,6 +176,7 @@ async fn work<P: Plane>(
         base_port: port,
         ordinal,
         cache,
+        drain,
     };
     tracing::info!(port, "gateway runs");
     let ended = Control::new(parts, Outlets { state, view }).run(member_events, stop).await;

@@ -181,6 +181,11 @@ impl DataplaneStats {
         Self { tunnels, drops: drops.iter().collect(), offloads, fault }
     }
 
+    /// Packets of users that tunnels have carried, both ways. A tunnel that ends takes its own along.
+    pub fn carried(&self) -> u64 {
+        self.tunnels.iter().map(|tunnel| tunnel.rx_packets + tunnel.tx_packets).sum()
+    }
+
     /// The tunnel of this name.
     pub fn tunnel(&self, id: TunnelId) -> Option<&TunnelStats> {
         self.tunnels.iter().find(|tunnel| tunnel.id == id)

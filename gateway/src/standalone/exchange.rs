@@ -83,6 +83,8 @@ impl Running {
             base_port: port,
             ordinal: None,
             cache: None,
+            // There is no other gateway that could take over.
+            drain: Duration::ZERO,
         };
         let control = Control::new(parts, Outlets { state, view });
         let control = tokio::spawn(control.run(member, stop.clone()));

@@ -2,9 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use carrick_exchange::message::member::{PeerState, PeeringConfig};
+use carrick_gateway::control::plane::Setup;
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
 
@@ -254,4 +256,26 @@ async fn draining_gateway_says_so_in_its_last_report() {
     tokio::time::timeout(PATIENCE, applied).await.expect("in time").expect("control runs");
     a.stop().await;
     assert!(read(&state.borrow()).expect("reported").draining);
+}
+
+#[tokio::test]
+async fn one_that_is_told_to_end_says_so_and_goes_on_while_it_is_used() {
+    let (paris, osaka) = (Cluster::new("paris", 1), Cluster::new("osaka", 2));
+    let (a, b) = peered(&paris, &osaka).await;
+    a.tell_to_end();
+    let draining = |setup: &Setup| {
+        let forwarding = &setup.forwarding;
+        let told = forwarding.host.as_ref().is_some_and(|host| host.draining);
+        told && !forwarding.tunnels.is_empty()
+    };
+    a.plane.sets_up("draining", draining).await;
+    // A packet every 50 ms, for longer than it waits for one.
+    for _ in 0..40 {
+        a.plane.carried.fetch_add(1, Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(!a.has_ended(), "it still carries packets");
+    }
+    a.stop().await;
+    assert!(!b.plane.last().expect("set up").forwarding.tunnels.is_empty(), "the snapshot decides");
+    b.stop().await;
 }

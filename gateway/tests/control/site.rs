@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -33,6 +34,8 @@ pub struct FakePlane {
     pub applied: Mutex<Vec<Setup>>,
     pub refuse: Mutex<Option<String>>,
     pub injected: Mutex<Vec<Option<Fault>>>,
+    /// Packets that each tunnel has carried.
+    pub carried: AtomicU64,
     changes: watch::Sender<u64>,
     failure: watch::Sender<Option<String>>,
 }
@@ -50,6 +53,7 @@ impl FakePlane {
             applied: Mutex::default(),
             refuse: Mutex::default(),
             injected: Mutex::default(),
+            carried: AtomicU64::new(0),
             changes: watch::Sender::new(0),
             failure: watch::Sender::new(None),
         }
@@ -105,7 +109,7 @@ impl Plane for FakePlane {
             initiations: 1,
             rx_packets: 0,
             rx_bytes: 0,
-            tx_packets: 0,
+            tx_packets: self.carried.load(Ordering::Relaxed),
             tx_bytes: 0,
             path: PathReport { mtu: None, state: PathState::Searching },
             mtu: None,
@@ -287,6 +291,7 @@ impl Site {
             base_port: address.port(),
             ordinal: Some(0),
             cache: folder.map(Cache::in_folder),
+            drain: PATIENCE,
         };
         let control = Control::new(parts, Outlets { state, view });
         let stop = CancellationToken::new();
@@ -339,6 +344,16 @@ impl Site {
         let state = self.state.borrow();
         let mut peers = read(&state).into_iter().flat_map(|state| &state.peers);
         peers.find(|state| state.cluster == peer.id.as_str()).cloned()
+    }
+
+    /// Tells it to end, and does not wait.
+    pub fn tell_to_end(&self) {
+        self.stop.cancel();
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        self.task.is_finished()
     }
 
     pub async fn stop(self) {

@@ -1,0 +1,62 @@
+//! Traffic of pods both ways while something happens, and what that cost.
+
+use std::time::{Duration, Instant};
+
+use carrick_e2e::cluster::Cluster;
+
+use crate::common::{check, figure, node_names, pod_network, target};
+use crate::flow::{Flow, Record};
+use crate::world::Outcome;
+
+/// How long the traffic flows after all is over.
+const AFTER: Duration = Duration::from_secs(2);
+
+/// Traffic both ways.
+pub struct Traffic {
+    /// From paris to osaka.
+    pub there: Flow,
+    /// From osaka to paris.
+    pub back: Flow,
+}
+
+impl Traffic {
+    /// Between the pods of these nodes.
+    pub fn start(paris: (&Cluster, &str), osaka: (&Cluster, &str)) -> Result<Self, String> {
+        let between = |from: (&Cluster, &str), to: (&Cluster, &str)| {
+            Flow::start(&pod_network(from.0, from.1)?, target(to.0, to.1, 2)?)
+        };
+        Ok(Self { there: between(paris, osaka)?, back: between(osaka, paris)? })
+    }
+
+    /// Between the last nodes, whatever is there.
+    pub fn usual(paris: &Cluster, osaka: &Cluster) -> Result<Self, String> {
+        let (one, other) = (last(paris), last(osaka));
+        Self::start((paris, &one), (osaka, &other))
+    }
+
+    /// Ends it, and prints the row of the table.
+    pub fn row(self, name: &str) -> Result<[Record; 2], String> {
+        self.there.run_until(Instant::now(), AFTER);
+        let records = [self.there.stop(), self.back.stop()];
+        let [there, back] = &records;
+        figure(&format!("| {name} | {} | {} |", there.summary(), back.summary()));
+        Ok(records)
+    }
+}
+
+/// The last node.
+pub fn last(cluster: &Cluster) -> String {
+    node_names(cluster).pop().unwrap_or_default()
+}
+
+/// Fails when a packet was lost.
+pub fn nothing_lost(records: &[Record; 2]) -> Outcome {
+    let lost = records.iter().any(|record| record.lost() > 0);
+    check(!lost, || format!("{}; {}", records[0].summary(), records[1].summary()))
+}
+
+/// Fails when traffic paused for longer.
+pub fn gap_below(records: &[Record; 2], limit: Duration) -> Outcome {
+    let worst = records.iter().map(Record::longest_gap).max().unwrap_or_default();
+    check(worst < limit, || format!("traffic paused for {worst:?}, more than {limit:?}"))
+}

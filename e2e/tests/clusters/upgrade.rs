@@ -1,0 +1,93 @@
+//! Gateways come, are replaced and go under two-way traffic of pods, and so are agents.
+
+use std::time::Duration;
+
+use carrick_e2e::Lab;
+use carrick_e2e::carrick::{self, NAMESPACE};
+use carrick_e2e::cluster::Cluster;
+
+use crate::common::{node_names, peered, ready, rolled_out, text};
+use crate::failover::both_used;
+use crate::flow::Record;
+use crate::traffic::{Traffic, gap_below, nothing_lost};
+use crate::world::{Case, Outcome};
+
+/// All cases, in order; the last leaves one gateway in each cluster.
+pub const CASES: &[(&str, Case)] = &[
+    ("upgrade::second_gateway_comes", comes),
+    ("upgrade::gateways_are_replaced", |lab| {
+        // A few packets are lost still: see `SHORT`.
+        replaced(lab, "statefulset/carrick-gateway", |rows| gap_below(rows, SHORT))
+    }),
+    ("upgrade::agents_are_replaced", |lab| replaced(lab, "daemonset/carrick-agent", nothing_lost)),
+    ("upgrade::second_gateway_goes", goes),
+];
+
+/// Traffic pauses for less where gateways are replaced one by one. It should not pause at all; each flow pauses
+/// for some 300 ms once.
+const SHORT: Duration = Duration::from_secs(1);
+
+/// How many flows each way: enough that every gateway has some.
+const FLOWS: usize = 6;
+
+fn comes(lab: &Lab) -> Outcome {
+    let (paris, osaka) = peered(lab)?;
+    under_traffic(&paris, &osaka, "a second gateway comes", nothing_lost, || {
+        gateways(lab, &paris, 2)?;
+        both_used(lab, &paris)
+    })
+}
+
+/// Replaces all pods of a part of Carrick on one side, which has two gateways like the other.
+fn replaced(lab: &Lab, workload: &str, judge: impl Fn(&[Record; 2]) -> Outcome) -> Outcome {
+    let (paris, osaka) = peered(lab)?;
+    for cluster in [&paris, &osaka] {
+        gateways(lab, cluster, 2)?;
+        both_used(lab, cluster)?;
+    }
+    under_traffic(&paris, &osaka, &format!("{workload} of one side replaced"), judge, || {
+        text(paris.kubectl(&["rollout", "restart", workload, "--namespace", NAMESPACE]))?;
+        rolled_out(&paris)?;
+        both_used(lab, &paris)
+    })
+}
+
+fn goes(lab: &Lab) -> Outcome {
+    let (paris, osaka) = peered(lab)?;
+    gateways(lab, &paris, 2)?;
+    both_used(lab, &paris)?;
+    let outcome = under_traffic(&paris, &osaka, "the second gateway goes", nothing_lost, || {
+        gateways(lab, &paris, 1)
+    });
+    gateways(lab, &osaka, 1)?;
+    ready(&paris, &osaka)?;
+    outcome
+}
+
+/// Has so many gateways in a cluster.
+fn gateways(lab: &Lab, cluster: &Cluster, replicas: usize) -> Outcome {
+    let value = format!("gateway.replicas={replicas}");
+    text(carrick::upgrade(cluster, &text(lab.image_tag())?, &[&value]))?;
+    rolled_out(cluster)
+}
+
+/// Does something while pods of all nodes talk to each other, and judges what each flow lost.
+fn under_traffic(
+    paris: &Cluster,
+    osaka: &Cluster,
+    what: &str,
+    judge: impl Fn(&[Record; 2]) -> Outcome,
+    work: impl FnOnce() -> Outcome,
+) -> Outcome {
+    let (here, there) = (node_names(paris), node_names(osaka));
+    let pairs = here.iter().cycle().zip(there.iter().cycle().skip(1)).take(FLOWS);
+    let traffic: Result<Vec<Traffic>, String> =
+        pairs.map(|(one, other)| Traffic::start((paris, one), (osaka, other))).collect();
+    let traffic = traffic?;
+    let mut outcome = work().and_then(|()| ready(paris, osaka));
+    for (number, traffic) in traffic.into_iter().enumerate() {
+        let row = traffic.row(&format!("{what}: flow {number}"))?;
+        outcome = outcome.and(judge(&row));
+    }
+    outcome
+}
