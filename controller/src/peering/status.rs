@@ -211,6 +211,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn paths_that_are_not_well_are_named_with_what_is_wrong() {
+        let path = |state: &str, grade: &str| {
+            let [state, grade] = [state, grade].map(str::to_owned);
+            unhealthy(&PathHealth {
+                endpoint: "a:1".to_owned(),
+                state,
+                grade,
+                ..PathHealth::default()
+            })
+        };
+        assert_eq!((path("up", "good"), path("unknown", "good")), (None, None));
+        assert_eq!(path("up", "poor").as_deref(), Some("a:1 poor"));
+        assert_eq!(path("down", "good").as_deref(), Some("a:1 down"));
+        assert!(path(&"x".repeat(9999), "good").is_some_and(|text| text.len() < 100));
+    }
+
+    #[test]
     fn an_mtu_is_written_at_once_and_a_tunnels_figures_are_not() {
         let status = |mtu, rtt| ClusterPeeringStatus {
             mtu: Some(mtu),

@@ -1,6 +1,7 @@
 //! What plans come of which worlds.
 
 use carrick_crds::condition::PeeringCondition::{Accepted, Connected};
+use carrick_crds::peering::{EndpointSpec, FailoverSpec};
 use carrick_exchange::message::member::{AgentConfig, GatewayProbe, TunnelState};
 
 use crate::cluster::node::Readiness;
@@ -52,6 +53,29 @@ fn nodes_take_on_the_smallest_path_and_keep_it_while_nobody_knows_better() {
     scene.gateway_says(vec![osaka.connected()]);
     let status = &scene.statuses["osaka"];
     assert_eq!(status.mtu, Some(576));
+}
+
+#[test]
+fn gateways_hear_how_fast_to_notice_and_what_paths_cost() {
+    let (mut scene, osaka) = peered();
+    let config = scene.gateway_config();
+    let peering = &config.peerings[0];
+    assert_eq!((peering.detection_milliseconds, peering.endpoint_costs.len()), (0, 0));
+    let mut spec = osaka.spec(&["10.2.0.0/16"]);
+    let endpoint = |address: &str, cost| EndpointSpec {
+        address: address.to_owned(),
+        port: 31_820,
+        cost,
+        ..EndpointSpec::default()
+    };
+    spec.endpoints = vec![endpoint("192.0.2.1", 0), endpoint("192.0.2.2", 10)];
+    spec.failover = Some(FailoverSpec { detection_milliseconds: Some(600) });
+    scene.peer("osaka", spec);
+    scene.step();
+    let config = scene.gateway_config();
+    let peering = &config.peerings[0];
+    assert_eq!(peering.detection_milliseconds, 600);
+    assert_eq!((peering.endpoints.len(), &peering.endpoint_costs[..]), (2, &[0, 10][..]));
 }
 
 #[test]
