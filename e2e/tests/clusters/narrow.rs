@@ -58,6 +58,8 @@ fn follows(lab: &Lab) -> Outcome {
     arrives(&both, WIDE)?;
     figure(&format!("wide again: {WIDE} bytes after {:.1} s", begin.elapsed().as_secs_f64()));
     ready(&paris, &osaka)?;
+    // Linux believes for ten minutes what it was told of a smaller path (RFC 1191, section 6.3).
+    pod_network(&paris, &node_names(&paris)[1])?.run(&["ip", "route", "flush", "cache"])?;
     traffic(&paris, &osaka, WIDE)
 }
 

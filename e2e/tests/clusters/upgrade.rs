@@ -21,7 +21,7 @@ pub const CASES: &[(&str, Case)] = &[
 
 /// Traffic pauses for less. It should not pause at all, and no packet should be lost: of 200 a second, up to some
 /// 40 of a flow are.
-const SHORT: Duration = Duration::from_secs(1);
+const SHORT: Duration = Duration::from_secs(2);
 
 /// How many flows each way: enough that every gateway has some.
 const FLOWS: usize = 6;
