@@ -127,7 +127,11 @@ impl Path {
         let socket = self.ends[0].inside(|| whole_only(address(from)));
         let headers = if address(from).is_ipv4() { 28 } else { 48 };
         let to = SocketAddr::new(address(to), 9);
-        socket.send_to(&vec![7; size - headers], to).map(drop)
+        socket.send_to(&vec![7; size - headers], to)?;
+        // What Linux is told of a packet counts only while the packet's socket is there.
+        socket.set_read_timeout(Some(Duration::from_millis(20)))?;
+        let _nothing = socket.recv(&mut [0]);
+        Ok(())
     }
 
     fn is_refused(&self, addresses: [&str; 2], size: usize) -> bool {
