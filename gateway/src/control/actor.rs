@@ -67,8 +67,9 @@ pub struct Parts<P> {
     pub ordinal: Option<u16>,
     /// Where the last configuration is kept.
     pub cache: Option<Cache>,
-    /// How long it may take at most until nobody uses us any more, once we are told to end.
-    pub drain: Duration,
+    /// How long it may take at most until nobody uses us any more, once we are told to end; `None` where there is
+    /// no other gateway that could take over.
+    pub drain: Option<Duration>,
 }
 
 /// What control publishes.
@@ -179,7 +180,10 @@ impl<P: Plane> Control<P> {
                     Err(_) => "all its lanes are gone".to_owned(),
                 })),
                 () = tokio::time::sleep_until(deadline.into()) => {}
-                () = stop.cancelled(), if self.drain.is_none() => self.begin_drain(),
+                () = stop.cancelled(), if self.drain.is_none() => match self.parts.drain {
+                    Some(most) => self.begin_drain(most),
+                    None => break,
+                },
             }
         }
         let gateways = self.peers.values().flat_map(|peer| peer.gateways.values());
@@ -190,8 +194,7 @@ impl<P: Plane> Control<P> {
     }
 
     /// Tells everybody that we leave; what still comes is carried.
-    fn begin_drain(&mut self) {
-        let most = self.parts.drain;
+    fn begin_drain(&mut self, most: Duration) {
         tracing::info!(seconds = most.as_secs(), "draining: others take over what we carry");
         self.own.draining = true;
         self.drain = Some(Drain::new(Instant::now(), most, self.parts.plane.stats().carried()));

@@ -167,7 +167,7 @@ async fn work<P: Plane>(
     };
     let member =
         tokio::spawn(member::run(member_options, held, events, reports, member_stop.clone()));
-    let drain = Duration::from_secs(options.drain_seconds.into());
+    let drain = Some(Duration::from_secs(options.drain_seconds.into()));
     let parts = Parts {
         plane,
         exchange: exchange.clone(),

@@ -84,7 +84,7 @@ impl Running {
             ordinal: None,
             cache: None,
             // There is no other gateway that could take over.
-            drain: Duration::ZERO,
+            drain: None,
         };
         let control = Control::new(parts, Outlets { state, view });
         let control = tokio::spawn(control.run(member, stop.clone()));

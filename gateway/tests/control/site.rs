@@ -291,7 +291,7 @@ impl Site {
             base_port: address.port(),
             ordinal: Some(0),
             cache: folder.map(Cache::in_folder),
-            drain: PATIENCE,
+            drain: Some(PATIENCE),
         };
         let control = Control::new(parts, Outlets { state, view });
         let stop = CancellationToken::new();
