@@ -26,6 +26,7 @@ use crate::probe::prober;
 use crate::probe::shell::{Assignment, Findings};
 use crate::report;
 use crate::store::Store;
+use crate::timer::sleep_until;
 use crate::view::View;
 
 /// After a change in the kernel: many come together.
@@ -459,11 +460,4 @@ fn replace<T: PartialEq>(held: &mut T, new: T) -> bool {
     let changed = *held != new;
     *held = new;
     changed
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
-    }
 }

@@ -14,6 +14,7 @@ pub mod config;
 pub mod drill;
 pub mod http;
 pub mod metrics;
+mod mix;
 pub mod node;
 pub mod options;
 pub mod plan;
@@ -23,6 +24,7 @@ pub mod run;
 pub mod shortcut;
 pub mod store;
 mod sys;
+mod timer;
 pub mod view;
 
 #[cfg(test)]

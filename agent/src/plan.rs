@@ -7,6 +7,7 @@ mod sieve;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
+use carrick_model::fnv::fnv1a;
 use carrick_model::{Family, Mac, Prefix};
 use carrick_netlink::{
     FdbEntry, FdbTarget, GroupSupport, LinkSettings, Neighbour, Nexthop, NexthopKind, NftBody,
@@ -239,11 +240,7 @@ fn local_gateways(config: &NodeConfig) -> impl Iterator<Item = IpAddr> {
 fn nexthop_id(address: IpAddr) -> u32 {
     match address {
         IpAddr::V4(v4) => u32::from(v4),
-        IpAddr::V6(v6) => {
-            // FNV-1a: stable across releases, unlike the standard library's hasher.
-            let mix = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
-            0xe000_0000 | (v6.octets().iter().fold(0x811c_9dc5, mix) & 0x0fff_ffff)
-        }
+        IpAddr::V6(v6) => 0xe000_0000 | (fnv1a(&v6.octets()) & 0x0fff_ffff),
     }
 }
 

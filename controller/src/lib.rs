@@ -16,6 +16,7 @@ pub mod leader;
 pub mod link;
 mod live;
 pub mod metrics;
+mod object;
 pub mod options;
 pub mod outbox;
 pub mod peering;

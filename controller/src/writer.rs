@@ -267,21 +267,30 @@ impl Writer {
         self.desk.put_back(target, waiting, Instant::now());
     }
 
+    /// Writes the status of the object of this name, if it still is the one with this UID.
+    async fn write_status<K>(
+        &self,
+        name: &str,
+        uid: &str,
+        status: &impl serde::Serialize,
+        manager: &str,
+    ) -> Result<(), kube::Error>
+    where
+        K: kube::Resource<DynamicType = ()>,
+    {
+        let meta = serde_json::json!({ "name": name, "uid": uid });
+        let patch = Patch::Apply(apply::<K>(meta, status));
+        let params = PatchParams::apply(manager).force();
+        untyped::<K>(&self.client).patch_status(name, &params, &patch).await.map(drop)
+    }
+
     async fn write(&self, target: &Target, write: &Write) -> Result<(), kube::Error> {
         match (target, write) {
             (Target::Peering(name), Write::Peering { uid, status, .. }) => {
-                let api = untyped::<ClusterPeering>(&self.client);
-                let meta = serde_json::json!({ "name": name, "uid": uid });
-                let patch = apply::<ClusterPeering>(meta, status);
-                let params = PatchParams::apply(PEERING_MANAGER).force();
-                api.patch_status(name, &params, &Patch::Apply(patch)).await.map(drop)
+                self.write_status::<ClusterPeering>(name, uid, status, PEERING_MANAGER).await
             }
             (Target::Drill(name), Write::Drill { uid, status, .. }) => {
-                let api = untyped::<FailoverDrill>(&self.client);
-                let meta = serde_json::json!({ "name": name, "uid": uid });
-                let patch = apply::<FailoverDrill>(meta, status);
-                let params = PatchParams::apply(DRILL_MANAGER).force();
-                api.patch_status(name, &params, &Patch::Apply(patch)).await.map(drop)
+                self.write_status::<FailoverDrill>(name, uid, status, DRILL_MANAGER).await
             }
             (Target::Identity, Write::Identity { status, .. }) => {
                 write_identity(&self.client, status).await

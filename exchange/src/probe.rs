@@ -5,6 +5,7 @@
 pub mod packet;
 pub mod responder;
 pub mod stream;
+mod tokens;
 
 /// UDP port, on mesh addresses only.
 pub const PORT: u16 = 7824;

@@ -10,6 +10,7 @@ use super::connection::Connection;
 use super::flow::{Fate, Flow};
 use super::histogram::Histogram;
 use super::order::Order;
+use crate::mix::mix;
 
 /// The most points of a series.
 const POINTS: u32 = 240;
@@ -61,12 +62,9 @@ impl Meter {
 
     /// Numbers that streams are known by.
     fn number(&mut self) -> u64 {
-        // splitmix64: from one random number as many as are needed.
+        // From one random number as many as are needed.
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        mix(self.random)
     }
 
     fn count_anew(&mut self, now: Instant) {

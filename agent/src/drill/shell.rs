@@ -4,9 +4,9 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
-use carrick_exchange::message::drill::StreamState;
+use carrick_exchange::message::drill::{StreamState, milliseconds};
 use carrick_exchange::probe::PORT;
 use carrick_exchange::probe::stream::{self, Answer};
 use tokio::net::UdpSocket;
@@ -16,6 +16,7 @@ use tokio::task::AbortHandle;
 use super::meter::{Meter, Place};
 use super::order::Order;
 use crate::sys;
+use crate::timer::sleep_until;
 
 /// How often findings are published.
 const PUBLISH: Duration = Duration::from_millis(500);
@@ -201,17 +202,5 @@ async fn read(
             // An earlier packet was refused on the way; the answer that is missing tells.
             Err(error) => tracing::trace!(%error, "a drill's socket"),
         }
-    }
-}
-
-fn milliseconds(at: SystemTime) -> u64 {
-    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or_default()
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
     }
 }

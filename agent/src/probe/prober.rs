@@ -16,6 +16,7 @@ use carrick_model::ClusterId;
 pub use flow::{Health, Reason};
 
 use super::packet::{self, Answer};
+use crate::mix::mix;
 use flow::Flow;
 
 /// How many nodes of a cluster are probed.
@@ -204,7 +205,7 @@ impl Prober {
 /// a hash of the pair).
 fn choose(own: Ipv4Addr, nodes: &[Ipv4Addr]) -> Vec<Ipv4Addr> {
     let mut ranked: Vec<(u64, Ipv4Addr)> =
-        nodes.iter().map(|node| (mix(own, *node), *node)).collect();
+        nodes.iter().map(|node| (of_pair(own, *node), *node)).collect();
     ranked.sort_unstable();
     ranked.dedup();
     ranked.truncate(TARGETS);
@@ -213,15 +214,11 @@ fn choose(own: Ipv4Addr, nodes: &[Ipv4Addr]) -> Vec<Ipv4Addr> {
 
 /// Between half a second and a second.
 fn stagger(source: Ipv4Addr, target: Ipv4Addr) -> Duration {
-    Duration::from_millis(500 + mix(source, target) % 500)
+    Duration::from_millis(500 + of_pair(source, target) % 500)
 }
 
-/// The finalizer of SplitMix64: spreads neighbouring pairs over all 64 bits.
-fn mix(a: Ipv4Addr, b: Ipv4Addr) -> u64 {
-    let number = u64::from(u32::from(a)) << 32 | u64::from(u32::from(b));
-    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    number ^ (number >> 31)
+fn of_pair(a: Ipv4Addr, b: Ipv4Addr) -> u64 {
+    mix(u64::from(u32::from(a)) << 32 | u64::from(u32::from(b)))
 }
 
 #[cfg(test)]

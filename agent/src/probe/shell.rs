@@ -17,6 +17,7 @@ use super::packet::MAX;
 use super::prober::{Cluster, Prober, TargetHealth, Transmit};
 use super::responder::Responder;
 use crate::sys;
+use crate::timer::sleep_until;
 
 /// Packets read and not yet looked at: those of 100 ms of a drill.
 const QUEUE: usize = 1024;
@@ -88,13 +89,6 @@ pub async fn run(
             _ = refresh.tick() => shell.publish(),
             _ = rebind.tick(), if shell.sockets.responder_missing() => shell.sockets.bind_responder(),
         }
-    }
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -4,6 +4,8 @@ use carrick_crds::{FailoverDrillSpec, FailoverDrillStatus};
 use jiff::Timestamp;
 use kube::api::DynamicObject;
 
+use crate::object::Object;
+
 /// A FailoverDrill.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DrillObject {
@@ -23,17 +25,8 @@ pub struct DrillObject {
 
 impl From<DynamicObject> for DrillObject {
     fn from(object: DynamicObject) -> Self {
-        let mut data = object.data;
-        let spec = data.get_mut("spec").map(serde_json::Value::take).unwrap_or_default();
-        let status = data.get_mut("status").map(serde_json::Value::take).unwrap_or_default();
-        let created = object.metadata.creation_timestamp.map(|time| time.0);
-        Self {
-            name: object.metadata.name.unwrap_or_default(),
-            uid: object.metadata.uid.unwrap_or_default(),
-            created: created.unwrap_or(Timestamp::UNIX_EPOCH),
-            deleting: object.metadata.deletion_timestamp.is_some(),
-            spec: serde_json::from_value(spec).map_err(|error| format!("spec: {error}")),
-            status: serde_json::from_value(status).unwrap_or_default(),
-        }
+        let deleting = object.metadata.deletion_timestamp.is_some();
+        let Object { name, uid, created, spec, status } = object.into();
+        Self { name, uid, deleting, created, spec, status }
     }
 }

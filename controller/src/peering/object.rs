@@ -4,6 +4,8 @@ use carrick_crds::{ClusterPeeringSpec, ClusterPeeringStatus};
 use jiff::Timestamp;
 use kube::api::DynamicObject;
 
+use crate::object::Object;
+
 /// A ClusterPeering. One whose spec cannot be read stays an object, so that its status can say so.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PeeringObject {
@@ -23,19 +25,9 @@ pub struct PeeringObject {
 
 impl From<DynamicObject> for PeeringObject {
     fn from(object: DynamicObject) -> Self {
-        let mut data = object.data;
-        let spec = data.get_mut("spec").map(serde_json::Value::take).unwrap_or_default();
-        let status = data.get_mut("status").map(serde_json::Value::take).unwrap_or_default();
-        let created = object.metadata.creation_timestamp.map(|time| time.0);
-        Self {
-            name: object.metadata.name.unwrap_or_default(),
-            uid: object.metadata.uid.unwrap_or_default(),
-            generation: object.metadata.generation,
-            created: created.unwrap_or(Timestamp::UNIX_EPOCH),
-            spec: serde_json::from_value(spec).map_err(|error| format!("spec: {error}")),
-            // A status that cannot be read is written anew.
-            status: serde_json::from_value(status).unwrap_or_default(),
-        }
+        let generation = object.metadata.generation;
+        let Object { name, uid, created, spec, status } = object.into();
+        Self { name, uid, generation, created, spec, status }
     }
 }
 

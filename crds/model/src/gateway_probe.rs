@@ -28,6 +28,8 @@
 //!
 //! Numbers are most significant byte first. Nothing may follow, and bits without a meaning are 0.
 
+use crate::fnv::fnv1a;
+
 /// UDP port of gateways, on their mesh addresses only. Agents ask from any.
 pub const PORT: u16 = 7825;
 
@@ -105,10 +107,9 @@ impl<'a> Reach<'a> {
     }
 }
 
-/// The digest of a list, never 0: FNV-1a, so that all releases agree.
+/// The digest of a list, never 0.
 pub fn digest(clusters: &[[u8; 4]]) -> u32 {
-    let mix = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
-    clusters.iter().flatten().fold(0x811c_9dc5, mix).max(1)
+    fnv1a(clusters.as_flattened()).max(1)
 }
 
 impl Question {

@@ -4,6 +4,7 @@
 //! once, at the border, and everything behind it works with values that are known to be good.
 
 pub mod cluster;
+pub mod fnv;
 pub mod gateway_probe;
 pub mod key;
 pub mod member;

@@ -1,5 +1,13 @@
 //! What the controller orders for a failover drill, and what is found.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// A time as these messages say it: in milliseconds since 1970.
+pub fn milliseconds(at: SystemTime) -> u64 {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or_default()
+}
+
 /// A fault that gateways inject.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct FaultOrder {

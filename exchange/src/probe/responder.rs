@@ -2,12 +2,13 @@
 //! from those clusters only that may drill.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use carrick_model::Prefix;
 
 use super::packet;
 use super::stream::Streams;
+use super::tokens::Tokens;
 
 /// Answers a second, of full-size packets: 2.3 Mbit/s at most. A node is probed by some three nodes
 /// of each remote cluster from two addresses; the rest is for bad luck in the draw and for retries.
@@ -22,15 +23,19 @@ pub struct Responder {
     accepted: Vec<Prefix>,
     drills: Vec<Prefix>,
     streams: Streams,
-    tokens: u32,
-    refilled: Instant,
+    tokens: Tokens,
 }
 
 impl Responder {
     /// Answers nobody until [`Responder::accept`].
     pub fn new(now: Instant) -> Self {
         let streams = Streams::new(now);
-        Self { accepted: Vec::new(), drills: Vec::new(), streams, tokens: BURST, refilled: now }
+        Self {
+            accepted: Vec::new(),
+            drills: Vec::new(),
+            streams,
+            tokens: Tokens::new(now, RATE, BURST),
+        }
     }
 
     /// Whom to answer from now on.
@@ -49,7 +54,7 @@ impl Responder {
         if accepted && self.may_drill(from.ip()) && self.streams.respond(now, from, packet) {
             return true;
         }
-        accepted && packet::answer(packet, from) && self.take_token(now)
+        accepted && packet::answer(packet, from) && self.tokens.take(now)
     }
 
     fn accepts(&self, address: IpAddr) -> bool {
@@ -59,21 +64,12 @@ impl Responder {
     fn may_drill(&self, address: IpAddr) -> bool {
         self.drills.iter().any(|prefix| prefix.contains(address))
     }
-
-    fn take_token(&mut self, now: Instant) -> bool {
-        let interval = Duration::from_secs(1) / RATE;
-        let elapsed = now.saturating_duration_since(self.refilled);
-        let earned = u32::try_from(elapsed.as_nanos() / interval.as_nanos()).unwrap_or(u32::MAX);
-        if earned > 0 {
-            self.tokens = self.tokens.saturating_add(earned).min(BURST);
-            self.refilled = now;
-        }
-        self.tokens.checked_sub(1).map(|left| self.tokens = left).is_some()
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::probe::stream::{self, Question};
 

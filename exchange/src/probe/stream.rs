@@ -27,6 +27,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::tokens::Tokens;
+
 /// Length of the fields, and the smallest packet.
 pub const HEADER: usize = 76;
 /// The longest that is read or written.
@@ -211,20 +213,19 @@ impl Follower {
 pub struct Streams {
     known: BTreeMap<(SocketAddr, u64), (Follower, Instant)>,
     begun: Instant,
-    tokens: u32,
-    refilled: Instant,
+    tokens: Tokens,
 }
 
 impl Streams {
     /// None yet.
     pub fn new(now: Instant) -> Self {
-        Self { known: BTreeMap::new(), begun: now, tokens: BURST, refilled: now }
+        Self { known: BTreeMap::new(), begun: now, tokens: Tokens::new(now, RATE, BURST) }
     }
 
     /// Turns a question into its answer in place; `false` when it gets none.
     pub fn respond(&mut self, now: Instant, from: SocketAddr, packet: &mut [u8]) -> bool {
         let Some(question) = parse_question(packet) else { return false };
-        if !self.take_token(now) {
+        if !self.tokens.take(now) {
             return false;
         }
         let key = (from, question.stream);
@@ -250,17 +251,6 @@ impl Streams {
         let Some(key) = idle.map(|(key, _)| *key) else { return false };
         self.known.remove(&key);
         true
-    }
-
-    fn take_token(&mut self, now: Instant) -> bool {
-        let interval = Duration::from_secs(1) / RATE;
-        let elapsed = now.saturating_duration_since(self.refilled);
-        let earned = u32::try_from(elapsed.as_nanos() / interval.as_nanos()).unwrap_or(u32::MAX);
-        if earned > 0 {
-            self.tokens = self.tokens.saturating_add(earned).min(BURST);
-            self.refilled = now;
-        }
-        self.tokens.checked_sub(1).map(|left| self.tokens = left).is_some()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use carrick_exchange::message::drill::{FaultOrder, FaultState};
+use carrick_exchange::message::drill::{FaultOrder, FaultState, milliseconds};
 use carrick_gateway_core::lane::fault::{LONGEST_DELAY, LONGEST_FAULT};
 use carrick_gateway_core::{Effect, Fault, FaultFigures, TunnelId, Weather};
 use carrick_model::{ClusterId, MemberName};
@@ -168,11 +168,6 @@ fn kind(order: &FaultOrder) -> Result<Kind, String> {
         return Err("this release knows no such fault".to_owned());
     }
     Ok(Kind::Path(cluster, weather))
-}
-
-fn milliseconds(at: SystemTime) -> u64 {
-    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or_default()
 }
 
 #[cfg(test)]

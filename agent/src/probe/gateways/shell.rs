@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::Seen;
 use super::watch::{Target, Watch};
+use crate::timer::sleep_until;
 
 /// How often the socket is tried again whose address is not there yet.
 const REBIND: Duration = Duration::from_millis(200);
@@ -75,13 +76,6 @@ pub async fn run(
             _ = refresh.tick() => shell.publish(),
             _ = rebind.tick(), if shell.socket.is_none() => shell.bind(),
         }
-    }
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use carrick_model::gateway_probe::{Answer, QUESTION, Question, Reach};
 
 use super::{Seen, Verdict};
+use crate::mix::mix;
 
 /// Between two questions, unless the controller wants another pause.
 pub const INTERVAL: Duration = Duration::from_millis(100);
@@ -152,7 +153,7 @@ impl Watch {
         self.sequence = self.sequence.wrapping_add(1);
         let pause = gateway.pause(now, self.interval);
         // Up to a tenth sooner, so that questions of many nodes spread.
-        let sooner = spread(self.nonce ^ u64::from(self.sequence)) % 100;
+        let sooner = mix(self.nonce ^ u64::from(self.sequence)) % 100;
         gateway.next = now + pause - pause / 1000 * u32::try_from(sooner).unwrap_or(0);
         gateway.ask(now, self.sequence);
         let (nonce, sequence, known) = (self.nonce, self.sequence, gateway.digest);
@@ -381,13 +382,6 @@ impl Gateway {
     fn is_draining(&self) -> bool {
         matches!(self.verdict, Verdict::Answers { draining: true, .. })
     }
-}
-
-/// The finalizer of SplitMix64.
-fn spread(number: u64) -> u64 {
-    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    number ^ (number >> 31)
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ impl World {
 
     fn random(&mut self) -> u64 {
         self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        spread(self.seed)
+        mix(self.seed)
     }
 
     fn bytes(&self, question: Question, unasked: bool) -> Vec<u8> {
