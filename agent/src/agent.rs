@@ -17,13 +17,14 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Gateway, NodeConfig, Order};
+use crate::config::{Cluster, Gateway, NodeConfig, Order};
 use crate::drill;
 use crate::node::{Depth, NFT_TABLE, Node, NodeError, Outcome};
 use crate::plan::Plan;
 use crate::probe::gateways::{self, Verdict, Verdicts};
-use crate::probe::prober;
+use crate::probe::responder::Accepted;
 use crate::probe::shell::{Assignment, Findings};
+use crate::probe::{packet, prober};
 use crate::report;
 use crate::store::Store;
 use crate::timer::sleep_until;
@@ -435,10 +436,16 @@ fn assignment(config: &NodeConfig, plan: &Plan, pod_side: Option<Ipv4Addr>) -> A
         mtu: cluster.mtu,
     });
     let drills = config.clusters.iter().filter(|cluster| cluster.drills);
+    let accepted = |prefix: &Prefix| {
+        let holds = |cluster: &&Cluster| cluster.prefixes.iter().any(|held| held.overlaps(prefix));
+        let from = config.clusters.iter().find(holds);
+        let most = from.map_or(packet::MAX, |cluster| prober::full_size(cluster.mtu));
+        Accepted { prefix: *prefix, most }
+    };
     Assignment {
         clusters: clusters.collect(),
         sources: std::iter::once(config.mesh).chain(pod_side).collect(),
-        accepted: plan.captured.clone(),
+        accepted: plan.captured.iter().map(accepted).collect(),
         drills: drills.flat_map(|cluster| cluster.prefixes.iter().copied()).collect(),
     }
 }

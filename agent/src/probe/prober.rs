@@ -25,6 +25,11 @@ const TARGETS: usize = 3;
 /// IPv4 and UDP header in bytes.
 const HEADERS: usize = 28;
 
+/// The UDP payload of a packet that is as large as a route of this MTU carries.
+pub fn full_size(mtu: u32) -> usize {
+    (mtu as usize).saturating_sub(HEADERS)
+}
+
 /// One remote cluster to be probed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cluster {
@@ -84,7 +89,7 @@ impl Prober {
         let mut old = std::mem::take(&mut self.clusters);
         let own = sources.first().copied().unwrap_or(Ipv4Addr::UNSPECIFIED);
         for cluster in clusters {
-            let size = (cluster.mtu as usize).saturating_sub(HEADERS);
+            let size = full_size(cluster.mtu);
             let mut held = old.remove(&cluster.id).unwrap_or_default();
             // A verdict that stands is not put in doubt by a node or address that has just come.
             let quiet = held.values().any(Flow::is_judged);
@@ -119,7 +124,8 @@ impl Prober {
         target: Ipv4Addr,
         payload: &[u8],
     ) {
-        let Some(Answer { nonce, sequence, seen }) = packet::parse_answer(payload) else { return };
+        let Some(answer) = packet::parse_answer(payload) else { return };
+        let Answer { nonce, sequence, seen, length: size } = answer;
         if nonce != self.nonce {
             return;
         }
@@ -130,7 +136,6 @@ impl Prober {
                 seen.ip()
             )
         });
-        let size = payload.len();
         let changed = self
             .flows(source, target)
             .any(|flow| flow.handle_answer(now, sequence, size, rewritten.clone()));

@@ -15,7 +15,7 @@ use tokio::task::AbortHandle;
 use super::PORT;
 use super::packet::MAX;
 use super::prober::{Cluster, Prober, TargetHealth, Transmit};
-use super::responder::Responder;
+use super::responder::{Accepted, Responder};
 use crate::sys;
 use crate::timer::sleep_until;
 
@@ -43,7 +43,7 @@ pub struct Assignment {
     /// Addresses of this node to probe from; its mesh address first.
     pub sources: Vec<Ipv4Addr>,
     /// Where probes to us may come from.
-    pub accepted: Vec<Prefix>,
+    pub accepted: Vec<Accepted>,
     /// Where streams of drills may come from.
     pub drills: Vec<Prefix>,
 }
@@ -138,8 +138,9 @@ impl Shell {
                 }
             }
             At::Responder => {
-                if self.responder.respond(now, packet.from, &mut packet.bytes) {
-                    self.sockets.answer(packet.from, &packet.bytes);
+                let length = self.responder.respond(now, packet.from, &mut packet.bytes);
+                if let Some(answer) = length.and_then(|length| packet.bytes.get(..length)) {
+                    self.sockets.answer(packet.from, answer);
                 }
             }
         }

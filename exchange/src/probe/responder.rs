@@ -17,10 +17,19 @@ const RATE: u32 = 200;
 /// How many answers may be given at once.
 const BURST: u32 = 200;
 
+/// Where probes may come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepted {
+    /// From there.
+    pub prefix: Prefix,
+    /// An answer has at most so many bytes of UDP payload: what the way back carries.
+    pub most: usize,
+}
+
 /// Decides what is answered.
 #[derive(Debug)]
 pub struct Responder {
-    accepted: Vec<Prefix>,
+    accepted: Vec<Accepted>,
     drills: Vec<Prefix>,
     streams: Streams,
     tokens: Tokens,
@@ -39,8 +48,8 @@ impl Responder {
     }
 
     /// Whom to answer from now on.
-    pub fn accept(&mut self, prefixes: Vec<Prefix>) {
-        self.accepted = prefixes;
+    pub fn accept(&mut self, accepted: Vec<Accepted>) {
+        self.accepted = accepted;
     }
 
     /// Whose drills' streams to answer from now on, as far as they are accepted at all.
@@ -48,17 +57,13 @@ impl Responder {
         self.drills = prefixes;
     }
 
-    /// Turns a probe into its answer in place; `false` when it gets none.
-    pub fn respond(&mut self, now: Instant, from: SocketAddr, packet: &mut [u8]) -> bool {
-        let accepted = self.accepts(from.ip());
-        if accepted && self.may_drill(from.ip()) && self.streams.respond(now, from, packet) {
-            return true;
+    /// Turns a probe into its answer in place, and says how many bytes of it to send; `None` when it gets none.
+    pub fn respond(&mut self, now: Instant, from: SocketAddr, packet: &mut [u8]) -> Option<usize> {
+        let accepted = self.accepted.iter().find(|accepted| accepted.prefix.contains(from.ip()))?;
+        if self.may_drill(from.ip()) && self.streams.respond(now, from, packet) {
+            return Some(packet.len());
         }
-        accepted && packet::answer(packet, from) && self.tokens.take(now)
-    }
-
-    fn accepts(&self, address: IpAddr) -> bool {
-        self.accepted.iter().any(|prefix| prefix.contains(address))
+        packet::answer(packet, from, accepted.most).filter(|_| self.tokens.take(now))
     }
 
     fn may_drill(&self, address: IpAddr) -> bool {
@@ -73,16 +78,25 @@ mod tests {
     use super::*;
     use crate::probe::stream::{self, Question};
 
+    fn accepted(most: usize) -> Vec<Accepted> {
+        vec![Accepted { prefix: "240.2.32.0/20".parse().expect("prefix"), most }]
+    }
+
     #[test]
     fn only_accepted_sources_are_answered() {
         let now = Instant::now();
         let mut responder = Responder::new(now);
         let near: SocketAddr = "240.2.32.2:5".parse().expect("address");
-        assert!(!responder.respond(now, near, &mut packet::probe(1, 1, 100)));
-        responder.accept(vec!["240.2.32.0/20".parse().expect("prefix")]);
-        assert!(responder.respond(now, near, &mut packet::probe(1, 1, 100)));
+        let ask = |responder: &mut Responder, from| {
+            responder.respond(now, from, &mut packet::probe(1, 1, 100))
+        };
+        assert_eq!(ask(&mut responder, near), None);
+        responder.accept(accepted(1392));
+        assert_eq!(ask(&mut responder, near), Some(100));
         let far: SocketAddr = "10.9.0.1:5".parse().expect("address");
-        assert!(!responder.respond(now, far, &mut packet::probe(1, 1, 100)));
+        assert_eq!(ask(&mut responder, far), None);
+        responder.accept(accepted(90));
+        assert_eq!(ask(&mut responder, near), Some(90), "no more than the way back carries");
     }
 
     #[test]
@@ -93,11 +107,11 @@ mod tests {
         let near: SocketAddr = "240.2.32.2:5".parse().expect("address");
         let question = Question { stream: 1, number: 0, sent: 0 };
         let ask = |responder: &mut Responder| {
-            responder.respond(now, near, &mut stream::question(question, 100))
+            responder.respond(now, near, &mut stream::question(question, 100)).is_some()
         };
-        responder.allow_drills(prefixes.clone());
+        responder.allow_drills(prefixes);
         assert!(!ask(&mut responder), "not accepted at all");
-        responder.accept(prefixes);
+        responder.accept(accepted(1392));
         assert!(ask(&mut responder));
         responder.allow_drills(Vec::new());
         assert!(!ask(&mut responder));
@@ -107,11 +121,11 @@ mod tests {
     fn the_rate_is_bounded_and_recovers() {
         let start = Instant::now();
         let mut responder = Responder::new(start);
-        responder.accept(vec!["240.2.32.0/20".parse().expect("prefix")]);
+        responder.accept(accepted(1392));
         let from: SocketAddr = "240.2.32.2:5".parse().expect("address");
         let mut answered = |at: Instant| {
             (0..2 * BURST)
-                .filter(|_| responder.respond(at, from, &mut packet::probe(1, 1, 64)))
+                .filter(|_| responder.respond(at, from, &mut packet::probe(1, 1, 64)).is_some())
                 .count()
         };
         assert_eq!(answered(start), BURST as usize);

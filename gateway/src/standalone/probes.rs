@@ -8,8 +8,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use carrick_exchange::probe::PORT;
 use carrick_exchange::probe::packet::MAX;
-use carrick_exchange::probe::responder::Responder;
-use carrick_model::Prefix;
+use carrick_exchange::probe::responder::{Accepted, Responder};
 use tokio::net::UdpSocket;
 
 use super::plane::StandalonePlane;
@@ -44,8 +43,10 @@ impl Answering {
         let mut buffer = vec![0; MAX];
         loop {
             let peers = carrick.borrow_and_update().clone();
-            let accepted: Vec<Prefix> = peers.into_iter().flat_map(|peer| peer.prefixes).collect();
-            responder.accept(accepted);
+            // The kernel cuts answers that are larger than the way back, which the peer's prober sees.
+            let accepted = |prefix| Accepted { prefix, most: MAX };
+            let prefixes = peers.into_iter().flat_map(|peer| peer.prefixes);
+            responder.accept(prefixes.map(accepted).collect());
             tokio::select! {
                 changed = carrick.changed() => if changed.is_err() {
                     return;
@@ -55,8 +56,11 @@ impl Answering {
                     let Ok((length, from)) = received else { continue };
                     let probe = &mut buffer[..length];
                     // In fragments a full size would prove nothing.
-                    if length + HEADERS <= self.mtu && responder.respond(Instant::now(), from, probe) {
-                        let _ = self.socket.try_send_to(probe, from);
+                    if length + HEADERS > self.mtu {
+                        continue;
+                    }
+                    if let Some(length) = responder.respond(Instant::now(), from, probe) {
+                        let _ = self.socket.try_send_to(&buffer[..length], from);
                     }
                 }
             }

@@ -6,7 +6,7 @@
 //! was lost in two rounds, three times in each. From then on the size is confirmed every few seconds, and the next larger one is tried
 //! now and then. When confirmations are lost but smaller packets arrive, three rounds in a row, the path
 //! has become a black hole for this size: the largest that still passed counts at once, and a search
-//! begins there.
+//! begins there. Such holes are often brief, so what passed before is tried again soon, and then ever more rarely.
 
 #[cfg(test)]
 mod tests;
@@ -50,6 +50,8 @@ const SPARING_RATE: u32 = 1200;
 const NARROW: Duration = Duration::from_secs(600);
 /// The pause between attempts with the next larger size.
 const PEEK: Duration = Duration::from_secs(60);
+/// The least such pause after a path became narrower, which may not last. It doubles.
+const HOPE: Duration = Duration::from_secs(1);
 /// The least pause between checks that somebody asks for.
 const RECHECK: Duration = Duration::from_secs(1);
 
@@ -396,8 +398,14 @@ impl PathMtu {
     fn conclude(&mut self, now: Instant, found: u16) {
         self.found = Some(found);
         self.fell = self.fell.filter(|(size, _)| found < *size);
-        self.peek = Some(now + PEEK);
+        self.peek = Some(now + self.peek_pause(now));
         self.rest(now);
+    }
+
+    /// The pause before the next larger size: as long as the path has been narrow, within bounds.
+    fn peek_pause(&self, now: Instant) -> Duration {
+        let narrow = self.fell.map_or(PEEK, |(_, at)| now.saturating_duration_since(at));
+        narrow.clamp(HOPE, PEEK)
     }
 
     /// Whether the size above the one that was found is due.
@@ -418,7 +426,7 @@ impl PathMtu {
     fn begin_round(&mut self, now: Instant) {
         let mut sizes = self.sizes(now);
         if matches!(self.phase, Phase::Rest) && self.peek.is_none_or(|at| at <= now) {
-            self.peek = Some(now + PEEK);
+            self.peek = Some(now + self.peek_pause(now));
             // The link may have grown meanwhile.
             self.refused = None;
         }
@@ -434,7 +442,12 @@ impl PathMtu {
         match &self.phase {
             Phase::Search(_) | Phase::Check { .. } if self.silent > 0 => vec![SMALL],
             Phase::Search(bounds) => self.ladder(bounds),
-            Phase::Rest if self.peeks(now) => vec![found + 1, found + 1, found],
+            Phase::Rest if self.peeks(now) => {
+                let before = self.fell.map(|(size, _)| size.min(self.ceiling));
+                let mut sizes: Vec<u16> = before.into_iter().collect();
+                sizes.extend([found + 1, found + 1, found]);
+                sizes
+            }
             Phase::Rest => vec![found],
             Phase::Check { .. } => {
                 let smaller = COMMON.into_iter().filter(|size| *size < found).rev().take(8);

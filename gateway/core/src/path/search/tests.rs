@@ -163,6 +163,23 @@ fn a_path_that_shrinks_is_a_black_hole_for_seconds_only() {
 }
 
 #[test]
+fn a_brief_black_hole_is_over_as_soon_as_it_was_long() {
+    // Whatever the phase in which it ends; of 500 bytes, nothing that is tried passes.
+    for truth in [500, 1280] {
+        for brief in (1000..20_000).step_by(333) {
+            let mut world = World::new(1500, 20, 0, 7);
+            world.seconds(30);
+            world.truth = truth;
+            world.machine.confirm(world.now);
+            world.run(Duration::from_millis(brief));
+            world.truth = 1500;
+            world.run(Duration::from_millis(brief + 1500));
+            assert_eq!(world.found(), Some(1500), "{truth} for {brief} ms: {:?}", world.history);
+        }
+    }
+}
+
+#[test]
 fn a_path_that_grows_is_seen_within_a_minute_or_at_once_when_told() {
     let mut world = World::new(1400, 20, 0, 1);
     world.seconds(10);
