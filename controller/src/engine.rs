@@ -291,8 +291,10 @@ impl Engine {
         let world = &self.world;
         let namespace = &world.settings.namespace;
         let ready_node = |name: &str| world.facts.nodes.get(name).is_some_and(|n| n.is_ready());
+        // Where no node is ready it is the API server that was away, and members may well live.
+        let blind = !world.facts.nodes.values().any(|node| node.is_ready());
         let runs = |pod: &&crate::cluster::PodFacts| {
-            pod.ready && !pod.terminating && ready_node(&pod.node)
+            !pod.terminating && (blind || pod.ready && ready_node(&pod.node))
         };
         let gateways = world.facts.gateway_pods(namespace).into_iter().filter(runs);
         let silent = gateways.filter(|pod| {

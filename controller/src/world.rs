@@ -9,7 +9,7 @@ use carrick_exchange::message::member::{AgentState, GatewayState, ProbeTarget};
 use carrick_model::{ClusterId, IdentityKey, MemberName, MeshPrefix, Prefix};
 use jiff::Timestamp;
 
-use crate::cluster::Facts;
+use crate::cluster::{Facts, NodeFacts};
 use crate::drill::DrillObject;
 use crate::identity::Record;
 use crate::options::Settings;
@@ -125,6 +125,17 @@ impl World {
     /// Our mesh prefix.
     pub fn mesh(&self) -> MeshPrefix {
         self.settings.mesh.unwrap_or_else(|| MeshPrefix::for_identity(&self.identity))
+    }
+
+    /// Whether a node serves: Kubernetes says so, or its agent is linked with us and wanted there. A kubelet that cannot
+    /// reach the API server, for one, makes its node unready, and stops no packet.
+    pub fn serves(&self, node: &NodeFacts) -> bool {
+        let linked = || {
+            let name = node.name.parse::<MemberName>().ok();
+            let agent = name.and_then(|name| self.agents.get(&name));
+            agent.is_some_and(|agent| agent.lost.is_none() && agent.state.is_some())
+        };
+        node.wants_agent && (node.is_ready() || linked())
     }
 
     /// Gateways of ours that do not answer some node, as live agents say.

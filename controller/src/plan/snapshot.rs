@@ -40,7 +40,7 @@ fn wire(endpoint: GatewayEndpoint) -> WireEndpoint {
     WireEndpoint { host: endpoint.host, port: endpoint.port.into() }
 }
 
-/// Nodes that answer probes: ready ones whose agent has set them up.
+/// Nodes that answer probes: those that serve, and whose agent has set them up.
 fn nodes(world: &World) -> Vec<NodeEntry> {
     let set_up = |name: &str| {
         let state = world.agents.iter().find(|(agent, _)| agent.as_str() == name);
@@ -48,8 +48,8 @@ fn nodes(world: &World) -> Vec<NodeEntry> {
     };
     let nodes = world.facts.nodes.values();
     // Where no agent is wanted, one that was there before answers no longer.
-    let ready = nodes.filter(|node| node.wants_agent && node.is_ready() && set_up(&node.name));
-    ready
+    let serving = nodes.filter(|node| world.serves(node) && set_up(&node.name));
+    serving
         .filter_map(|node| {
             let mesh = world.record.mesh.get(&node.name)?;
             Some(NodeEntry { name: node.name.clone(), mesh_address: mesh.octets().to_vec() })

@@ -406,6 +406,9 @@ fn a_dead_node_is_no_target_for_the_peers_probes_nor_one_without_an_agent() {
     let (mut scene, _) = peered();
     let nodes = |plan: &super::Plan| plan.snapshots.values().next().expect("one").nodes.len();
     assert_eq!(nodes(&scene.step()), 2);
+    let lost = Some(scene.now.instant);
+    scene.world.agents.get_mut(&name("n1")).expect("agent").lost = lost;
+    assert_eq!(nodes(&scene.step()), 2, "a moment without a link is none");
     scene.world.facts.nodes.get_mut("n1").expect("node").readiness = Readiness::Unreachable;
     assert_eq!(nodes(&scene.step()), 1);
     scene.world.facts.nodes.get_mut("n0").expect("node").wants_agent = false;

@@ -75,10 +75,11 @@ pub(super) fn judge(
     (routes, data_path, degraded)
 }
 
-/// Ready nodes on which an agent is wanted. A node that is down is Kubernetes' to report, and nothing runs there.
+/// Nodes that serve. One that is down is Kubernetes' to report, and nothing runs there.
 fn live_nodes(evidence: Evidence<'_>) -> Vec<MemberName> {
-    let ready = evidence.world.facts.nodes.values().filter(|n| n.wants_agent && n.is_ready());
-    ready.filter_map(|node| node.name.parse().ok()).collect()
+    let world = evidence.world;
+    let serving = world.facts.nodes.values().filter(|node| world.serves(node));
+    serving.filter_map(|node| node.name.parse().ok()).collect()
 }
 
 /// How many nodes nobody waits for, in words; nothing when there are none.

@@ -119,11 +119,12 @@ fn different_causes_are_not_blamed_on_one() {
 fn a_dead_node_does_not_count_and_a_silent_agent_does() {
     let (mut scene, _) = ready();
     fail_probe(&mut scene, "n1", "NoAnswer");
+    let lost = scene.now.instant;
+    scene.world.agents.get_mut(&name("n1")).expect("agent").lost = Some(lost);
     scene.world.facts.nodes.get_mut("n1").expect("node").readiness = Readiness::Unreachable;
     scene.step();
     is(&scene, Ready, "True", "Ready");
 
-    let lost = scene.now.instant;
     scene.world.agents.get_mut(&name("n0")).expect("agent").lost = Some(lost);
     scene.step();
     is(&scene, Ready, "True", "Ready");
@@ -131,6 +132,22 @@ fn a_dead_node_does_not_count_and_a_silent_agent_does() {
     scene.step();
     is(&scene, RoutesReady, "False", "NoAgents");
     is(&scene, Ready, "False", "NoAgents");
+}
+
+#[test]
+fn nodes_whose_kubelets_lost_the_api_server_serve_as_their_agents_say() {
+    let (mut scene, _) = ready();
+    for node in scene.world.facts.nodes.values_mut() {
+        node.readiness = Readiness::Unreachable;
+    }
+    let plan = scene.step();
+    is(&scene, Ready, "True", "Ready");
+    assert!(
+        plan.snapshots.values().all(|told| told.nodes.len() == 2),
+        "others go on to probe them"
+    );
+    fail_probe(&mut scene, "n1", "NoAnswer");
+    is(&scene, Ready, "False", "NoAnswer");
 }
 
 #[test]
