@@ -4,6 +4,7 @@
 mod common;
 mod consent;
 mod drill;
+mod drops;
 mod failover;
 mod flow;
 mod health;

@@ -6,8 +6,10 @@ use carrick_e2e::Lab;
 use carrick_e2e::carrick::{self, NAMESPACE};
 use carrick_e2e::cluster::Cluster;
 
-use crate::common::{node_names, peered, ready, rolled_out, text};
+use crate::common::{figure, node_names, peered, ready, rolled_out, text};
+use crate::drops::Drops;
 use crate::failover::both_used;
+use crate::flow::Record;
 use crate::traffic::{Traffic, gap_below};
 use crate::world::{Case, Outcome};
 
@@ -79,10 +81,18 @@ fn under_traffic(
     let traffic: Result<Vec<Traffic>, String> =
         pairs.map(|(one, other)| Traffic::start((paris, one), (osaka, other))).collect();
     let traffic = traffic?;
+    let before = Drops::read(&[paris, osaka]);
     let mut outcome = work().and_then(|()| ready(paris, osaka));
+    let mut lost = 0;
     for (number, traffic) in traffic.into_iter().enumerate() {
         let row = traffic.row(&format!("{what}: flow {number}"))?;
+        lost += row.iter().map(Record::lost).sum::<usize>();
         outcome = outcome.and(gap_below(&row, SHORT));
+    }
+    if lost > 0 {
+        for line in Drops::read(&[paris, osaka]).grown(&before) {
+            figure(&format!("  dropped by {line}"));
+        }
     }
     outcome
 }
