@@ -395,13 +395,24 @@ impl Tunnel {
 
     /// How much it is to be preferred to others with the same peer.
     pub fn preference(&self, now: Instant) -> Preference {
-        match self.health.fitness() {
+        match self.fitness() {
             Some(Fitness::Fit) => Preference::Fit,
             Some(Fitness::Ailing) => Preference::Ailing,
             Some(Fitness::Wanted) => Preference::Wanted,
-            None if self.is_up(now) => Preference::Fit,
+            None if self.is_up(now) && !self.ends.is_makeshift(&self.config) => Preference::Fit,
+            None if self.is_up(now) => Preference::Wanted,
             Some(Fitness::Lost) if self.is_up(now) => Preference::Up,
             Some(Fitness::Lost) | None => Preference::Any,
+        }
+    }
+
+    /// How fit it is. A gateway that has just begun is heard from a translated address before the one that it
+    /// announces leads to it, and that translation may be done away with at any time.
+    fn fitness(&self) -> Option<Fitness> {
+        let fitness = self.health.fitness();
+        match self.ends.is_makeshift(&self.config) {
+            true => fitness.map(|fitness| fitness.max(Fitness::Wanted)),
+            false => fitness,
         }
     }
 
@@ -450,7 +461,7 @@ impl Tunnel {
             tx: self.tx,
             rx: self.rx,
             health: self.health.reports().collect(),
-            fitness: self.health.fitness(),
+            fitness: self.fitness(),
         }
     }
 }

@@ -101,7 +101,7 @@ pub enum Fitness {
     Fit,
     /// It works, but loses packets or has become slow.
     Ailing,
-    /// It works, but has flapped, or the other gateway leaves.
+    /// It works, but has flapped, or the other gateway leaves, or is reached by another address than those that it announces.
     Wanted,
     /// It does not work, in one direction or both.
     Lost,

@@ -55,6 +55,12 @@ impl Ends {
         self.paths.get_mut(self.used)
     }
 
+    /// Whether the address that is used was merely heard from, although the peer announces others.
+    pub fn is_makeshift(&self, config: &TunnelConfig) -> bool {
+        let learned = self.used().is_some_and(|path| path.number == LEARNED);
+        learned && !config.paths.is_empty() && !config.roaming
+    }
+
     /// The path with this number.
     pub fn path_mut(&mut self, number: u16) -> Option<&mut Path> {
         self.paths.iter_mut().find(|path| u16::from(path.number) == number)
