@@ -10,7 +10,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::common::{
-    check, figure, node_names, node_network, node_of, peered, pod_network, ready, rolled_out, text,
+    ONE_GATEWAY, check, figure, node_names, node_network, node_of, peered, pod_network, ready,
+    rolled_out, text,
 };
 use crate::stream::Stream;
 use crate::world::{Case, Outcome};
@@ -45,7 +46,7 @@ fn killed(lab: &Lab) -> Outcome {
     }
     let outcome = trials(lab, &paris, &osaka);
     for cluster in [&paris, &osaka] {
-        text(carrick::upgrade(cluster, &tag, &[]))?;
+        text(carrick::upgrade(cluster, &tag, &[ONE_GATEWAY]))?;
     }
     for cluster in [&paris, &osaka] {
         rolled_out(cluster)?;

@@ -11,7 +11,8 @@ use carrick_e2e::{Lab, carrick};
 use serde_json::Value;
 
 use crate::common::{
-    SOON, check, clusters, figure, node_names, peered, pod_network, rolled_out, target, text,
+    ONE_GATEWAY, SOON, check, clusters, figure, node_names, peered, pod_network, rolled_out,
+    target, text,
 };
 use crate::flow::Flow;
 use crate::world::{Case, Outcome};
@@ -209,10 +210,10 @@ fn equal_upgrade(lab: &Lab) -> Outcome {
     let (paris, _) = peered(lab)?;
     let tag = text(lab.image_tag())?;
     // A lab that was kept may have been given other images since.
-    text(carrick::upgrade(&paris, &tag, &[]))?;
+    text(carrick::upgrade(&paris, &tag, &[ONE_GATEWAY]))?;
     rolled_out(&paris)?;
     undisturbed(lab, "helm upgrade with equal values", &|| {
-        text(carrick::upgrade(&paris, &tag, &[]))?;
+        text(carrick::upgrade(&paris, &tag, &[ONE_GATEWAY]))?;
         rolled_out(&paris)?;
         settled(&paris)
     })

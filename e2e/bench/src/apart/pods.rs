@@ -45,7 +45,7 @@ impl Pods {
         let nothing = String::new;
         progress.step("installed Carrick, and pods on each node", nothing, || {
             clusters.iter().try_for_each(|cluster| {
-                carrick::install(cluster, &tag, &[])?;
+                carrick::install(cluster, &tag, &["gateway.replicas=1"])?;
                 probes::start(cluster, &tag)
             })
         })?;
