@@ -73,6 +73,9 @@ pub(crate) enum Preference {
     Ailing,
     /// It works, but others are to be chosen.
     Wanted,
+    /// It works by an address that may cease to: worse than a gateway that leaves, which carries on until
+    /// others do.
+    Makeshift,
     /// Something was heard of it within the last 15 s.
     Up,
     /// Nothing speaks for it.
@@ -395,14 +398,17 @@ impl Tunnel {
 
     /// How much it is to be preferred to others with the same peer.
     pub fn preference(&self, now: Instant) -> Preference {
-        match self.fitness() {
+        let preference = match self.health.fitness() {
             Some(Fitness::Fit) => Preference::Fit,
             Some(Fitness::Ailing) => Preference::Ailing,
             Some(Fitness::Wanted) => Preference::Wanted,
-            None if self.is_up(now) && !self.ends.is_makeshift(&self.config) => Preference::Fit,
-            None if self.is_up(now) => Preference::Wanted,
+            None if self.is_up(now) => Preference::Fit,
             Some(Fitness::Lost) if self.is_up(now) => Preference::Up,
             Some(Fitness::Lost) | None => Preference::Any,
+        };
+        match self.ends.is_makeshift(&self.config) {
+            true => preference.max(Preference::Makeshift),
+            false => preference,
         }
     }
 

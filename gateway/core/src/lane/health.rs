@@ -28,7 +28,7 @@ impl Lane {
     pub fn is_reachable(&self, peer: PeerIndex, now: Instant) -> bool {
         let slots = self.peers.get(peer as usize).into_iter().flatten();
         let mut tunnels = slots.filter_map(|slot| self.slots[*slot].as_ref());
-        tunnels.any(|tunnel| tunnel.preference(now) <= Preference::Wanted)
+        tunnels.any(|tunnel| tunnel.preference(now) <= Preference::Makeshift)
     }
 
     /// Sends the heartbeats that are due.
