@@ -16,6 +16,7 @@ pub mod image;
 pub mod lab;
 pub mod lock;
 pub mod machine;
+pub mod outages;
 pub mod parts;
 pub mod pki;
 pub mod probes;

@@ -113,7 +113,7 @@ fn stream(from: &Cluster, to: &Cluster) -> Result<Stream, String> {
 }
 
 /// Kills a gateway's process; when.
-fn kill_gateway(cluster: &Cluster, pod: &str) -> Result<Instant, String> {
+pub fn kill_gateway(cluster: &Cluster, pod: &str) -> Result<Instant, String> {
     let node = text(cluster.node(&node_of(cluster, pod)?))?;
     let pids = text(node.pids_of_container(carrick::NAMESPACE, pod, "gateway"))?;
     let pid = pids.first().ok_or_else(|| format!("{pod} has no process"))?;

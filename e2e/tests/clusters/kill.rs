@@ -37,7 +37,8 @@ const GATEWAY: Duration = Duration::from_secs(15);
 /// The only gateway comes back on another node within that.
 const POWER: Duration = Duration::from_secs(60);
 
-fn kill_process(pid: i32) -> Outcome {
+/// Kills a process at once.
+pub fn kill_process(pid: i32) -> Outcome {
     text(kill(Pid::from_raw(pid), Signal::SIGKILL))
 }
 
@@ -100,7 +101,7 @@ fn node_process(lab: &Lab, name: &str) -> Outcome {
 }
 
 /// Waits for the API server; starts what has ended of it again, as a supervisor would.
-fn api_answers(cluster: &Cluster) -> Outcome {
+pub fn api_answers(cluster: &Cluster) -> Outcome {
     let parts = ["etcd", "kube-apiserver"].map(|name| cluster.control_plane_process(name));
     let answer = || {
         for part in &parts {

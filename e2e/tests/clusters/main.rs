@@ -2,6 +2,7 @@
 //! some cut power and restore it.
 
 mod common;
+mod connections;
 mod consent;
 mod drill;
 mod drops;
@@ -17,6 +18,7 @@ mod peering;
 mod quiet;
 mod refusals;
 mod stream;
+mod table;
 mod third;
 mod traffic;
 mod trust;
@@ -55,7 +57,10 @@ fn main() -> ExitCode {
         .into_iter()
         .flatten()
         .map(|(name, case)| Trial::test(*name, move || world::with(case).map_err(Into::into)));
-    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    let table = table::CASES.iter().map(|(name, case)| {
+        Trial::test(*name, move || world::with(case).map_err(Into::into)).with_ignored_flag(true)
+    });
+    let conclusion = libtest_mimic::run(&arguments, trials.chain(table).collect());
     world::end();
     conclusion.exit_code()
 }

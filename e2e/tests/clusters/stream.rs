@@ -1,7 +1,7 @@
 //! Numbered packets one way, some flows at once: how long each flow had nothing to receive.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -23,11 +23,25 @@ const BYTES: usize = 200;
 /// When packets arrived, by flow, in order.
 type Arrivals = [Vec<Instant>; FLOWS];
 
+/// How long the last packets may take.
+const TAIL: Duration = Duration::from_millis(500);
+
+/// Packets of a stream.
+#[derive(Debug, Clone, Copy)]
+pub struct Counts {
+    /// That left.
+    pub sent: u64,
+    /// That arrived.
+    pub arrived: u64,
+}
+
 /// A stream, until it is dropped.
 #[derive(Debug)]
 pub struct Stream {
     arrivals: Arc<Mutex<Arrivals>>,
-    stop: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
+    /// The first stops the sender, the second the receiver.
+    stop: [Arc<AtomicBool>; 2],
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -43,14 +57,20 @@ impl Stream {
         text(receiver.set_read_timeout(Some(Duration::from_millis(50))))?;
         let senders: Result<Vec<UdpSocket>, String> = (0..FLOWS).map(|_| from.udp(0)).collect();
         let senders = senders?;
-        let (arrivals, stop) = (Arc::<Mutex<Arrivals>>::default(), Arc::<AtomicBool>::default());
-        let sending = stop.clone();
+        let arrivals = Arc::<Mutex<Arrivals>>::default();
+        let (sent, stop) = (Arc::<AtomicU64>::default(), <[Arc<AtomicBool>; 2]>::default());
         let target = SocketAddr::from((address, port));
-        let threads = vec![std::thread::spawn(move || send(&senders, target, &sending)), {
-            let (arrivals, stop) = (arrivals.clone(), stop.clone());
-            std::thread::spawn(move || receive(&receiver, &arrivals, &stop))
-        }];
-        let stream = Self { arrivals, stop, threads };
+        let threads = vec![
+            {
+                let (sent, stop) = (sent.clone(), stop[0].clone());
+                std::thread::spawn(move || send(&senders, target, &sent, &stop))
+            },
+            {
+                let (arrivals, stop) = (arrivals.clone(), stop[1].clone());
+                std::thread::spawn(move || receive(&receiver, &arrivals, &stop))
+            },
+        ];
+        let stream = Self { arrivals, sent, stop, threads };
         stream.flows(Instant::now())?;
         Ok(stream)
     }
@@ -75,20 +95,39 @@ impl Stream {
         };
         arrivals.iter().map(gap).max().unwrap_or_default()
     }
-}
 
-impl Drop for Stream {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        for thread in self.threads.drain(..) {
-            if thread.join().is_err() {
+    /// Ends it, and counts once the last packets had time to arrive.
+    pub fn end(mut self) -> Counts {
+        self.stop[0].store(true, Ordering::Relaxed);
+        self.join(1);
+        std::thread::sleep(TAIL);
+        self.stop[1].store(true, Ordering::Relaxed);
+        self.join(0);
+        let arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        let arrived = arrivals.iter().map(|flow| flow.len() as u64).sum();
+        Counts { sent: self.sent.load(Ordering::Relaxed), arrived }
+    }
+
+    /// Waits for the first threads, until so many are left.
+    fn join(&mut self, left: usize) {
+        while self.threads.len() > left {
+            if self.threads.remove(0).join().is_err() {
                 eprintln!("a thread of a stream panicked");
             }
         }
     }
 }
 
-fn send(senders: &[UdpSocket], to: SocketAddr, stop: &AtomicBool) {
+impl Drop for Stream {
+    fn drop(&mut self) {
+        for stop in &self.stop {
+            stop.store(true, Ordering::Relaxed);
+        }
+        self.join(0);
+    }
+}
+
+fn send(senders: &[UdpSocket], to: SocketAddr, sent: &AtomicU64, stop: &AtomicBool) {
     let start = Instant::now();
     let mut datagram = [0; BYTES];
     for (number, (flow, sender)) in (0_u32..).zip(senders.iter().enumerate().cycle()) {
@@ -100,6 +139,7 @@ fn send(senders: &[UdpSocket], to: SocketAddr, stop: &AtomicBool) {
         datagram[0] = u8::try_from(flow).unwrap_or_default();
         // A refusal (no route) is a loss like any other.
         let _refused = sender.send_to(&datagram, to);
+        sent.fetch_add(1, Ordering::Relaxed);
     }
 }
 
