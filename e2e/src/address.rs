@@ -13,6 +13,9 @@ use crate::spec::{CLUSTER_NAMES, LabSpec};
 /// All pod and service ranges of all clusters: what routers must never carry.
 pub const CLUSTER_RANGES: &str = "10.0.0.0/8";
 
+/// The private networks of all clusters: the second way between them.
+pub const PRIVATE_RANGES: &str = "172.30.0.0/16";
+
 /// The addresses of one cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterPlan {
@@ -24,6 +27,10 @@ pub struct ClusterPlan {
     pub underlay: Ipv4Net,
     /// Its router: the nodes' default gateway.
     pub router: Ipv4Addr,
+    /// Where its nodes live as well: routed between clusters by another way.
+    pub private: Ipv4Net,
+    /// The router's address there.
+    pub private_router: Ipv4Addr,
     /// Its control plane.
     pub control_plane: Ipv4Addr,
     /// Its pods.
@@ -45,6 +52,8 @@ pub struct NodePlan {
     pub name: String,
     /// Its address on the underlay.
     pub address: Ipv4Addr,
+    /// Its address on the private network.
+    pub private: Ipv4Addr,
     /// Its pods.
     pub pods: Ipv4Net,
 }
@@ -57,10 +66,13 @@ impl ClusterPlan {
         let name = CLUSTER_NAMES[usize::from(index) - 1].to_owned();
         let service = |last| Ipv4Addr::new(10, 100 + index, 0, last);
         let underlay = |last| Ipv4Addr::new(172, 31, index, last);
+        let private = |last| Ipv4Addr::new(172, 30, index, last);
         Self {
             index,
             underlay: net(underlay(0), 24),
             router: underlay(1),
+            private: net(private(0), 24),
+            private_router: private(1),
             control_plane: underlay(10),
             pods: net(Ipv4Addr::new(10, index, 0, 0), 16),
             services: net(service(0), 16),
@@ -70,6 +82,7 @@ impl ClusterPlan {
                 .map(|number| NodePlan {
                     name: format!("{name}-{number}"),
                     address: underlay(10 + number),
+                    private: private(10 + number),
                     pods: net(Ipv4Addr::new(10, index, number, 0), 24),
                 })
                 .collect(),
@@ -87,6 +100,12 @@ impl ClusterPlan {
     #[must_use]
     pub fn router_name(&self) -> String {
         format!("{}-router", self.name)
+    }
+
+    /// The name of its site on the private network between clusters.
+    #[must_use]
+    pub fn private_site(&self) -> String {
+        format!("{}-private", self.name)
     }
 
     /// The name of the machine of its control plane.
@@ -119,7 +138,7 @@ mod tests {
     #[test]
     fn no_two_ranges_overlap() {
         let ranges: Vec<Ipv4Net> =
-            largest().iter().flat_map(|c| [c.underlay, c.pods, c.services]).collect();
+            largest().iter().flat_map(|c| [c.underlay, c.private, c.pods, c.services]).collect();
         for (i, a) in ranges.iter().enumerate() {
             for b in &ranges[i + 1..] {
                 assert!(!a.contains(b) && !b.contains(a), "{a} and {b}");
@@ -133,6 +152,8 @@ mod tests {
             let mut seen = vec![cluster.router, cluster.control_plane];
             for node in &cluster.nodes {
                 assert!(cluster.underlay.contains(&node.address));
+                assert!(cluster.private.contains(&node.private));
+                assert_ne!(node.private, cluster.private_router);
                 assert!(cluster.pods.contains(&node.pods));
                 assert!(!seen.contains(&node.address), "{}", node.address);
                 seen.push(node.address);

@@ -128,7 +128,7 @@ fn emulate(near: &End, far: &End, conditions: &Conditions) -> anyhow::Result<Emu
     let site = |name: &str, end: &End| {
         end.add("lo", end.underlay.into(), 32)?;
         let prefixes = vec![ipnet::IpNet::new(end.underlay.into(), 26)?.trunc()];
-        anyhow::Ok(SiteConfig { name: name.to_owned(), netns: end.netns.path(), prefixes })
+        anyhow::Ok(SiteConfig::new(name.to_owned(), end.netns.path(), prefixes))
     };
     let emulator = Emulator::start(Config::new(vec![site("near", near)?, site("far", far)?]))?;
     for (from, to) in [("near", "far"), ("far", "near")] {

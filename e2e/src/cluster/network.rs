@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use crate::Result;
-use crate::address::{ClusterPlan, NodePlan};
+use crate::address::{ClusterPlan, NodePlan, PRIVATE_RANGES};
 use crate::cluster::config;
 use crate::machine::{ProcessRecord, enter_network};
 use crate::run::run_with_input;
@@ -11,9 +11,11 @@ use crate::run::run_with_input;
 /// Makes the router's bridge and its packet filter.
 pub(super) fn set_up_router(plan: &ClusterPlan, router: &ProcessRecord) -> Result<()> {
     let (address, length) = (plan.router, plan.underlay.prefix_len());
+    let (private, private_length) = (plan.private_router, plan.private.prefix_len());
     let script = format!(
         "link set lo up\nlink add br0 type bridge\n\
-         address add {address}/{length} dev br0\nlink set br0 up\n"
+         address add {address}/{length} dev br0\n\
+         address add {private}/{private_length} dev br0\nlink set br0 up\n"
     );
     ip(router, &script)?;
     nft(router, &config::router_filter())
@@ -30,7 +32,8 @@ pub(super) fn set_up_control_plane(
     ip(machine, &pod_routes(plan, None))
 }
 
-/// Gives a node its cable, routes to the pods of the other nodes and its packet filter.
+/// Gives a node its cable, routes to the pods of the other nodes and to the other clusters' private networks, and
+/// its packet filter.
 pub(super) fn set_up_node(
     plan: &ClusterPlan,
     node: &NodePlan,
@@ -38,7 +41,12 @@ pub(super) fn set_up_node(
     machine: &ProcessRecord,
 ) -> Result<()> {
     connect(plan, &node.name, node.address, router, machine)?;
-    ip(machine, &pod_routes(plan, Some(node)))?;
+    let (address, length) = (node.private, plan.private.prefix_len());
+    let private = format!(
+        "address add {address}/{length} dev eth0\nroute add {PRIVATE_RANGES} via {}\n",
+        plan.private_router
+    );
+    ip(machine, &(private + &pod_routes(plan, Some(node))))?;
     nft(machine, &config::node_filter(plan))
 }
 

@@ -24,6 +24,9 @@ use crate::{Error, Result};
 /// Packets of one site under way: half a second at 30,000 packets a second.
 const BUFFERS: usize = 16_384;
 
+/// The second network between the clusters.
+const PRIVATE: &str = "private0";
+
 /// The network between a lab's clusters, changed at run time.
 #[derive(Clone, Debug)]
 pub struct Wan {
@@ -140,27 +143,27 @@ impl Wan {
 
     fn config(&self, router: impl Fn(&str) -> Result<ProcessRecord>) -> Result<Config> {
         let plans = ClusterPlan::all(&self.spec);
-        let sites = plans
-            .iter()
-            .map(|plan| {
-                Ok(SiteConfig {
-                    name: plan.name.clone(),
-                    netns: format!("/proc/{}/ns/net", router(&plan.router_name())?.pid).into(),
-                    prefixes: vec![plan.underlay.into()],
-                })
-            })
-            .collect::<Result<Vec<_>>>()?;
+        let mut sites = Vec::new();
+        for plan in &plans {
+            let netns = PathBuf::from(format!("/proc/{}/ns/net", router(&plan.router_name())?.pid));
+            sites.push(SiteConfig::new(
+                plan.name.clone(),
+                netns.clone(),
+                vec![plan.underlay.into()],
+            ));
+            let private = SiteConfig::new(plan.private_site(), netns, vec![plan.private.into()]);
+            sites.push(SiteConfig { network: PRIVATE.to_owned(), ..private });
+        }
         let mut config = Config::new(sites);
         config.buffers_per_site = BUFFERS;
         let conditions = Conditions::delay_us(u64::from(self.spec.rtt_ms) * 1000 / 2);
         for from in &plans {
             for to in plans.iter().filter(|to| to.name != from.name) {
-                config.links.push(LinkConfig {
-                    from: from.name.clone(),
-                    to: to.name.clone(),
-                    named: None,
-                    conditions: Some(conditions.clone()),
-                });
+                let public = (from.name.clone(), to.name.clone());
+                for (from, to) in [public, (from.private_site(), to.private_site())] {
+                    let conditions = Some(conditions.clone());
+                    config.links.push(LinkConfig { from, to, named: None, conditions });
+                }
             }
         }
         Ok(config)

@@ -97,7 +97,7 @@ pub fn run(plan: &Plan) -> Result<Report, BenchError> {
 
 fn site(name: &str, netns: &Netns, prefix: &str) -> SiteConfig {
     let prefixes = vec![prefix.parse().expect("a constant prefix")];
-    SiteConfig { name: name.into(), netns: netns.path(), prefixes }
+    SiteConfig::new(name.into(), netns.path(), prefixes)
 }
 
 fn socket(address: &str) -> io::Result<UdpSocket> {

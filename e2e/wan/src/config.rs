@@ -39,7 +39,25 @@ pub struct SiteConfig {
     pub netns: PathBuf,
     /// What lies in it.
     pub prefixes: Vec<IpNet>,
+    /// The network that it belongs to: sites of one reach each other only. This is also its device's name, so
+    /// that one namespace can be a site of several networks.
+    #[serde(default = "default_network")]
+    pub network: String,
 }
+
+impl SiteConfig {
+    /// A site of the network `wan0`.
+    pub fn new(name: String, netns: PathBuf, prefixes: Vec<IpNet>) -> Self {
+        Self { name, netns, prefixes, network: default_network() }
+    }
+}
+
+fn default_network() -> String {
+    "wan0".to_owned()
+}
+
+/// The longest name of a device.
+const LONGEST_DEVICE: usize = 15;
 
 /// Conditions of one direction at the start.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -82,6 +100,16 @@ pub enum ConfigError {
         /// The name.
         name: String,
     },
+    /// A network that no device can be called by.
+    #[error(
+        "network {0:?} of a site must have 1 to 15 letters, digits or dashes, as it names a device"
+    )]
+    Network(String),
+    /// A link between two networks.
+    #[error(
+        "link {0} to {1} goes from one network to another; sites of one network reach each other only"
+    )]
+    Networks(String, String),
     /// A prefix of two sites.
     #[error("prefix {0} belongs to two sites; give it to one")]
     DuplicatePrefix(IpNet),
@@ -143,6 +171,9 @@ impl Config {
             if from == to {
                 return Err(ConfigError::SelfLink(link.from.clone()));
             }
+            if self.sites[from].network != self.sites[to].network {
+                return Err(ConfigError::Networks(link.from.clone(), link.to.clone()));
+            }
             conditions[from][to] = link.resolve()?;
         }
         Ok(conditions)
@@ -153,6 +184,11 @@ impl Config {
         for (index, site) in self.sites.iter().enumerate() {
             if self.sites[..index].iter().any(|other| other.name == site.name) {
                 return Err(ConfigError::DuplicateSite(site.name.clone()));
+            }
+            let network = &site.network;
+            let fits = |c: char| c.is_ascii_alphanumeric() || c == '-';
+            if !(1..=LONGEST_DEVICE).contains(&network.len()) || !network.chars().all(fits) {
+                return Err(ConfigError::Network(network.clone()));
             }
             for prefix in site.prefixes.iter().map(IpNet::trunc) {
                 if prefixes.contains(&prefix) {

@@ -6,7 +6,7 @@ use crate::link::Link;
 use crate::netns;
 use crate::pool::Pool;
 use crate::route::Table;
-use crate::site::{Command, DEVICE, Site};
+use crate::site::{Command, Site};
 use crate::stats::{DirectionStats, SiteStats, Stats};
 use crate::sys;
 use std::collections::BinaryHeap;
@@ -36,7 +36,7 @@ pub enum EmulatorError {
     /// The site's namespace or device couldn't be set up.
     #[error(
         "site {site:?}: cannot {what} in namespace {netns}: {source}; run as root with a \
-             path to a network namespace that has no device {DEVICE}"
+             path to a network namespace that has no such device"
     )]
     Setup {
         /// The site.
@@ -128,6 +128,7 @@ impl Emulator {
             |site: &SiteConfig| DirectionStats { to: site.name.clone(), ..<_>::default() };
         Site {
             own,
+            device: sites[own].network.clone(),
             devices,
             routes: routes(&self.config),
             links: links
@@ -260,15 +261,18 @@ fn open_namespace(site: &SiteConfig) -> Result<File, EmulatorError> {
 /// Makes a site's device on a thread that enters its namespace.
 fn make_device(config: &Config, own: usize, namespace: &File) -> Result<File, EmulatorError> {
     let site = &config.sites[own];
+    let name = site.network.as_str();
     let others = config.sites.iter().enumerate().filter(|(index, _)| *index != own);
+    let others = others.filter(|(_, other)| other.network == site.network);
     let foreign: Vec<_> = others.flat_map(|(_, site)| site.prefixes.clone()).collect();
     let inside = || -> Result<File, EmulatorError> {
         netns::enter(namespace).map_err(|error| site.failed("enter", error))?;
-        let device = sys::tun(DEVICE).map_err(|error| site.failed("make device wan0", error))?;
-        netns::set_up(DEVICE, Some(config.mtu), Some(KERNEL_QUEUE))
-            .map_err(|error| site.failed("bring up wan0", error))?;
+        let device =
+            sys::tun(name).map_err(|error| site.failed(format!("make device {name}"), error))?;
+        netns::set_up(name, Some(config.mtu), Some(KERNEL_QUEUE))
+            .map_err(|error| site.failed(format!("bring up {name}"), error))?;
         for net in foreign {
-            netns::add_route(DEVICE, net)
+            netns::add_route(name, net)
                 .map_err(|error| site.failed(format!("add a route to {net}"), error))?;
         }
         Ok(device)

@@ -184,11 +184,7 @@ fn config_of(args: &Run) -> anyhow::Result<Config> {
     let mut sites: Vec<SiteConfig> = args
         .sites
         .iter()
-        .map(|(name, path)| SiteConfig {
-            name: name.clone(),
-            netns: path.into(),
-            prefixes: Vec::new(),
-        })
+        .map(|(name, path)| SiteConfig::new(name.clone(), path.into(), Vec::new()))
         .collect();
     for (name, prefix) in &args.routes {
         let Some(site) = sites.iter_mut().find(|site| site.name == *name) else {

@@ -18,8 +18,6 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 use std::time::{Duration, Instant};
 
-/// The device's name in every site.
-pub const DEVICE: &str = "wan0";
 /// Packets read before due ones are written and commands are looked at.
 const READ_BATCH: usize = 64;
 /// Due packets written before others are read: after a pause both queues get shorter together.
@@ -48,6 +46,8 @@ type Waiting = Reverse<(u64, u64, u16, u32, u32)>;
 pub struct Site {
     /// This site's index.
     pub own: usize,
+    /// The name of its device.
+    pub device: String,
     /// The devices of all sites.
     pub devices: Arc<Vec<File>>,
     /// Where prefixes lie.
@@ -146,7 +146,7 @@ impl Site {
     }
 
     fn counted(&mut self) -> SiteStats {
-        match kernel_drops() {
+        match kernel_drops(&self.device) {
             Some(drops) => self.stats.unintended.kernel_queue = drops,
             None => self.stats.unintended.uncounted += 1,
         }
@@ -292,9 +292,9 @@ impl Site {
 
 /// Packets that the kernel dropped because we read too slowly; the thread lives in the site's
 /// namespace, so this is the site's device.
-fn kernel_drops() -> Option<u64> {
+fn kernel_drops(device: &str) -> Option<u64> {
     let table = std::fs::read_to_string("/proc/thread-self/net/dev").ok()?;
     let line =
-        table.lines().find_map(|line| line.trim().strip_prefix(DEVICE)?.strip_prefix(':'))?;
+        table.lines().find_map(|line| line.trim().strip_prefix(device)?.strip_prefix(':'))?;
     line.split_whitespace().nth(11)?.parse().ok()
 }

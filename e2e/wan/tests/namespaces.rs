@@ -1,5 +1,6 @@
 //! The emulator between real namespaces. Needs root.
 
+use carrick_wan::config::LinkConfig;
 use carrick_wan::netns::{Netns, add_address};
 use carrick_wan::{Conditions, Config, Control, Emulator, SiteConfig};
 use nix::sys::signal::{Signal, kill};
@@ -37,10 +38,9 @@ impl World {
     }
 
     fn sites(&self) -> Vec<SiteConfig> {
-        let site = |name: &str, netns: &Netns, v4: &str, v6: &str| SiteConfig {
-            name: name.into(),
-            netns: netns.path(),
-            prefixes: vec![v4.parse().unwrap(), v6.parse().unwrap()],
+        let site = |name: &str, netns: &Netns, v4: &str, v6: &str| {
+            let prefixes = vec![v4.parse().unwrap(), v6.parse().unwrap()];
+            SiteConfig::new(name.into(), netns.path(), prefixes)
         };
         vec![
             site("paris", &self.paris, "172.31.1.0/24", "fd31:1::/32"),
@@ -81,6 +81,44 @@ fn ping(client: &UdpSocket, size: usize) -> Option<Duration> {
 fn both(emulator: &Emulator, conditions: &Conditions) {
     emulator.set("paris", "osaka", conditions.clone()).unwrap();
     emulator.set("osaka", "paris", conditions.clone()).unwrap();
+}
+
+#[test]
+fn one_namespace_may_be_a_site_of_two_networks() {
+    let world = World::new();
+    let mut sites = Vec::new();
+    for mut site in world.sites() {
+        let v6 = site.prefixes.split_off(1);
+        let name = format!("{}-private", site.name);
+        let private = SiteConfig::new(name, site.netns.clone(), v6);
+        sites.extend([site, SiteConfig { network: "private0".into(), ..private }]);
+    }
+    let emulator = Emulator::start(Config::new(sites)).unwrap();
+    let clients = [0, 1].map(|family| world.echo(family));
+    let reached = || [0, 1].map(|family: usize| ping(&clients[family], 100).is_some());
+    assert_eq!(reached(), [true; 2]);
+    emulator.set_cut("osaka", "paris", true).unwrap();
+    assert_eq!(reached(), [false, true]);
+    emulator.set_cut("osaka", "paris", false).unwrap();
+    emulator.set_cut("paris-private", "osaka-private", true).unwrap();
+    assert_eq!(reached(), [true, false]);
+}
+
+#[test]
+fn networks_are_apart_and_have_names_that_devices_can_have() {
+    let world = World::new();
+    let config = |network: &str, links: Vec<LinkConfig>| {
+        let mut sites = world.sites();
+        sites[1].network = network.into();
+        Config { links, ..Config::new(sites) }.validate().unwrap_err().to_string()
+    };
+    for name in ["", "a name", "sixteen-letters0"] {
+        assert!(config(name, Vec::new()).contains("names a device"), "{name:?}");
+    }
+    let conditions = Some(Conditions::default());
+    let (from, to) = ("paris".to_owned(), "osaka".to_owned());
+    let link = LinkConfig { from, to, named: None, conditions };
+    assert!(config("private0", vec![link]).contains("from one network to another"));
 }
 
 #[test]
