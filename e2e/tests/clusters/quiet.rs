@@ -161,7 +161,8 @@ fn undisturbed(lab: &Lab, name: &str, act: &dyn Fn() -> Outcome) -> Outcome {
 }
 
 /// What the controller that leads knows.
-fn live(cluster: &Cluster) -> Result<Value, String> {
+/// What the controller that leads shows at /status.
+pub fn live(cluster: &Cluster) -> Result<Value, String> {
     let get = ["get", "pods", "--namespace", carrick::NAMESPACE, "--output=name"];
     let said = text(cluster.kubectl(&get))?;
     for pod in said.lines().filter_map(|line| line.strip_prefix("pod/carrick-controller-")) {

@@ -10,6 +10,7 @@ use carrick_e2e::cluster::Cluster;
 use carrick_e2e::outages::{Outages, Trial};
 use carrick_e2e::wait::wait_until;
 use carrick_e2e::{Lab, carrick, probes};
+use serde_json::{Value, json};
 
 use crate::common::{
     SOON, check, figure, node_names, node_of, peered, pod_network, processes, ready, rolled_out,
@@ -18,7 +19,7 @@ use crate::common::{
 use crate::connections::Connections;
 use crate::failover::{both_used, kill_gateway};
 use crate::kill::{api_answers, kill_process};
-use crate::quiet::settled;
+use crate::quiet::{live, settled};
 use crate::stream::Stream;
 use crate::world::{Case, Outcome};
 
@@ -26,6 +27,8 @@ use crate::world::{Case, Outcome};
 pub const CASES: &[(&str, Case)] = &[
     ("table::gateway_killed", gateway_killed),
     ("table::gateways_node_loses_power", power),
+    ("table::path_cut", |lab| path_cut(lab, true)),
+    ("table::path_cut_one_way", |lab| path_cut(lab, false)),
     ("table::gateway_drained", gateway_drained),
     ("table::gateways_replaced", |lab| replaced(lab, "statefulset/carrick-gateway")),
     ("table::agents_replaced", |lab| replaced(lab, "daemonset/carrick-agent")),
@@ -356,4 +359,118 @@ fn dns_away(lab: &Lab) -> Outcome {
         },
     )?;
     unbroken(&outages)
+}
+
+/// The two ways between the clusters, as sites of the WAN emulator.
+const WAYS: [[&str; 2]; 2] = [["paris", "osaka"], ["paris-private", "osaka-private"]];
+
+/// One of two paths is cut, by turns, and with it whichever is used: both directions of it, or the one out of the
+/// cluster that counts as hit.
+fn path_cut(lab: &Lab, both: bool) -> Outcome {
+    let (paris, osaka) = doubled(lab)?;
+    let plain = [(&paris, &osaka), (&osaka, &paris)].map(|(own, peer)| endpoints(own, peer));
+    let [in_paris, in_osaka] = plain;
+    let (in_paris, in_osaka) = (in_paris?, in_osaka?);
+    let outcome = with_two_paths(lab, &paris, &osaka, both);
+    set_endpoints(&paris, &osaka, &in_paris)?;
+    set_endpoints(&osaka, &paris, &in_osaka)?;
+    ready(&paris, &osaka)?;
+    outcome
+}
+
+fn with_two_paths(lab: &Lab, paris: &Cluster, osaka: &Cluster, both: bool) -> Outcome {
+    for (own, peer) in [(paris, osaka), (osaka, paris)] {
+        let nodes = &peer.plan().nodes;
+        let of = |host: Ipv4Addr, cost: u32| {
+            [31_820, 31_828].map(|port| json!({"host": host, "port": port, "cost": cost}))
+        };
+        let all: Vec<Value> = nodes
+            .iter()
+            .flat_map(|node| of(node.address, 0).into_iter().chain(of(node.private, 10)))
+            .collect();
+        set_endpoints(own, peer, &Value::Array(all))?;
+    }
+    ready(paris, osaka)?;
+    let wan = lab.wan();
+    let name = if both { "path cut" } else { "path cut, one direction" };
+    let outages = measure(
+        lab,
+        name,
+        &mut |cluster, _| {
+            let way = used_way(paris)?;
+            let [one, other] = WAYS[way];
+            let at = Instant::now();
+            let out = if std::ptr::eq(cluster, paris) { (one, other) } else { (other, one) };
+            text(wan.cut(out.0, out.1))?;
+            if both {
+                text(wan.cut(out.1, out.0))?;
+            }
+            Ok((format!("the way {one} – {other}"), at))
+        },
+        &mut |_| {
+            text(wan.reset())?;
+            both_ways_work(paris)?;
+            both_ways_work(osaka)
+        },
+    );
+    text(wan.reset())?;
+    unbroken(&outages?)
+}
+
+fn endpoints(own: &Cluster, peer: &Cluster) -> Result<Value, String> {
+    let get = ["get", "clusterpeering", peer.plan().name.as_str()];
+    Ok(text(own.kubectl_json(&get))?["spec"]["endpoints"].take())
+}
+
+fn set_endpoints(own: &Cluster, peer: &Cluster, endpoints: &Value) -> Outcome {
+    let patch = json!({"spec": {"endpoints": endpoints}}).to_string();
+    let name = peer.plan().name.as_str();
+    let patch = ["patch", "clusterpeering", name, "--type=merge", "--patch", &patch];
+    text(own.kubectl(&patch)).map(drop)
+}
+
+/// What each tunnel of a cluster's gateways says of each of its paths: where it leads, whether it is used, and its
+/// state.
+fn paths(cluster: &Cluster) -> Result<Vec<Vec<Value>>, String> {
+    let status = live(cluster)?;
+    let list = |value: &Value, name: &str| value[name].as_array().cloned().unwrap_or_default();
+    let peers = list(&status, "gateways").into_iter().flat_map(|one| list(&one["state"], "peers"));
+    let connections = peers.flat_map(|peer| list(&peer, "connections"));
+    let tunnels = connections.flat_map(|connection| list(&connection, "tunnels"));
+    Ok(tunnels.map(|tunnel| list(&tunnel, "paths")).collect())
+}
+
+fn is_private(path: &Value) -> bool {
+    path["endpoint"].as_str().is_some_and(|endpoint| endpoint.starts_with("172.30."))
+}
+
+/// Which way all tunnels of a cluster use.
+fn used_way(cluster: &Cluster) -> Result<usize, String> {
+    text(wait_until(BACK, "tunnels that all use one way", || {
+        let tunnels = paths(cluster)?;
+        let used: Vec<bool> = tunnels
+            .iter()
+            .flatten()
+            .filter(|path| path["active"] == true)
+            .map(is_private)
+            .collect();
+        match used.first() {
+            Some(first) if used.iter().all(|way| way == first) => Ok(usize::from(*first)),
+            _ => Err(format!("{tunnels:?}")),
+        }
+    }))
+}
+
+/// Waits until every tunnel of a cluster has a path on each way that works.
+fn both_ways_work(cluster: &Cluster) -> Outcome {
+    text(wait_until(BACK, "two paths that work", || {
+        let tunnels = paths(cluster)?;
+        let works = |path: &&Value| ["up", "held"].iter().any(|state| path["state"] == **state);
+        let both = |tunnel: &Vec<Value>| {
+            let ways: Vec<bool> = tunnel.iter().filter(works).map(is_private).collect();
+            ways.contains(&true) && ways.contains(&false)
+        };
+        let all = tunnels.len() >= 4 && tunnels.iter().all(both);
+        if all { Ok(()) } else { Err(format!("{tunnels:?}")) }
+    }))
 }
