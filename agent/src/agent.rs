@@ -83,6 +83,8 @@ pub struct Agent {
     applied: u64,
     withdrawn: bool,
     claims: Vec<Prefix>,
+    /// The largest inner packet to all our gateways.
+    mesh_mtu: Option<u32>,
     /// What is known of our gateways.
     verdicts: Verdicts,
     /// What flows were spread over before we began: a gateway that is none of it has to answer first.
@@ -117,6 +119,7 @@ impl Agent {
             applied: 0,
             withdrawn: false,
             claims: Vec::new(),
+            mesh_mtu: None,
             verdicts: Verdicts::new(),
             spread_over: None,
             device: None,
@@ -338,19 +341,23 @@ impl Agent {
     /// Reads which pods there are, and tells the prober what to probe and whom to answer.
     fn look_around(&mut self) -> Result<(), NodeError> {
         self.device = self.node.device_index()?;
-        let (claims, assignment, watched) = match &self.desired {
+        let (claims, assignment, watched, mesh_mtu) = match &self.desired {
             Desired::Configured(desired) => {
                 let (config, plan) = desired.as_ref();
                 let facts = self.node.facts()?;
                 let claims = facts.claims(config);
                 let pod_side = facts.pod_side_address(&claims);
-                (claims, assignment(config, plan, pod_side), watched(config))
+                let gateways = config.gateways.iter().map(|gateway| gateway.address).collect();
+                let mesh_mtu = self.node.mesh_mtu(&gateways)?;
+                (claims, assignment(config, plan, pod_side), watched(config), mesh_mtu)
             }
             Desired::Unknown | Desired::Withdrawn(_) => Default::default(),
         };
         self.ends.assignment.send_if_modified(|assigned| replace(assigned, assignment));
         self.ends.watched.send_if_modified(|assigned| replace(assigned, watched));
-        if replace(&mut self.claims, claims) {
+        // While there is no gateway, what was known of the ways to them stays.
+        let mesh_mtu = mesh_mtu.or(self.mesh_mtu);
+        if replace(&mut self.claims, claims) | replace(&mut self.mesh_mtu, mesh_mtu) {
             self.report_within(GATHER);
         }
         Ok(())
@@ -424,6 +431,7 @@ impl Agent {
             errors: errors.take(MAX_ERRORS).cloned().collect(),
             withdrawn: self.withdrawn,
             gateways: report::gateways(&self.ends.seen.borrow().gateways),
+            mesh_mtu: self.mesh_mtu.unwrap_or(0),
             drill: self.ends.measured.borrow().clone().map(Box::new),
         }
     }

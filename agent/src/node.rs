@@ -53,6 +53,12 @@ impl Outcome {
     }
 }
 
+/// What VXLAN adds to an inner IP packet on its way to `address`: outer IP, UDP, VXLAN and inner Ethernet headers.
+fn overhead(address: IpAddr) -> u32 {
+    let ip = if address.is_ipv4() { 20 } else { 40 };
+    ip + 8 + 8 + 14
+}
+
 /// What we hold of the kernel.
 #[derive(Debug)]
 pub struct Node {
@@ -123,6 +129,14 @@ impl Node {
             outcome.take(self.netlink.remove_routes(&gone).map(|()| gone.len()));
         }
         outcome
+    }
+
+    /// The largest inner packet in bytes that fits whole into the VXLAN packets to all of these gateways; `None` where
+    /// no route leads to any.
+    pub fn mesh_mtu(&mut self, gateways: &BTreeSet<IpAddr>) -> Result<Option<u32>, NodeError> {
+        let ways = self.netlink.ways_to(gateways)?;
+        let inner = ways.iter().map(|(address, way)| way.mtu.saturating_sub(overhead(*address)));
+        Ok(inner.min())
     }
 
     /// The outer addresses that flows are spread over now, of all clusters; `None` where there are no

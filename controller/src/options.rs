@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use carrick_crds::peering::MTU_RANGE;
 use carrick_model::{ClusterId, MemberName, MeshPrefix, Prefix};
 use clap::{Args, Parser, Subcommand};
 
@@ -65,9 +66,8 @@ pub struct RunOptions {
     /// Addresses or names to announce for the gateways instead of those found.
     #[arg(long = "gateway-address", env = "CARRICK_GATEWAY_ADDRESSES", value_delimiter = ',')]
     pub gateway_addresses: Vec<String>,
-    /// The largest inner packet in bytes.
-    #[arg(long, env = "CARRICK_TUNNEL_MTU", default_value_t = 1420,
-          value_parser = clap::value_parser!(u32).range(1280..=9000))]
+    /// The largest inner packet in bytes; 0: as large as the network between nodes and gateways carries.
+    #[arg(long, env = "CARRICK_TUNNEL_MTU", default_value_t = 1420, value_parser = tunnel_mtu)]
     pub tunnel_mtu: u32,
     /// Where agents are wanted: nodeSelector and tolerations of their DaemonSet, as JSON.
     #[arg(long, env = "CARRICK_AGENT_SCHEDULING", value_name = "JSON", default_value = "{}")]
@@ -175,7 +175,7 @@ pub struct Settings {
     pub gateway_port_stride: u16,
     /// What to announce instead of the addresses found.
     pub gateway_addresses: Vec<String>,
-    /// The largest inner packet in bytes.
+    /// The largest inner packet in bytes; 0: as large as the network between nodes and gateways carries.
     pub tunnel_mtu: u32,
     /// Where agents are wanted.
     pub agents: AgentScheduling,
@@ -183,6 +183,13 @@ pub struct Settings {
     pub drills: DrillLimits,
     /// The namespace that Carrick is installed in.
     pub namespace: String,
+}
+
+/// `--tunnel-mtu`: 0, or what a peering may ask for.
+fn tunnel_mtu(text: &str) -> Result<u32, String> {
+    let (least, most) = (MTU_RANGE.0.unsigned_abs(), MTU_RANGE.1.unsigned_abs());
+    let mtu = text.parse().ok().filter(|mtu| *mtu == 0 || (least..=most).contains(mtu));
+    mtu.ok_or_else(|| format!("must be {least} to {most} bytes, or 0 for as much as there is"))
 }
 
 impl Settings {
@@ -271,6 +278,8 @@ mod tests {
         assert_eq!((settings.vni, settings.vxlan_port), (51746, 7789));
         assert_eq!((settings.gateway_base_port, settings.gateway_port_stride), (31820, 8));
         assert_eq!(settings.tunnel_mtu, 1420);
+        let all = Settings::check(&run(&["--tunnel-mtu", "0"]).expect("flags"), &[]);
+        assert_eq!(all.expect("settings").tunnel_mtu, 0);
     }
 
     #[test]
@@ -281,6 +290,7 @@ mod tests {
             ["--vni", "0"],
             ["--vni", "16777216"],
             ["--tunnel-mtu", "1279"],
+            ["--tunnel-mtu", "much"],
             ["--agent-scheduling", "{\"nodeSelector\": 7}"],
             ["--gateway-base-port", "70000"],
         ] {

@@ -10,7 +10,7 @@ mod snapshot;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use carrick_crds::peering::Peering;
+use carrick_crds::peering::{MTU_RANGE, Peering};
 use carrick_exchange::filter::{Filtered, Policy, RefusalReason, filter};
 use carrick_exchange::message::member::{AgentConfig, GatewayConfig};
 use carrick_exchange::message::snapshot::ClusterSnapshot;
@@ -26,6 +26,8 @@ use crate::world::{Now, World};
 
 /// The least MTU in bytes that nodes are told, whatever gateways report.
 const LEAST_MTU: u32 = 576;
+/// An MTU in bytes that most networks carry, while none is configured and nobody knows more.
+const USUAL_MTU: u32 = 1420;
 
 /// What everybody is to know. Generations are 0 and nothing is signed in here.
 #[derive(Debug)]
@@ -148,7 +150,7 @@ pub fn plan(world: &World, base: &Base, resolved: &[Resolved<'_>], now: Now) -> 
         .iter()
         .map(|peering| (peering.cluster.clone(), snapshot::content(world, peering, announced)))
         .collect();
-    let gateway = gateway::config(world, base, &served, &claims);
+    let gateway = gateway::config(world, base, &served, &claims, now);
     let routes = Routes::collect(world, base, resolved, &peerings, &record);
     let agents = agent::configs(world, base, &routes);
     Plan {
@@ -163,6 +165,18 @@ pub fn plan(world: &World, base: &Base, resolved: &[Resolved<'_>], now: Now) -> 
         members,
         offer: endpoints::offer(&world.facts, settings),
     }
+}
+
+/// The largest inner packet in bytes that a peering may have: what is wanted, or all that there is, but never what nodes
+/// and gateways could exchange in pieces only.
+fn most_mtu(world: &World, wanted: Option<u32>, now: Now) -> u32 {
+    let mesh = world.mesh_mtu(now.instant);
+    let most = match (wanted.unwrap_or(world.settings.tunnel_mtu), mesh) {
+        (0, None) => USUAL_MTU,
+        (0, Some(mesh)) => mesh.min(MTU_RANGE.1.unsigned_abs()),
+        (wanted, mesh) => mesh.map_or(wanted, |mesh| mesh.min(wanted)),
+    };
+    most.max(LEAST_MTU)
 }
 
 fn peerings(
@@ -184,7 +198,7 @@ fn peerings(
             let consents = snapshot.is_some_and(|snapshot| snapshot.consents);
             planned.found = gateway::path_mtu(world, &peering.cluster, now)
                 .or(world.path_mtus.get(&peering.cluster).copied());
-            let most = peering.mtu.unwrap_or(world.settings.tunnel_mtu);
+            let most = most_mtu(world, peering.mtu, now);
             planned.mtu = planned.found.map_or(most, |found| found.min(most)).max(LEAST_MTU);
             if !peering.suspended && !world.record.withdraw {
                 planned.gateways = gateway::connected(world, &peering.cluster, now);

@@ -138,6 +138,13 @@ impl World {
         node.wants_agent && (node.is_ready() || linked())
     }
 
+    /// The largest inner packet in bytes that fits whole into the VXLAN packets between all nodes and gateways, as agents
+    /// say; `None` while nobody knows.
+    pub fn mesh_mtu(&self, now: Instant) -> Option<u32> {
+        let agents = self.agents.values().filter_map(|member| member.live(now));
+        agents.map(|state| state.mesh_mtu).filter(|mtu| *mtu > 0).min()
+    }
+
     /// Gateways of ours that do not answer some node, as live agents say.
     pub fn silent_gateways(&self, now: Instant) -> BTreeSet<&str> {
         let agents = self.agents.values().filter_map(|member| member.live(now));
@@ -146,7 +153,12 @@ impl World {
     }
 
     /// Takes an agent's report.
-    pub fn agent_reported(&mut self, name: MemberName, state: AgentState, now: Instant) {
+    pub fn agent_reported(&mut self, name: MemberName, mut state: AgentState, now: Instant) {
+        if state.mesh_mtu == 0 {
+            // It has just begun, and has not looked yet.
+            let before = self.agents.get(&name).and_then(|member| member.state.as_ref());
+            state.mesh_mtu = before.map_or(0, |before| before.mesh_mtu);
+        }
         let held = self.probes.entry(name.clone()).or_default();
         for probe in &state.probes {
             // A target that is neither good nor bad has not been measured yet: the agent has just

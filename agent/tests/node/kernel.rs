@@ -133,6 +133,27 @@ fn withdrawal_leaves_nothing() {
 }
 
 /// A VXLAN packet with one UDP packet inside, from `inner` to the node's pod 10.1.0.9.
+#[test]
+fn what_fits_into_vxlan_on_the_way_to_every_gateway_is_known() {
+    let stage = Stage::new();
+    let room = |stage: &Stage, gateways: &[&str]| {
+        let gateways = gateways.iter().map(|text| text.parse().expect("address")).collect();
+        stage.node.within(move || {
+            Node::open().expect("node").mesh_mtu(&gateways).expect("routes are read")
+        })
+    };
+    let (near, far) = ("10.1.0.5", "192.0.2.77");
+    assert_eq!(room(&stage, &[near, far]), Some(1450));
+    stage.node.ip("link set pods1 mtu 1450");
+    assert_eq!(room(&stage, &[near, far]), Some(1400), "an overlay of the CNI");
+    assert_eq!(room(&stage, &[far]), Some(1450));
+    stage.node.ip("route add 192.0.2.77/32 dev up0 mtu 1380");
+    assert_eq!(room(&stage, &[far]), Some(1330));
+    stage.node.ip("addr add fd00:2::1/64 dev up0 nodad");
+    assert_eq!(room(&stage, &["fd00:2::7"]), Some(1430));
+    assert_eq!(room(&stage, &["203.0.113.9"]), None, "no route leads there");
+}
+
 fn vxlan(inner: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
     let mut packet = vec![8, 0, 0, 0];
     packet.extend_from_slice(&(51_746_u32 << 8).to_be_bytes());

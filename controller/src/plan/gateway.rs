@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use carrick_crds::peering::Peering;
 use carrick_crds::peering::parse::{Endpoint, Host};
+use carrick_crds::peering::{MTU_RANGE, Peering};
 use carrick_exchange::message::WireEndpoint;
 use carrick_exchange::message::member::{GatewayConfig, LocalNode, PeeringConfig, Vxlan};
 use carrick_exchange::wire::address_bytes;
 use carrick_model::{ClusterId, MemberName};
 
-use super::Base;
+use super::{Base, most_mtu};
 use crate::cluster::claims::Claims;
 use crate::world::{Now, World};
 
@@ -18,18 +18,20 @@ pub(super) fn config(
     base: &Base,
     served: &[&Peering],
     claims: &Claims,
+    now: Now,
 ) -> GatewayConfig {
     GatewayConfig {
         generation: 0,
         vxlan: Some(vxlan(world)),
         nodes: nodes(world, claims),
-        peerings: served.iter().map(|peering| peering_config(world, peering)).collect(),
+        peerings: served.iter().map(|peering| peering_config(world, peering, now)).collect(),
         own_ranges: base.own.ranges.iter().map(|range| (*range).into()).collect(),
         mesh_prefix: Some(base.own.mesh.into()),
         mtu: served
             .iter()
-            .filter_map(|p| p.mtu)
-            .chain([world.settings.tunnel_mtu])
+            .map(|peering| peering.mtu)
+            .chain([None])
+            .map(|wanted| mtu(world, wanted, now))
             .max()
             .unwrap_or(0),
         drill: None,
@@ -57,7 +59,7 @@ fn nodes(world: &World, claims: &Claims) -> Vec<LocalNode> {
     world.facts.nodes.keys().filter_map(complete).collect()
 }
 
-fn peering_config(world: &World, peering: &Peering) -> PeeringConfig {
+fn peering_config(world: &World, peering: &Peering, now: Now) -> PeeringConfig {
     PeeringConfig {
         cluster: peering.cluster.to_string(),
         identities: peering.identities.iter().map(|key| key.as_bytes().to_vec()).collect(),
@@ -68,10 +70,15 @@ fn peering_config(world: &World, peering: &Peering) -> PeeringConfig {
         keepalive_seconds: peering.keepalive_seconds.into(),
         post_quantum_required: peering.post_quantum_required,
         lanes: peering.lanes.unwrap_or_default(),
-        mtu: peering.mtu.unwrap_or(world.settings.tunnel_mtu),
+        mtu: mtu(world, peering.mtu, now),
         detection_milliseconds: peering.detection_milliseconds.unwrap_or_default(),
         endpoint_costs: costs(peering),
     }
+}
+
+/// As [`most_mtu`], but no less than what gateways accept: IPv6's minimum. Nodes have the true one.
+fn mtu(world: &World, wanted: Option<u32>, now: Now) -> u32 {
+    most_mtu(world, wanted, now).max(MTU_RANGE.0.unsigned_abs())
 }
 
 /// The costs in the order of the endpoints; none where all are 0, as a gateway of an older release has it.

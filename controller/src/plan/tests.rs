@@ -55,6 +55,38 @@ fn nodes_take_on_the_smallest_path_and_keep_it_while_nobody_knows_better() {
     assert_eq!(status.mtu, Some(576));
 }
 
+/// The MTUs of nodes' routes, of the gateways' devices and of their tunnels, when `n0`'s way to the gateways carries
+/// that, and `n1`'s more.
+fn over_a_mesh_of(scene: &mut Scene, mtu: u32) -> [u32; 3] {
+    scene.agents_say(|node, state| state.mesh_mtu = if node == "n0" { mtu } else { 8951 });
+    scene.step();
+    let gateway = scene.gateway_config();
+    [scene.agent_config("n1").clusters[0].mtu, gateway.mtu, gateway.peerings[0].mtu]
+}
+
+#[test]
+fn no_packet_is_larger_than_nodes_and_gateways_exchange_whole() {
+    let (mut scene, _) = peered();
+    assert_eq!(over_a_mesh_of(&mut scene, 1450), [1420; 3]);
+    assert_eq!(over_a_mesh_of(&mut scene, 1400), [1400; 3], "an overlay");
+    assert_eq!(over_a_mesh_of(&mut scene, 0), [1400; 3], "an agent that has just begun");
+    assert_eq!(over_a_mesh_of(&mut scene, 1230), [1230, 1280, 1280], "IPv6 needs 1,280");
+    assert_eq!(over_a_mesh_of(&mut scene, 7), [576, 1280, 1280]);
+}
+
+#[test]
+fn as_much_as_there_is_may_be_wanted() {
+    let (mut scene, _) = peered();
+    let mut settings = (*scene.world.settings).clone();
+    settings.tunnel_mtu = 0;
+    scene.world.settings = settings.into();
+    scene.step();
+    assert_eq!(scene.gateway_config().mtu, 1420, "nobody knows yet");
+    assert_eq!(over_a_mesh_of(&mut scene, 8951), [8951; 3]);
+    assert_eq!(over_a_mesh_of(&mut scene, 1450), [1450; 3]);
+    assert_eq!(over_a_mesh_of(&mut scene, 65_000), [8951; 3]);
+}
+
 #[test]
 fn gateways_hear_how_fast_to_notice_and_what_paths_cost() {
     let (mut scene, osaka) = peered();

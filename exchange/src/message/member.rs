@@ -458,6 +458,10 @@ pub struct AgentState {
     /// What its own probes of our gateways say, one entry a gateway that is probed.
     #[prost(message, repeated, tag = "7")]
     pub gateways: Vec<GatewayProbe>,
+    /// The largest inner packet in bytes that fits whole into the VXLAN packets to every gateway, by the node's routes;
+    /// 0 while nobody knows.
+    #[prost(uint32, tag = "8")]
+    pub mesh_mtu: u32,
     /// What the streams of the drill found that it was ordered, while it is ordered.
     #[prost(message, optional, boxed, tag = "20")]
     pub drill: Option<Box<super::drill::StreamState>>,

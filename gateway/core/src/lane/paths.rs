@@ -186,6 +186,11 @@ impl Lane {
             Some(Message::Probe(echo)) => echo,
         };
         tunnel.note_probe();
+        let most = tunnel.peer.map_or(self.config.mtu, |peer| self.tables.mtu_of(peer));
+        if length > most {
+            // It arrived, but what lies behind us takes no packets so large: the peer is to send smaller ones.
+            return Ok(());
+        }
         if !tunnel.answers.take(now) {
             return Err(DropReason::ProbeLimit.into());
         }

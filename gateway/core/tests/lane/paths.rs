@@ -145,6 +145,19 @@ fn the_gateway_that_knows_the_path_clamps_what_goes_and_what_comes() {
 }
 
 #[test]
+fn what_the_other_side_cannot_pass_on_is_not_sent_there() {
+    let mut network = joined(9000, false);
+    network.live(Duration::from_secs(2));
+    // Between Osaka's gateways and nodes there is room for so much only.
+    network.reapply(OSAKA, |config| config.mtu = 1400);
+    for (size, most) in [(1400, 1400), (9000, 8940)] {
+        network.reapply(OSAKA, |config| config.mtu = size);
+        network.live(Duration::from_secs(70));
+        assert_eq!(network.report(PARIS).mtu, Some(most), "{size}");
+    }
+}
+
+#[test]
 fn a_path_that_shrinks_and_grows_is_followed() {
     let mut network = joined(1500, false);
     network.live(Duration::from_secs(2));
