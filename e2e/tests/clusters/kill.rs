@@ -26,6 +26,7 @@ pub const CASES: &[(&str, Case)] = &[
     ("kill::api_server", |lab| control_plane(lab, "kube-apiserver")),
     ("kill::etcd", |lab| control_plane(lab, "etcd")),
     ("kill::without_api_server_and_controller", without_control),
+    ("kill::gateway_and_agents_without_control_plane_and_dns", restarts_without_control),
 ];
 
 /// How long the control plane stays away.
@@ -145,6 +146,42 @@ fn without_control(lab: &Lab) -> Outcome {
     text(wait_until(2 * SOON, "a controller", || settled(&paris)))?;
     ready(&paris, &osaka)?;
     nothing_lost(&records)
+}
+
+/// While API server, controllers and DNS of a cluster are away, its gateway and all its agents die. They come back as
+/// they were configured last, and packets cross.
+fn restarts_without_control(lab: &Lab) -> Outcome {
+    let (paris, osaka) = peered(lab)?;
+    let traffic = Traffic::usual(&paris, &osaka)?;
+    let (controllers, agents) = (processes(&paris, "controller")?, processes(&paris, "agent")?);
+    let gateways = gateway_pids(&paris)?;
+    scale_dns(&paris, 0)?;
+    let server = paris.control_plane_process("kube-apiserver");
+    text(server.kill())?;
+    for pid in controllers.into_iter().chain(agents).chain(gateways) {
+        kill_process(pid)?;
+    }
+    let killed = Instant::now() + Duration::from_millis(100);
+    let back = traffic.there.wait_answer(killed, GATEWAY);
+    let both = traffic.back.wait_answer(killed, GATEWAY);
+    text(server.start())?;
+    api_answers(&paris)?;
+    scale_dns(&paris, 2)?;
+    let records = traffic.row("gateway and agents killed, no API server, controllers and DNS")?;
+    back?;
+    both?;
+    rolled_out(&paris)?;
+    text(paris.wait_dns())?;
+    text(wait_until(2 * SOON, "a controller", || settled(&paris)))?;
+    ready(&paris, &osaka)?;
+    gap_below(&records, GATEWAY)
+}
+
+/// Has so many replicas of the cluster's DNS.
+pub fn scale_dns(cluster: &Cluster, replicas: u32) -> Outcome {
+    let replicas = format!("--replicas={replicas}");
+    let scale = ["scale", "deployment", "coredns", "--namespace", "kube-system", &replicas];
+    text(cluster.kubectl(&scale)).map(drop)
 }
 
 fn power(lab: &Lab) -> Outcome {

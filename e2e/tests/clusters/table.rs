@@ -18,7 +18,7 @@ use crate::common::{
 };
 use crate::connections::Connections;
 use crate::failover::{both_used, kill_gateway};
-use crate::kill::{api_answers, kill_process};
+use crate::kill::{api_answers, kill_process, scale_dns};
 use crate::quiet::{live, settled};
 use crate::stream::Stream;
 use crate::world::{Case, Outcome};
@@ -339,22 +339,17 @@ fn control_away(lab: &Lab) -> Outcome {
 }
 
 fn dns_away(lab: &Lab) -> Outcome {
-    let scale = |cluster: &Cluster, replicas: &str| {
-        let replicas = format!("--replicas={replicas}");
-        let scale = ["scale", "deployment", "coredns", "--namespace", "kube-system", &replicas];
-        text(cluster.kubectl(&scale)).map(drop)
-    };
     let outages = measure(
         lab,
         "DNS away",
         &mut |cluster, _| {
             let at = Instant::now();
-            scale(cluster, "0")?;
+            scale_dns(cluster, 0)?;
             std::thread::sleep(AWAY);
             Ok(("coredns".to_owned(), at))
         },
         &mut |cluster| {
-            scale(cluster, "2")?;
+            scale_dns(cluster, 2)?;
             text(cluster.wait_dns())
         },
     )?;
