@@ -376,8 +376,8 @@ fn path_cut(lab: &Lab, both: bool) -> Outcome {
 fn with_two_paths(lab: &Lab, paris: &Cluster, osaka: &Cluster, both: bool) -> Outcome {
     for (own, peer) in [(paris, osaka), (osaka, paris)] {
         let nodes = &peer.plan().nodes;
-        let of = |host: Ipv4Addr, cost: u32| {
-            [31_820, 31_828].map(|port| json!({"host": host, "port": port, "cost": cost}))
+        let of = |address: Ipv4Addr, cost: u32| {
+            [31_820, 31_828].map(|port| json!({"address": address, "port": port, "cost": cost}))
         };
         let all: Vec<Value> = nodes
             .iter()
