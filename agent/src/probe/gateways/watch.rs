@@ -3,8 +3,8 @@
 //! Each gateway is asked every 100 ms. One that misses an answer for half as long is in doubt and asked
 //! more often; after two intervals without an answer to any of at least three questions it is silent: at
 //! most three intervals after it forwarded last. It is back with the third answer in a row, later if it
-//! falls silent again and again. Only answers to own questions count, each once; an answer that nobody
-//! asked for brings news of what is reached, but is no sign of life.
+//! falls silent again and again; until then it is used where no other is left. Only answers to own questions
+//! count, each once; an answer that nobody asked for brings news of what is reached, but is no sign of life.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
@@ -325,7 +325,10 @@ impl Gateway {
             self.asked.drain(..place);
             self.doubted = false;
             self.next = self.next.min(now + interval);
-            self.count(now, answer.epoch);
+            // A gateway that stood still answers what piled up meanwhile: as one question, not as many.
+            if sample < 2 * interval || self.row == 0 {
+                self.count(now, answer.epoch);
+            }
         }
         if matches!(self.verdict, Verdict::Unknown) {
             return false;
@@ -351,6 +354,10 @@ impl Gateway {
         self.row = self.row.saturating_add(1);
         let held = now >= self.row_since + self.hold(now);
         let back = self.row >= IN_A_ROW && held;
+        if self.row >= IN_A_ROW && self.verdict == (Verdict::Silent { gone: true }) && !held {
+            // Better than none, though it may fall again.
+            self.verdict = Verdict::Silent { gone: false };
+        }
         if matches!(self.verdict, Verdict::Unknown) || back {
             self.verdict = match &self.verdict {
                 Verdict::Answers { .. } => return,

@@ -15,6 +15,9 @@ struct World {
     seed: u64,
     /// It forwards.
     alive: bool,
+    /// It stands still: what is asked waits for it.
+    still: bool,
+    waiting: Vec<Question>,
     /// How many of a thousand packets are lost, each way.
     lost: u64,
     epoch: u64,
@@ -40,6 +43,8 @@ impl World {
             now: start,
             seed,
             alive: true,
+            still: false,
+            waiting: Vec::new(),
             lost: 0,
             epoch: 1,
             draining: false,
@@ -76,7 +81,9 @@ impl World {
             let question = Question::parse(&sent.payload).expect("a question");
             self.asked.push((self.now, question));
             let crosses = self.random() % 1000 >= self.lost && self.random() % 1000 >= self.lost;
-            if self.alive && crosses {
+            if self.still {
+                self.waiting.push(question);
+            } else if self.alive && crosses {
                 let answer = self.bytes(question, false);
                 self.under_way.push_back((self.now + RTT, answer));
             }
@@ -105,6 +112,15 @@ impl World {
 
     fn pass(&mut self, time: Duration) {
         self.run(time, |_| false);
+    }
+
+    /// What stood still goes on, with what waits for it.
+    fn go_on(&mut self) {
+        self.still = false;
+        for question in std::mem::take(&mut self.waiting) {
+            let answer = self.bytes(question, false);
+            self.under_way.push_back((self.now + RTT, answer));
+        }
     }
 
     fn verdict(&self) -> Verdict {
@@ -199,6 +215,35 @@ fn it_is_back_after_three_answers_and_later_if_it_falls_again() {
     assert!(world.run(Duration::from_secs(1), World::is_silent));
     world.alive = true;
     assert!(world.run(Duration::from_millis(310), World::answers), "all is forgiven");
+}
+
+#[test]
+fn one_that_stood_still_is_back_at_once_and_has_fallen_once() {
+    let mut world = World::new(4);
+    world.pass(Duration::from_secs(1));
+    world.still = true;
+    world.pass(Duration::from_secs(5));
+    assert_eq!(world.verdict(), Verdict::Silent { gone: true });
+    world.go_on();
+    // What it answers late says nothing of how soon it answers.
+    assert!(world.run(Duration::from_millis(310), World::answers));
+    world.pass(Duration::from_secs(5));
+    assert_eq!((world.answers(), world.watch.seen()[0].falls), (true, 1));
+}
+
+#[test]
+fn one_that_fell_often_is_better_than_none_as_soon_as_it_answers() {
+    let mut world = World::new(5);
+    world.pass(Duration::from_secs(1));
+    for fall in 0..4 {
+        world.alive = false;
+        world.pass(Duration::from_secs(3));
+        assert_eq!(world.verdict(), Verdict::Silent { gone: true }, "fall {fall}");
+        world.alive = true;
+        world.pass(Duration::from_millis(310));
+        assert_ne!(world.verdict(), Verdict::Silent { gone: true }, "fall {fall}");
+        world.run(Duration::from_secs(20), World::answers);
+    }
 }
 
 #[test]
