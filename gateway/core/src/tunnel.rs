@@ -82,6 +82,23 @@ pub(crate) enum Preference {
     Any,
 }
 
+impl Preference {
+    /// `up`: something was heard within the last 15 s; `expected`: the peer should send heartbeats. One that sends
+    /// none may be of an older release, but may as well have ended right after its handshake: those that are
+    /// known to work come before it.
+    fn of(fitness: Option<Fitness>, up: bool, expected: bool) -> Self {
+        match fitness {
+            Some(Fitness::Fit) => Self::Fit,
+            Some(Fitness::Ailing) => Self::Ailing,
+            Some(Fitness::Wanted) => Self::Wanted,
+            None if up && expected => Self::Ailing,
+            None if up => Self::Fit,
+            Some(Fitness::Lost) if up => Self::Up,
+            Some(Fitness::Lost) | None => Self::Any,
+        }
+    }
+}
+
 /// Packets and their bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Traffic {
@@ -398,14 +415,8 @@ impl Tunnel {
 
     /// How much it is to be preferred to others with the same peer.
     pub fn preference(&self, now: Instant) -> Preference {
-        let preference = match self.health.fitness() {
-            Some(Fitness::Fit) => Preference::Fit,
-            Some(Fitness::Ailing) => Preference::Ailing,
-            Some(Fitness::Wanted) => Preference::Wanted,
-            None if self.is_up(now) => Preference::Fit,
-            Some(Fitness::Lost) if self.is_up(now) => Preference::Up,
-            Some(Fitness::Lost) | None => Preference::Any,
-        };
+        let (fitness, up) = (self.health.fitness(), self.is_up(now));
+        let preference = Preference::of(fitness, up, self.config.probes);
         match self.ends.is_makeshift(&self.config) {
             true => preference.max(Preference::Makeshift),
             false => preference,
@@ -554,6 +565,17 @@ mod tests {
             now += Duration::from_millis(50);
         }
         assert_eq!(at, [0, 250, 750, 1250, 2250, 4250, 9250, 14250, 19250]);
+    }
+
+    #[test]
+    fn what_is_known_to_work_comes_before_what_never_sent_a_heartbeat() {
+        let fit = Preference::of(Some(Fitness::Fit), true, true);
+        assert!(fit < Preference::of(None, true, true));
+        assert!(
+            Preference::of(None, true, true) < Preference::of(Some(Fitness::Wanted), true, true)
+        );
+        assert_eq!(Preference::of(None, true, false), fit, "plain WireGuard sends none");
+        assert_eq!(Preference::of(None, false, true), Preference::Any);
     }
 
     #[test]
