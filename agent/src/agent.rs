@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Cluster, Gateway, NodeConfig, Order};
 use crate::drill;
 use crate::node::{Depth, NFT_TABLE, Node, NodeError, Outcome};
-use crate::plan::Plan;
+use crate::plan::{Plan, remembered};
 use crate::probe::gateways::{self, Verdict, Verdicts};
 use crate::probe::responder::Accepted;
 use crate::probe::shell::{Assignment, Findings};
@@ -207,18 +207,9 @@ impl Agent {
         }
     }
 
-    /// What is known of the gateways. One that was not in use when we began is not, before it has answered.
+    /// What is known of the gateways.
     fn verdicts_of(&self, config: &NodeConfig) -> Verdicts {
-        let mut verdicts = self.verdicts.clone();
-        let Some(used) = &self.spread_over else { return verdicts };
-        let unused = |gateway: &&Gateway| gateway.answers && !used.contains(&gateway.address);
-        for gateway in config.gateways.iter().filter(unused) {
-            let verdict = verdicts.entry(gateway.name.clone()).or_default();
-            if *verdict == Verdict::Unknown {
-                *verdict = Verdict::Silent { gone: false };
-            }
-        }
-        verdicts
+        remembered(config, &self.verdicts, self.spread_over.as_ref())
     }
 
     /// The watch has seen something of our gateways: flows are moved at once.

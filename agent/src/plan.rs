@@ -14,6 +14,7 @@ use carrick_netlink::{
     Route, RouteKind, Rule, TABLE_MAIN, Vxlan,
 };
 
+pub use self::gateways::remembered;
 use self::sieve::Sifted;
 use crate::config::{Cluster, NodeConfig};
 use crate::probe::gateways::Verdicts;

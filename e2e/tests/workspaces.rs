@@ -21,9 +21,9 @@ fn passes(folder: &str, words: &[&str]) {
     );
 }
 
-/// `e2e/sim`: two lanes in virtual time.
+/// `e2e/sim`: two lanes in virtual time, and worlds of clusters for a minute.
 #[test]
-fn lanes_in_virtual_time() {
+fn lanes_and_clusters_in_virtual_time() {
     passes("sim", &["--", "--nocapture"]);
 }
 

@@ -1,6 +1,7 @@
 //! Which gateways carry a cluster's packets: what they say themselves counts before what the controller
 //! last knew, and who says nothing is used last.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::config::{Cluster, Gateway, NodeConfig};
@@ -25,6 +26,25 @@ pub(super) fn chosen(config: &NodeConfig, cluster: &Cluster, verdicts: &Verdicts
     fit.dedup();
     let best = fit.first().map(|(fitness, _)| *fitness);
     fit.into_iter().filter(|(of, _)| Some(*of) == best).map(|(_, address)| address).collect()
+}
+
+/// What is known of the gateways after the agent began anew: one that was not in use before (`used`, by outer
+/// address; `None` when nothing was) is not, before it has answered.
+pub fn remembered(
+    config: &NodeConfig,
+    verdicts: &Verdicts,
+    used: Option<&BTreeSet<IpAddr>>,
+) -> Verdicts {
+    let mut verdicts = verdicts.clone();
+    let Some(used) = used else { return verdicts };
+    let unused = |gateway: &&Gateway| gateway.answers && !used.contains(&gateway.address);
+    for gateway in config.gateways.iter().filter(unused) {
+        let verdict = verdicts.entry(gateway.name.clone()).or_default();
+        if *verdict == Verdict::Unknown {
+            *verdict = Verdict::Silent { gone: false };
+        }
+    }
+    verdicts
 }
 
 fn fitness(gateway: &Gateway, cluster: &Cluster, verdicts: &Verdicts) -> Option<Fitness> {

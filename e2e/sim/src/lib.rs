@@ -5,6 +5,7 @@
 //! comes from a seed. The only randomness that is not ours is in keys and sealed bytes, which no
 //! decision depends on.
 
+pub mod clusters;
 mod ledger;
 mod packet;
 mod random;

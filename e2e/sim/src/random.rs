@@ -29,3 +29,8 @@ impl Random {
         self.below(100) < percent
     }
 }
+
+/// Mixes a value into a hash.
+pub(crate) fn mix(hash: u64, value: u64) -> u64 {
+    Random::new(hash ^ value).bits()
+}

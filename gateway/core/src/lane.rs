@@ -25,7 +25,11 @@ use crate::config::{ForwardingConfig, MAX_TUNNELS_PER_LANE, TunnelConfig, Tunnel
 use crate::drops::{DropReason, Drops};
 use crate::forward::Forwarding;
 use crate::icmp::{self, Limiter};
-use crate::noise::{Gate, LONGEST_HANDSHAKE, OVERHEAD, SecretKey, Tick};
+#[cfg(not(carrick_null))]
+use crate::noise::Gate;
+#[cfg(carrick_null)]
+use crate::noise::null::Gate;
+use crate::noise::{LONGEST_HANDSHAKE, OVERHEAD, SecretKey, Tick};
 use crate::offload::Offload;
 use crate::tunnel::{Tunnel, TunnelReport};
 

@@ -9,7 +9,11 @@ use std::time::{Duration, Instant};
 use crate::config::{TunnelConfig, TunnelId};
 use crate::forward::PeerIndex;
 use crate::icmp::Limiter;
-use crate::noise::{NoiseTunnel, SecretKey};
+#[cfg(not(carrick_null))]
+use crate::noise::NoiseTunnel;
+use crate::noise::SecretKey;
+#[cfg(carrick_null)]
+use crate::noise::null::NoiseTunnel;
 use crate::path::{self, Fitness, Health, HealthReport, PATH_RANGE, PathReport, PathState};
 
 use ends::Ends;

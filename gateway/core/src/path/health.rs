@@ -180,12 +180,17 @@ impl Health {
     /// Says which paths there are. Those that lead where they did go on; of others nothing is known.
     pub fn set_paths(&mut self, now: Instant, ends: impl Iterator<Item = PathEnd> + Clone) {
         for (number, slot) in (0..).zip(&mut self.outbound) {
-            *slot = ends.clone().find(|end| end.number == number).map(|end| {
-                let kept = slot.take().filter(|outbound| outbound.end == end.end);
-                let mut outbound = kept.unwrap_or_else(|| Outbound::new(end.end));
+            let Some(end) = ends.clone().find(|end| end.number == number) else {
+                *slot = None;
+                continue;
+            };
+            // In place, as this is asked with each heartbeat.
+            if slot.as_ref().is_none_or(|outbound| outbound.end != end.end) {
+                *slot = Some(Outbound::new(end.end));
+            }
+            if let Some(outbound) = slot {
                 outbound.cost = end.cost;
-                outbound
-            });
+            }
         }
         self.judge(now);
     }

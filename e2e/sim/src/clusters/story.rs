@@ -1,0 +1,355 @@
+//! What happens in a world: its shape and its faults, all from a seed.
+
+use std::fmt;
+
+use super::place::{
+    ALL_GATEWAYS, ALL_NODES, CLUSTERS, GATEWAYS, NETWORKS, gateways_of, of_gateway,
+};
+use super::wire::{MILLI, SECOND, Time};
+use crate::random::Random;
+
+/// How long a world is.
+pub(crate) const LENGTH: Time = 60 * SECOND;
+/// Faults begin after this time, and all are over by the second.
+const FIRST: Time = 5 * SECOND;
+pub(crate) const QUIET: Time = 42 * SECOND;
+/// How many faults there are.
+const LEAST: u64 = 5;
+const MOST: u64 = 12;
+
+/// One step of a fault: it begins, or ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Act {
+    /// A gateway's process dies; another one begins.
+    Crash(usize),
+    Start(usize),
+    /// A process halts, or goes on.
+    Freeze(usize),
+    Thaw(usize),
+    /// A gateway says that it leaves.
+    Drain(usize),
+    /// One direction of a link carries nothing, or does again.
+    Cut {
+        from: usize,
+        to: usize,
+        network: usize,
+        cut: bool,
+    },
+    /// One direction loses, doubles, scatters, or delays what crosses it.
+    Loss {
+        from: usize,
+        to: usize,
+        network: usize,
+        thousandths: u64,
+    },
+    Twice {
+        from: usize,
+        to: usize,
+        network: usize,
+        thousandths: u64,
+    },
+    Jitter {
+        from: usize,
+        to: usize,
+        network: usize,
+        most: Time,
+    },
+    Detour {
+        from: usize,
+        to: usize,
+        network: usize,
+        delay: Time,
+    },
+    /// It carries packets up to this size only.
+    Narrow {
+        from: usize,
+        to: usize,
+        network: usize,
+        mtu: usize,
+    },
+    /// Clocks jump.
+    Jump {
+        gateway: usize,
+        by: Time,
+    },
+    JumpNode {
+        node: usize,
+        by: Time,
+    },
+    /// A node and a gateway of its cluster do not reach each other, or some of what they say is lost.
+    CutLocal {
+        node: usize,
+        gateway: usize,
+        cut: bool,
+    },
+    LoseLocal {
+        node: usize,
+        gateway: usize,
+        thousandths: u64,
+    },
+    /// An agent begins anew, halts, or goes on.
+    RestartAgent(usize),
+    FreezeAgent(usize),
+    ThawAgent(usize),
+    /// A cluster's controller is gone, or back.
+    Controller {
+        cluster: usize,
+        gone: bool,
+    },
+    /// Two gateways' addresses lead to each other.
+    Swap {
+        a: usize,
+        b: usize,
+        on: bool,
+    },
+    /// The NAT before a gateway forgets, and gives another port.
+    Rebind(usize),
+    /// Two clusters peer, or no longer.
+    Peer {
+        a: usize,
+        b: usize,
+        on: bool,
+    },
+    /// Pods of a node forge sources.
+    Forge {
+        node: usize,
+        gateway: usize,
+    },
+    /// A gateway lets its node forge those of another cluster.
+    Evil {
+        gateway: usize,
+        on: bool,
+    },
+}
+
+/// A world.
+#[derive(Debug, Clone)]
+pub struct Story {
+    /// From which all follows.
+    pub(crate) seed: u64,
+    /// With WireGuard's cipher.
+    pub(crate) real: bool,
+    /// There is a second network.
+    pub(crate) second: bool,
+    /// The cluster whose gateways are behind a NAT.
+    pub(crate) nat: Option<usize>,
+    /// The gateway of another release, whose probes and heartbeats nobody knows.
+    pub(crate) skewed: Option<usize>,
+    /// Two clusters that do not peer at first.
+    pub(crate) apart: Option<(usize, usize)>,
+    /// How many faults there are.
+    pub(crate) faults: u64,
+    /// What happens when.
+    pub(crate) acts: Vec<(Time, Act)>,
+}
+
+impl fmt::Display for Story {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seed, real, second, nat, skewed, apart, faults, .. } = self;
+        write!(
+            f,
+            "seed {seed}: {faults} faults; real noise {real}, second network {second}, cluster behind NAT {nat:?}, \
+             gateway of another release {skewed:?}, clusters that do not peer {apart:?}"
+        )
+    }
+}
+
+impl Story {
+    /// The story of a seed.
+    pub fn new(seed: u64) -> Self {
+        let mut random = Random::new(crate::random::mix(0x0073_746f_7279, seed));
+        let faults = LEAST + random.below(MOST - LEAST + 1);
+        let real = seed % 100 == 99;
+        let second = random.percent(30);
+        let nat = random.percent(15).then(|| random.below(CLUSTERS as u64) as usize);
+        let skewed =
+            (!real && random.percent(10)).then(|| random.below(ALL_GATEWAYS as u64) as usize);
+        let apart = random.percent(25).then(|| pair(&mut random));
+        let mut story = Self {
+            seed,
+            real,
+            second: second && nat.is_none(),
+            nat,
+            skewed,
+            apart,
+            faults,
+            acts: Vec::new(),
+        };
+        for _ in 0..faults {
+            story.fault(&mut random);
+        }
+        story.acts.sort_by_key(|(at, _)| *at);
+        story
+    }
+
+    fn fault(&mut self, random: &mut Random) {
+        let begin = FIRST + random.below(QUIET - FIRST - 2 * SECOND);
+        let length = match random.below(4) {
+            0 => 50 * MILLI + random.below(450 * MILLI),
+            1 | 2 => 500 * MILLI + random.below(4 * SECOND),
+            _ => 4 * SECOND + random.below(10 * SECOND),
+        };
+        let end = (begin + length).min(QUIET);
+        let gateway = random.below(ALL_GATEWAYS as u64) as usize;
+        let node = random.below(ALL_NODES as u64) as usize;
+        let near =
+            gateways_of(super::place::of_node(node)).start + random.below(GATEWAYS as u64) as usize;
+        let both = |story: &mut Self, first: Act, last: Act| {
+            story.acts.push((begin, first));
+            story.acts.push((end, last));
+        };
+        match random.below(20) {
+            0 | 1 => both(self, Act::Crash(gateway), Act::Start(gateway)),
+            2 => both(self, Act::Freeze(gateway), Act::Thaw(gateway)),
+            3 => {
+                self.acts.push((begin, Act::Drain(gateway)));
+                let gone = begin + SECOND + random.below(SECOND);
+                self.acts.push((gone, Act::Crash(gateway)));
+                self.acts
+                    .push((gone + 200 * MILLI + random.below(2 * SECOND), Act::Start(gateway)));
+            }
+            4..=6 => self.cut(begin, end, random),
+            7 | 8 => {
+                let (from, to, network) = self.direction(random);
+                let thousandths = [20, 100, 300, 600, 950][random.below(5) as usize];
+                let loss = |thousandths| Act::Loss { from, to, network, thousandths };
+                both(self, loss(thousandths), loss(0));
+            }
+            9 => {
+                let (from, to, network) = self.direction(random);
+                match random.below(3) {
+                    0 => {
+                        let twice = |thousandths| Act::Twice { from, to, network, thousandths };
+                        both(self, twice(300), twice(0));
+                    }
+                    1 => {
+                        let most = 5 * MILLI + random.below(200 * MILLI);
+                        let jitter = |most| Act::Jitter { from, to, network, most };
+                        both(self, jitter(most), jitter(0));
+                    }
+                    _ => {
+                        let delay = 20 * MILLI + random.below(300 * MILLI);
+                        let detour = |delay| Act::Detour { from, to, network, delay };
+                        both(self, detour(delay), detour(0));
+                    }
+                }
+            }
+            10 => {
+                let (from, to, network) = self.direction(random);
+                let mtu = 1280 + random.below(200) as usize;
+                let narrow = |mtu| Act::Narrow { from, to, network, mtu };
+                both(self, narrow(mtu), narrow(1500));
+            }
+            11 => {
+                let by = 100 * MILLI + random.below(20 * SECOND);
+                let act = if random.percent(50) {
+                    Act::Jump { gateway, by }
+                } else {
+                    Act::JumpNode { node, by }
+                };
+                self.acts.push((begin, act));
+            }
+            12 => {
+                let cut = |cut| Act::CutLocal { node, gateway: near, cut };
+                both(self, cut(true), cut(false));
+            }
+            13 => {
+                let thousandths = [20, 200, 500][random.below(3) as usize];
+                let lose = |thousandths| Act::LoseLocal { node, gateway: near, thousandths };
+                both(self, lose(thousandths), lose(0));
+            }
+            14 => {
+                if random.percent(50) {
+                    self.acts.push((begin, Act::RestartAgent(node)));
+                } else {
+                    both(self, Act::FreezeAgent(node), Act::ThawAgent(node));
+                }
+            }
+            15 => {
+                let cluster = of_gateway(gateway);
+                let gone = |gone| Act::Controller { cluster, gone };
+                both(self, gone(true), gone(false));
+            }
+            16 => {
+                let other =
+                    (gateway + 1 + random.below(ALL_GATEWAYS as u64 - 1) as usize) % ALL_GATEWAYS;
+                let swap = |on| Act::Swap { a: gateway, b: other, on };
+                both(self, swap(true), swap(false));
+            }
+            17 => match self.nat {
+                Some(cluster) => {
+                    self.acts.push((begin, Act::Rebind(gateways_of(cluster).start)));
+                }
+                None => both(self, Act::Crash(gateway), Act::Start(gateway)),
+            },
+            18 => {
+                let (a, b) = pair(random);
+                if self.apart == Some((a, b)) {
+                    // They meet at last.
+                    self.acts.push((begin, Act::Peer { a, b, on: true }));
+                    self.apart = Some((a, b));
+                } else {
+                    let peer = |on| Act::Peer { a, b, on };
+                    both(self, peer(false), peer(true));
+                }
+            }
+            _ => {
+                self.acts.push((begin, Act::Evil { gateway, on: true }));
+                for step in 1..=3 {
+                    let node = gateways_node(gateway);
+                    let at = begin + step * 50 * MILLI;
+                    for gateway in gateways_of(of_gateway(gateway)) {
+                        self.acts.push((at, Act::Forge { node, gateway }));
+                    }
+                }
+                self.acts.push((end, Act::Evil { gateway, on: false }));
+            }
+        }
+    }
+
+    /// One direction of a link between two clusters.
+    fn direction(&self, random: &mut Random) -> (usize, usize, usize) {
+        let from = random.below(ALL_GATEWAYS as u64) as usize;
+        let others = CLUSTERS - 1;
+        let cluster = (of_gateway(from) + 1 + random.below(others as u64) as usize) % CLUSTERS;
+        let to = cluster * GATEWAYS + random.below(GATEWAYS as u64) as usize;
+        let network = if self.second { random.below(NETWORKS as u64) as usize } else { 0 };
+        (from, to, network)
+    }
+
+    /// Cuts one direction, one link, a gateway from a cluster, or two clusters in one network or all.
+    fn cut(&mut self, begin: Time, end: Time, random: &mut Random) {
+        let (from, to, network) = self.direction(random);
+        let (from_all, to_all) = (gateways_of(of_gateway(from)), gateways_of(of_gateway(to)));
+        let (froms, tos, both) = match random.below(6) {
+            0 | 1 => (from..from + 1, to..to + 1, false),
+            2 | 3 => (from..from + 1, to..to + 1, true),
+            4 => (from..from + 1, to_all, true),
+            _ => (from_all, to_all, random.percent(70)),
+        };
+        let networks = if random.percent(50) { 0..NETWORKS } else { network..network + 1 };
+        for from in froms {
+            for to in tos.clone() {
+                for network in networks.clone() {
+                    for (from, to) in
+                        [(from, to), (to, from)].into_iter().take(1 + usize::from(both))
+                    {
+                        let cut = |cut| Act::Cut { from, to, network, cut };
+                        self.acts.push((begin, cut(true)));
+                        self.acts.push((end, cut(false)));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The first node of a gateway's cluster.
+fn gateways_node(gateway: usize) -> usize {
+    super::place::nodes_of(of_gateway(gateway)).start
+}
+
+/// Two clusters, the lower one first.
+fn pair(random: &mut Random) -> (usize, usize) {
+    [(0, 1), (0, 2), (1, 2)][random.below(3) as usize]
+}
