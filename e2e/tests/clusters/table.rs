@@ -77,19 +77,30 @@ fn doubled(lab: &Lab) -> Result<(Cluster, Cluster), String> {
 /// measured.
 fn measure(lab: &Lab, name: &str, fault: Fault<'_>, repair: Repair<'_>) -> Result<Outages, String> {
     let (paris, osaka) = doubled(lab)?;
+    measure_between(lab, (&paris, &osaka), name, fault, repair)
+}
+
+/// As [`measure`], on clusters that are as they should be.
+fn measure_between(
+    lab: &Lab,
+    (paris, osaka): (&Cluster, &Cluster),
+    name: &str,
+    fault: Fault<'_>,
+    repair: Repair<'_>,
+) -> Result<Outages, String> {
     let trials = match std::env::var(TRIALS_VARIABLE) {
         Ok(count) => {
             text(count.parse().map_err(|error| format!("{TRIALS_VARIABLE}={count}: {error}")))?
         }
         Err(_) => TRIALS,
     };
-    let ends = Ends::of(&paris, &osaka)?;
+    let ends = Ends::of(paris, osaka)?;
     let connections = ends.connect()?;
     let mut outages = Outages { fault: name.to_owned(), trials: Vec::new() };
     for number in 0..trials {
-        let hit = if number % 2 == 0 { &paris } else { &osaka };
-        both_used(lab, &paris)?;
-        both_used(lab, &osaka)?;
+        let hit = if number % 2 == 0 { paris } else { osaka };
+        both_used(lab, paris)?;
+        both_used(lab, osaka)?;
         let (there, back) = (ends.stream(true)?, ends.stream(false)?);
         let before = connections.broken();
         let (target, at) = fault(hit, number / 2)?;
@@ -117,7 +128,7 @@ fn measure(lab: &Lab, name: &str, fault: Fault<'_>, repair: Repair<'_>) -> Resul
         outages.trials.push(trial);
         keep(&outages)?;
         repair(hit)?;
-        ready(&paris, &osaka)?;
+        ready(paris, osaka)?;
     }
     for line in Outages::head().lines().chain([outages.row().as_str()]) {
         figure(line);
@@ -388,8 +399,9 @@ fn with_two_paths(lab: &Lab, paris: &Cluster, osaka: &Cluster, both: bool) -> Ou
     ready(paris, osaka)?;
     let wan = lab.wan();
     let name = if both { "path cut" } else { "path cut, one direction" };
-    let outages = measure(
+    let outages = measure_between(
         lab,
+        (paris, osaka),
         name,
         &mut |cluster, _| {
             let way = used_way(paris)?;
@@ -417,11 +429,18 @@ fn endpoints(own: &Cluster, peer: &Cluster) -> Result<Value, String> {
     Ok(text(own.kubectl_json(&get))?["spec"]["endpoints"].take())
 }
 
+/// As who applied the ClusterPeering at first, so that it can be applied again.
 fn set_endpoints(own: &Cluster, peer: &Cluster, endpoints: &Value) -> Outcome {
-    let patch = json!({"spec": {"endpoints": endpoints}}).to_string();
     let name = peer.plan().name.as_str();
-    let patch = ["patch", "clusterpeering", name, "--type=merge", "--patch", &patch];
-    text(own.kubectl(&patch)).map(drop)
+    let mut object = text(own.kubectl_json(&["get", "clusterpeering", name]))?;
+    object["spec"]["endpoints"].clone_from(endpoints);
+    let manifest = json!({
+        "apiVersion": object["apiVersion"],
+        "kind": object["kind"],
+        "metadata": {"name": name},
+        "spec": object["spec"],
+    });
+    text(own.apply(&manifest.to_string())).map(drop)
 }
 
 /// What each tunnel of a cluster's gateways says of each of its paths: where it leads, whether it is used, and its
