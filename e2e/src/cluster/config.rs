@@ -86,6 +86,8 @@ pub(super) fn kube_proxy(plan: &ClusterPlan, node: &NodePlan) -> Value {
         "hostnameOverride": node.name,
         "clientConnection": {"kubeconfig": format!("{NODE_CONFIG}/kube-proxy.conf")},
         "nftables": {"minSyncPeriod": "100ms", "syncPeriod": "30s"},
+        // In this mode NodePorts answer at a node's first address only, unless others are named.
+        "nodePortAddresses": [plan.underlay.to_string(), plan.private.to_string()],
         // These sysctls are the host's and can't be written from a namespace.
         "conntrack": {
             "maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s",
