@@ -1,13 +1,15 @@
 //! The exchange between gateways: real sessions over modelled connections.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use crate::random::mix;
 use carrick_exchange::Pin;
 use carrick_exchange::message::peer::PeerMessage;
-use carrick_exchange::peer::{Event, Psk, Session};
-use carrick_model::{IdentityKey, Role};
+use carrick_exchange::peer::{Established, Event, Psk, Session};
+use carrick_exchange::snapshot::VerifiedSnapshot;
+use carrick_model::Role;
 
+use super::controller::{Controller, identity, wall};
 use super::gateway::Gateway;
 use super::links::Links;
 use super::place::{self, ALL_GATEWAYS, NETWORKS, of_gateway};
@@ -29,6 +31,18 @@ struct Pair {
     sessions: Option<[Session; 2]>,
     next: Time,
     open: Time,
+    /// When the newest message to each of them arrives.
+    arrives: [Time; 2],
+}
+
+/// What a message brought.
+pub enum Taken {
+    /// Tunnels with another gateway.
+    Tunnels(usize, Established),
+    /// The word of a cluster.
+    Snapshot(usize, Box<VerifiedSnapshot>),
+    /// One that was refused, and why.
+    Refused(usize, String),
 }
 
 /// All connections.
@@ -51,22 +65,30 @@ impl Control {
     /// Without any connection.
     pub fn new() -> Self {
         let pins = (0..place::CLUSTERS).map(|cluster| {
-            let key = IdentityKey::from_bytes([cluster as u8 + 1; 32]);
-            Pin::new(place::name(cluster), vec![key], Role::Gateway)
+            let keys = identity(cluster).map(|identity| identity.public());
+            Pin::new(place::name(cluster), keys.into_iter().collect(), Role::Gateway)
         });
         let ends = (0..ALL_GATEWAYS).flat_map(|b| (0..b).map(move |a| [a, b]));
         let apart = ends.filter(|[a, b]| of_gateway(*a) != of_gateway(*b));
-        let pair = |ends| Pair { ends, number: 0, lives: [0; 2], sessions: None, next: 0, open: 0 };
+        let pair = |ends| Pair {
+            ends,
+            number: 0,
+            lives: [0; 2],
+            sessions: None,
+            next: 0,
+            open: 0,
+            arrives: [0; 2],
+        };
         Self { pairs: apart.map(pair).collect(), pins: pins.collect() }
     }
 
-    /// Makes and ends connections.
+    /// Makes and ends connections, and says what there is to be said.
     pub fn tend(
         &mut self,
         start: Instant,
         now: Time,
         gateways: &[Gateway],
-        links: &Links,
+        (links, controllers): (&Links, &[Controller]),
         wire: &mut Wire,
     ) {
         for place in 0..self.pairs.len() {
@@ -83,55 +105,87 @@ impl Control {
                 pair.sessions = None;
             }
             let halted = gateways[a].frozen || gateways[b].frozen;
-            if pair.sessions.is_some() || !run || !agreed || !open || halted || now < pair.next {
+            if !run || !agreed || !open || halted {
                 continue;
             }
-            (pair.number, pair.lives) = (pair.number + 1, lives);
-            pair.next = now + RETRY;
-            let session = |own: usize, other: usize| {
-                Session::new(
-                    self.pins[of_gateway(other)].clone(),
-                    place::name(of_gateway(own)),
-                    gateways[own].exchange_lane().into_iter().collect(),
-                    gateways[own].held(other),
-                    None,
-                    start + Duration::from_nanos(now),
-                )
-            };
-            let mut sessions = [session(a, b), session(b, a)];
             let trip = delay(links, a, b);
-            for (from, session) in sessions.iter_mut().enumerate() {
-                while let Some(message) = session.poll_message() {
-                    let (number, message) = (pair.number, Box::new(message));
-                    let to = pair.ends[1 - from];
-                    // QUIC's own handshake comes first.
-                    let at = now + trip * (3 + from as u64);
-                    wire.push(at, Arrival::Message { pair: place, number, to, message });
-                }
+            if pair.sessions.is_none() && now >= pair.next {
+                (pair.number, pair.lives) = (pair.number + 1, lives);
+                pair.next = now + RETRY;
+                // QUIC's own handshake comes first.
+                pair.arrives = [now + trip * 3, now + trip * 2];
+                let session = |own: usize, other: usize| {
+                    Session::new(
+                        self.pins[of_gateway(other)].clone(),
+                        place::name(of_gateway(own)),
+                        gateways[own].exchange_lane().into_iter().collect(),
+                        gateways[own].held(other),
+                        gateways[own].newest[of_gateway(other)],
+                        start + Duration::from_nanos(now),
+                    )
+                };
+                pair.sessions = Some([session(a, b), session(b, a)]);
             }
-            pair.sessions = Some(sessions);
+            pair.speak(now + trip, place, controllers, wire);
+        }
+    }
+
+    /// A gateway has newer word of a cluster than by its other connections.
+    pub fn newest(&mut self, gateway: usize, cluster: usize, snapshot: &VerifiedSnapshot) {
+        for pair in &mut self.pairs {
+            let side = usize::from(pair.ends[1] == gateway);
+            let concerns = pair.ends[side] == gateway && of_gateway(pair.ends[1 - side]) == cluster;
+            if let Some(sessions) = pair.sessions.as_mut().filter(|_| concerns) {
+                sessions[side].handle_newest(snapshot.version);
+            }
         }
     }
 
     /// Takes a message for a gateway that runs; what was agreed on with which other, if anything.
     pub fn take(
         &mut self,
-        now: Instant,
+        now: (Instant, Time),
         (place, number, to): (usize, u64, usize),
         message: Message,
-    ) -> Option<(usize, carrick_exchange::peer::Established)> {
+    ) -> Option<Taken> {
+        let (at, now) = now;
         let pair = &mut self.pairs[place];
         let side = usize::from(pair.ends[1] == to);
         let sessions = pair.sessions.as_mut().filter(|_| pair.number == number)?;
         let secret = mix(number, place as u64);
-        let wall = SystemTime::UNIX_EPOCH;
         let export = |_: &str, context: &[u8]| export(secret, context);
-        match sessions[side].handle_message(message, now, wall, export) {
-            Ok(Some(Event::Established(established))) => Some((pair.ends[1 - side], established)),
+        let other = pair.ends[1 - side];
+        match sessions[side].handle_message(message, at, wall(now), export) {
+            Ok(Some(Event::Established(established))) => Some(Taken::Tunnels(other, established)),
+            Ok(Some(Event::Snapshot(snapshot, _))) => {
+                Some(Taken::Snapshot(of_gateway(other), snapshot))
+            }
+            Ok(Some(Event::SnapshotRefused(error))) => {
+                Some(Taken::Refused(other, error.to_string()))
+            }
             Ok(_) => None,
             Err(_) => {
                 pair.sessions = None;
                 None
+            }
+        }
+    }
+}
+
+impl Pair {
+    /// Sends what the sessions have to say, to arrive then, and not before what was sent earlier.
+    fn speak(&mut self, at: Time, place: usize, controllers: &[Controller], wire: &mut Wire) {
+        let ends = self.ends;
+        for (from, session) in self.sessions.iter_mut().flatten().enumerate() {
+            let (own, to) = (of_gateway(ends[from]), ends[1 - from]);
+            if let Some(signed) = controllers[own].signed(of_gateway(to)) {
+                session.handle_own_snapshot(signed);
+            }
+            while let Some(message) = session.poll_message() {
+                let arrives = &mut self.arrives[1 - from];
+                *arrives = at.max(*arrives);
+                let (number, message) = (self.number, Box::new(message));
+                wire.push(*arrives, Arrival::Message { pair: place, number, to, message });
             }
         }
     }

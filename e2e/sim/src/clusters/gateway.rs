@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use carrick_exchange::peer::{Agreed, Held, Lane as ExchangeLane};
+use carrick_exchange::snapshot::{VerifiedSnapshot, Version};
 use carrick_gateway_core::noise::null;
 use carrick_gateway_core::path::health::DETECTION;
 use carrick_gateway_core::{
@@ -12,9 +13,10 @@ use carrick_gateway_core::{
     Routers, SecretKey, TunnelConfig, TunnelId,
 };
 
-use super::place::{
-    self, ALL_GATEWAYS, CLUSTERS, NETWORKS, nodes_of, of_gateway, prefixes, router,
-};
+use carrick_model::Prefix;
+
+use super::controller::believed;
+use super::place::{self, ALL_GATEWAYS, CLUSTERS, NETWORKS, nodes_of, of_gateway, router};
 use super::wire::{Arrival, Out, Time};
 
 /// What the socket holds while nobody reads it.
@@ -69,6 +71,9 @@ pub struct Gateway {
     pub tunnels: BTreeMap<usize, Tunnel>,
     /// Which clusters it peers with, as its controller and they themselves said last.
     pub peers: [bool; CLUSTERS],
+    /// What it believes of each cluster's newest word, and which that is.
+    pub believed: [Vec<Prefix>; CLUSTERS],
+    pub newest: [Option<Version>; CLUSTERS],
     next_id: u64,
     /// The NAT's mapping, and to whom something left by it.
     pub mapping: u16,
@@ -100,6 +105,8 @@ impl Gateway {
             due: Time::MAX,
             tunnels: BTreeMap::new(),
             peers: [false; CLUSTERS],
+            believed: Default::default(),
+            newest: [None; CLUSTERS],
             next_id: 0,
             mapping: 0,
             contacted: [false; ALL_GATEWAYS],
@@ -136,6 +143,7 @@ impl Gateway {
         self.frozen = false;
         (self.lane, self.secret, self.since, self.due) = (None, None, None, Time::MAX);
         self.tunnels.clear();
+        (self.believed, self.newest) = (Default::default(), [None; CLUSTERS]);
         self.backlog.clear();
     }
 
@@ -182,16 +190,33 @@ impl Gateway {
         true
     }
 
+    /// Forgets whom it no longer peers with.
+    pub fn forget(&mut self) {
+        let peers = self.peers;
+        self.tunnels.retain(|remote, _| peers[of_gateway(*remote)]);
+        for cluster in (0..CLUSTERS).filter(|cluster| !peers[*cluster]) {
+            (self.believed[cluster], self.newest[cluster]) = (Vec::new(), None);
+        }
+    }
+
+    /// Takes the word of a cluster; whether that changes anything.
+    pub fn believe(&mut self, other: usize, snapshot: &VerifiedSnapshot) -> bool {
+        let believed = believed(of_gateway(self.number), other, snapshot, &self.believed);
+        self.newest[other] = Some(snapshot.version);
+        std::mem::replace(&mut self.believed[other], believed.clone()) != believed
+    }
+
     /// The configuration that follows from what it knows.
     pub fn config(&self) -> ForwardingConfig {
         let own = of_gateway(self.number);
-        let clusters = (0..CLUSTERS).filter(|cluster| *cluster != own && self.peers[*cluster]);
+        let routed = |cluster: &usize| self.peers[*cluster] && !self.believed[*cluster].is_empty();
+        let clusters = (0..CLUSTERS).filter(|cluster| *cluster != own && routed(cluster));
         let to = |cluster: usize| {
             self.tunnels.iter().filter(move |(remote, _)| of_gateway(**remote) == cluster)
         };
         let peers = clusters.clone().map(|cluster| PeerForwarding {
             cluster: place::name(cluster),
-            prefixes: prefixes(cluster),
+            prefixes: self.believed[cluster].clone(),
             tunnels: to(cluster).map(|(_, tunnel)| tunnel.id).collect(),
             mtu: None,
         });

@@ -1,5 +1,6 @@
 //! What must hold, after each step and at the end.
 
+use super::controller::Controller;
 use super::gateway::Gateway;
 use super::links::Links;
 use super::node::Node;
@@ -34,6 +35,8 @@ pub struct Truth<'a> {
     pub peered: &'a [[Option<Time>; CLUSTERS]; CLUSTERS],
     /// Since when a cluster's controller is there.
     pub controllers: &'a [Option<Time>; CLUSTERS],
+    /// What clusters announce.
+    pub governors: &'a [Controller],
 }
 
 impl Truth<'_> {
@@ -157,6 +160,18 @@ impl Truth<'_> {
                     "at the end gateway {number} reaches {:?} instead of {wanted:?}",
                     gateway.reaches
                 ));
+            }
+        }
+        for (number, gateway) in self.gateways.iter().enumerate() {
+            let own = of_gateway(number);
+            for cluster in (0..CLUSTERS).filter(|c| self.peered[own][*c].is_some()) {
+                let (held, said) =
+                    (&gateway.believed[cluster], self.governors[cluster].announced());
+                if *held != said {
+                    return Err(format!(
+                        "at the end gateway {number} holds {held:?} of cluster {cluster}, which announces {said:?}"
+                    ));
+                }
             }
         }
         for (number, node) in self.nodes.iter().enumerate() {

@@ -104,6 +104,15 @@ pub(crate) enum Act {
     },
     /// The NAT before a gateway forgets, and gives another port.
     Rebind(usize),
+    /// A cluster announces a second range, or no longer; or one that is another's.
+    Announce {
+        cluster: usize,
+        second: bool,
+    },
+    Lie {
+        cluster: usize,
+        on: bool,
+    },
     /// Two clusters peer, or no longer.
     Peer {
         a: usize,
@@ -178,6 +187,7 @@ impl Story {
         for _ in 0..faults {
             story.fault(&mut random);
         }
+        story.words(&mut Random::new(crate::random::mix(0x0077_6f72_6473, seed)));
         story.acts.sort_by_key(|(at, _)| *at);
         story
     }
@@ -303,6 +313,22 @@ impl Story {
                     }
                 }
                 self.acts.push((end, Act::Evil { gateway, on: false }));
+            }
+        }
+    }
+
+    /// What clusters announce meanwhile.
+    fn words(&mut self, random: &mut Random) {
+        for cluster in 0..CLUSTERS {
+            let time = |random: &mut Random| FIRST + random.below(QUIET - FIRST);
+            if random.percent(30) {
+                self.acts.push((time(random), Act::Announce { cluster, second: true }));
+            }
+            if random.percent(20) {
+                self.acts.push((time(random), Act::Announce { cluster, second: false }));
+            }
+            if random.percent(10) {
+                self.acts.push((time(random), Act::Lie { cluster, on: true }));
             }
         }
     }

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use carrick_gateway_core::{Lane, Offload};
 use carrick_model::Mac;
 
-use super::control::Control;
+use super::control::{Control, Taken};
+use super::controller::{Controller, acceptable};
 use super::gateway::{Gateway, Networks};
 use super::judge::{self, Truth};
 use super::links::Links;
@@ -70,7 +71,7 @@ pub struct World {
     peered: [[Option<Time>; CLUSTERS]; CLUSTERS],
     parted: [[Time; CLUSTERS]; CLUSTERS],
     controllers: [Option<Time>; CLUSTERS],
-    words: [Word; CLUSTERS],
+    governors: Vec<Controller>,
     swapped: Option<(usize, usize)>,
     next_packet: (Time, usize),
     next_control: (Time, u64),
@@ -108,7 +109,7 @@ impl World {
             peered: [[None; CLUSTERS]; CLUSTERS],
             parted: [[0; CLUSTERS]; CLUSTERS],
             controllers: [Some(0); CLUSTERS],
-            words: [Word::default(); CLUSTERS],
+            governors: (0..CLUSTERS).map(|cluster| Controller::new(cluster, 0)).collect(),
             swapped: None,
             next_packet: (SECOND, 0),
             next_control: (0, 0),
@@ -413,11 +414,39 @@ impl World {
         if self.gateways[to].lane.is_none() {
             return;
         }
-        let at = self.start + Duration::from_nanos(self.now);
-        if let Some((other, established)) = self.control.take(at, (pair, number, to), *message)
-            && self.gateways[to].adopt(self.now, other, &established.tunnels)
-        {
+        let at = (self.start + Duration::from_nanos(self.now), self.now);
+        let changed = match self.control.take(at, (pair, number, to), *message) {
+            None => false,
+            Some(Taken::Tunnels(other, established)) => {
+                self.gateways[to].adopt(self.now, other, &established.tunnels)
+            }
+            Some(Taken::Snapshot(cluster, snapshot)) => {
+                self.control.newest(to, cluster, &snapshot);
+                self.gateways[to].believe(cluster, &snapshot)
+            }
+            // Two gateways of a cluster hear of a change one after the other.
+            Some(Taken::Refused(_, error)) if error.contains("is older than") => false,
+            Some(Taken::Refused(other, error)) => {
+                self.violate(format!("gateway {to} refuses what {other} brings: {error}"));
+                false
+            }
+        };
+        if changed {
+            self.check_believed(to);
             self.apply(to);
+        }
+    }
+
+    /// Nothing is believed that was not accepted.
+    fn check_believed(&mut self, gateway: usize) {
+        for cluster in 0..CLUSTERS {
+            let may = [acceptable(cluster), place::prefixes(cluster)].concat();
+            let believed = &self.gateways[gateway].believed[cluster];
+            if let Some(prefix) = believed.iter().find(|prefix| !may.contains(prefix)).copied() {
+                self.violate(format!(
+                    "gateway {gateway} believes that cluster {cluster} has {prefix}"
+                ));
+            }
         }
     }
 
@@ -497,6 +526,7 @@ impl World {
             nodes: &self.nodes,
             peered: &self.peered,
             controllers: &self.controllers,
+            governors: &self.governors,
         }
     }
 
@@ -530,7 +560,8 @@ impl World {
     fn tend(&mut self) {
         let (at, number) = self.next_control;
         self.next_control = (at + CONTROL, number + 1);
-        self.control.tend(self.start, self.now, &self.gateways, &self.links, &mut self.wire);
+        let others = (&self.links, &self.governors[..]);
+        self.control.tend(self.start, self.now, &self.gateways, others, &mut self.wire);
         if number.is_multiple_of(TELLS) {
             for cluster in 0..CLUSTERS {
                 if self.controllers[cluster].is_some() {
@@ -553,11 +584,14 @@ impl World {
                 }
             }
         }
+        for other in (0..CLUSTERS).filter(|other| *other != own) {
+            self.governors[own].speak(self.now, other, self.adopted[own][other]);
+        }
         for gateway in gateways_of(own) {
             if self.gateways[gateway].peers != self.adopted[own] {
                 let peers = self.adopted[own];
                 self.gateways[gateway].peers = peers;
-                self.gateways[gateway].tunnels.retain(|remote, _| peers[of_gateway(*remote)]);
+                self.gateways[gateway].forget();
                 self.apply(gateway);
             }
         }
@@ -569,7 +603,6 @@ impl World {
             }
             word.answers[gateway] = self.story.skewed != Some(gateway) && one.lives > 0;
         }
-        self.words[own] = word;
         for node in place::nodes_of(own) {
             if !self.nodes[node].frozen {
                 self.nodes[node].hear(self.start, self.now, &word);
@@ -655,9 +688,16 @@ impl World {
             Act::ThawAgent(node) => self.thaw_agent(node),
             Act::Controller { cluster, gone } => {
                 self.controllers[cluster] = (!gone).then_some(now);
+                // What it signed before is with its gateways.
+                if !gone {
+                    self.governors[cluster].restart(now);
+                    self.govern(cluster);
+                }
             }
             Act::Swap { a, b, on } => self.swap(a, b, on),
             Act::Rebind(gateway) => self.rebind(gateway),
+            Act::Announce { cluster, second } => self.governors[cluster].second = second,
+            Act::Lie { cluster, on } => self.governors[cluster].lies = on,
             Act::Peer { a, b, on } => (self.wanted[a][b], self.wanted[b][a]) = (on, on),
             Act::Forge { node, gateway } => self.forge(node, gateway),
             Act::Evil { gateway, on } => {
