@@ -22,7 +22,7 @@ const UNREACHABLE: Time = 2500 * MILLI;
 /// After so long nothing crosses between clusters that no longer peer.
 pub const PARTED: Time = 1500 * MILLI;
 /// The most changes of a node's next hops in a world, and of what a gateway reaches, for each fault.
-const RESTLESS: u64 = 40;
+const RESTLESS: u64 = 10;
 
 /// What is true of a world, whatever its machines believe.
 pub struct Truth<'a> {

@@ -1,39 +1,35 @@
 //! One world: it runs a story, and says what was violated.
 
-use std::net::SocketAddr;
+mod acts;
+mod checks;
+mod network;
+
 use std::time::{Duration, Instant};
 
-use carrick_gateway_core::{Lane, Offload};
-use carrick_model::Mac;
+use carrick_gateway_core::Lane;
 
-use super::control::{Control, Taken};
-use super::controller::{Controller, acceptable};
+use super::control::Control;
+use super::controller::Controller;
 use super::gateway::{Gateway, Networks};
-use super::judge::{self, Truth};
 use super::links::Links;
 use super::node::{Node, Word};
 use super::packet;
-use super::place::{
-    self, ALL_GATEWAYS, ALL_NODES, CLUSTERS, NETWORKS, gateways_of, of_gateway, of_node,
-};
-use super::story::{Act, LENGTH, Story};
-use super::traffic::{FORGED, Flow, PACE, flows};
-use super::wire::{Arrival, MILLI, Out, SECOND, Time, Wire};
+use super::place::{self, ALL_GATEWAYS, ALL_NODES, CLUSTERS, gateways_of, of_node};
+use super::story::{LENGTH, Story};
+use super::traffic::{Flow, PACE, flows};
+use super::wire::{MILLI, Out, SECOND, Time, Wire};
 use crate::random::{Random, mix};
 
 /// How often connections and controllers are looked after.
 const CONTROL: Time = 100 * MILLI;
 /// How often a controller tells its agents what changed, in such steps.
 const TELLS: u64 = 5;
-/// What an agent's socket holds.
-const SOCKET: usize = 256;
 /// Where requests of users go.
 const PORT: u16 = 9;
+/// From then on nothing changes any more.
+const SETTLED: Time = 55 * SECOND;
 /// More steps than this at one instant are a loop.
 const STEPS: u32 = 20_000;
-/// More than this under way at once, or of one gateway's datagrams in a second, is without bound.
-const UNDER_WAY: usize = 4000;
-const DATAGRAMS: u32 = 1500;
 
 /// What a world came to.
 #[derive(Debug, Clone, Default)]
@@ -78,6 +74,8 @@ pub struct World {
     steps: (Time, u32),
     datagrams: (Time, [u32; ALL_GATEWAYS]),
     outcome: Outcome,
+    /// How often next hops and what gateways reach had changed shortly before the end.
+    settled: Option<u64>,
     /// Says what happens, and what was seen of that already.
     tells: Option<(u64, u64)>,
 }
@@ -116,6 +114,7 @@ impl World {
             steps: (0, 0),
             datagrams: (0, [0; ALL_GATEWAYS]),
             outcome: Outcome::default(),
+            settled: None,
             tells: None,
             random,
             story,
@@ -187,6 +186,12 @@ impl World {
         self.outcome
     }
 
+    /// How often next hops and what gateways reach have changed.
+    fn changes(&self) -> u64 {
+        let nodes: u64 = self.nodes.iter().map(|node| node.changes).sum();
+        nodes + self.gateways.iter().map(|gateway| gateway.changes).sum::<u64>()
+    }
+
     fn next_due(&self) -> Time {
         let gateways = self.gateways.iter().filter(|gateway| !gateway.frozen).map(|g| g.due);
         let nodes = self.nodes.iter().filter(|node| !node.frozen).map(|node| node.due);
@@ -233,16 +238,6 @@ impl World {
         self.nodes.iter().position(|one| !one.frozen && one.due <= self.now)
     }
 
-    fn violate(&mut self, what: String) {
-        self.outcome.violation.get_or_insert((self.now / MILLI, what));
-    }
-
-    fn hold(&mut self, held: Result<(), String>) {
-        if let Err(what) = held {
-            self.violate(what);
-        }
-    }
-
     /// Lets a gateway do something, and sees to what comes of it.
     fn with(&mut self, gateway: usize, step: impl FnOnce(&mut Lane, Instant, &mut Out)) {
         self.out.supply(&mut self.wire);
@@ -257,244 +252,6 @@ impl World {
         self.out = out;
     }
 
-    /// A datagram leaves a gateway.
-    fn depart(&mut self, gateway: usize, to: SocketAddr, fragment: bool, mut bytes: Vec<u8>) {
-        let Some((mut target, network, mapping)) = place::who(to) else {
-            self.violate(format!("gateway {gateway} sends to {to}, which nobody has"));
-            return;
-        };
-        self.count(gateway);
-        self.check_sent(gateway, target, &bytes);
-        self.gateways[gateway].contacted[target] = true;
-        let passes = match mapping {
-            Some(mapping) => {
-                let nat = &self.gateways[target];
-                mapping == nat.mapping && nat.contacted[gateway]
-            }
-            None => self.story.nat != Some(of_gateway(target)),
-        };
-        let mut delays = [None; 2];
-        if passes {
-            let size = if fragment { 0 } else { bytes.len() + 28 };
-            delays = self.links.wan(gateway, target, network).cross(size, &mut self.random);
-            if let Some((a, b)) = self.swapped
-                && (target == a || target == b)
-            {
-                target = a + b - target;
-                delays = [Some(20 * MILLI), None];
-            }
-        }
-        if let Some(skewed) = self.story.skewed
-            && (skewed == gateway || skewed == target)
-        {
-            blur(&mut bytes);
-        }
-        let from = self.gateways[gateway].source(network);
-        if let Some(delay) = delays[1] {
-            let mut copy = self.wire.buffer();
-            copy.extend_from_slice(&bytes);
-            let arrival = Arrival::Datagram { gateway: target, from, bytes: copy };
-            self.wire.push(self.now + delay, arrival);
-        }
-        match delays[0] {
-            Some(delay) => {
-                self.wire
-                    .push(self.now + delay, Arrival::Datagram { gateway: target, from, bytes });
-            }
-            None => self.wire.recycle(bytes),
-        }
-    }
-
-    fn count(&mut self, gateway: usize) {
-        let second = self.now / SECOND;
-        if self.datagrams.0 != second {
-            self.datagrams = (second, [0; ALL_GATEWAYS]);
-        }
-        self.datagrams.1[gateway] += 1;
-        if self.datagrams.1[gateway] > DATAGRAMS || self.wire.most > UNDER_WAY {
-            self.violate(format!("gateway {gateway} sends without bound"));
-        }
-    }
-
-    /// What of users leaves by a tunnel is for whom the tunnel leads to, and came from a node.
-    fn check_sent(&mut self, gateway: usize, target: usize, datagram: &[u8]) {
-        if self.story.real || datagram[0] != 4 || datagram.len() < 72 {
-            return;
-        }
-        let Some(seen) = packet::read(&datagram[16..datagram.len() - 16]) else { return };
-        let Some((flow, _)) = packet::stamped(seen.payload) else { return };
-        if seen.hops != packet::HOPS - 1 {
-            self.violate(format!("gateway {gateway} sends on what came by a tunnel"));
-        }
-        let meant = place::node_of_pod(seen.target).map(of_node);
-        if meant != Some(of_gateway(target)) {
-            self.violate(format!(
-                "gateway {gateway} sends to {target} what is for cluster {meant:?}"
-            ));
-        }
-        if flow == FORGED && !self.gateways[gateway].tainted {
-            self.violate(format!("gateway {gateway} sends what no pod of its nodes may send"));
-        }
-    }
-
-    /// A frame leaves a gateway for a node.
-    fn deliver(&mut self, gateway: usize, frame: Vec<u8>) {
-        let cluster = of_gateway(gateway);
-        let mac = std::array::from_fn(|i| frame[i]);
-        let Some(node) = place::node_with(cluster, mac) else {
-            self.violate(format!("gateway {gateway} writes to {:?}, which no node has", Mac(mac)));
-            return;
-        };
-        if let Some(seen) = packet::read(&frame[packet::ETHERNET..])
-            && packet::stamped(seen.payload).is_some()
-            && place::node_of_pod(seen.target).map(of_node) != Some(cluster)
-        {
-            self.violate(format!("gateway {gateway} took a packet that is not for its cluster"));
-        }
-        match self.links.local(node, gateway).cross(0, &mut self.random)[0] {
-            Some(delay) => {
-                self.wire.push(self.now + delay, Arrival::ToNode { node, gateway, bytes: frame });
-            }
-            None => self.wire.recycle(frame),
-        }
-    }
-
-    fn arrive(&mut self, arrival: Arrival) {
-        match arrival {
-            Arrival::Datagram { gateway, .. } | Arrival::FromNode { gateway, .. }
-                if !self.gateways[gateway].runs() =>
-            {
-                if self.gateways[gateway].frozen {
-                    self.gateways[gateway].keep(arrival);
-                }
-            }
-            Arrival::Datagram { gateway, from, bytes } => {
-                self.with(gateway, |lane, now, out| {
-                    lane.handle_datagram(now, from, &bytes, 0, out)
-                });
-                self.wire.recycle(bytes);
-            }
-            Arrival::FromNode { gateway, mut bytes } => {
-                let asks = self.story.skewed == Some(gateway)
-                    && bytes[packet::ETHERNET + 16..packet::ETHERNET + 20]
-                        == place::mesh_of_gateway(gateway).octets();
-                if !asks {
-                    self.with(gateway, |lane, now, out| {
-                        lane.handle_device(now, &mut bytes, Offload::Whole, out);
-                    });
-                }
-                self.wire.recycle(bytes);
-            }
-            Arrival::ToNode { node, .. } if self.nodes[node].frozen && is_answer(&arrival) => {
-                if self.nodes[node].backlog.len() < SOCKET {
-                    self.nodes[node].backlog.push(arrival);
-                }
-            }
-            Arrival::ToNode { node, gateway, bytes } => {
-                self.take(node, gateway, &bytes);
-                self.wire.recycle(bytes);
-            }
-            Arrival::Message { pair, number, to, message } => {
-                self.message(pair, number, to, message);
-            }
-        }
-    }
-
-    fn message(
-        &mut self,
-        pair: usize,
-        number: u64,
-        to: usize,
-        message: Box<super::control::Message>,
-    ) {
-        if self.gateways[to].frozen {
-            self.gateways[to].keep(Arrival::Message { pair, number, to, message });
-            return;
-        }
-        if self.gateways[to].lane.is_none() {
-            return;
-        }
-        let at = (self.start + Duration::from_nanos(self.now), self.now);
-        let changed = match self.control.take(at, (pair, number, to), *message) {
-            None => false,
-            Some(Taken::Tunnels(other, established)) => {
-                self.gateways[to].adopt(self.now, other, &established.tunnels)
-            }
-            Some(Taken::Snapshot(cluster, snapshot)) => {
-                self.control.newest(to, cluster, &snapshot);
-                self.gateways[to].believe(cluster, &snapshot)
-            }
-            // Two gateways of a cluster hear of a change one after the other.
-            Some(Taken::Refused(_, error)) if error.contains("is older than") => false,
-            Some(Taken::Refused(other, error)) => {
-                self.violate(format!("gateway {to} refuses what {other} brings: {error}"));
-                false
-            }
-        };
-        if changed {
-            self.check_believed(to);
-            self.apply(to);
-        }
-    }
-
-    /// Nothing is believed that was not accepted.
-    fn check_believed(&mut self, gateway: usize) {
-        for cluster in 0..CLUSTERS {
-            let may = [acceptable(cluster), place::prefixes(cluster)].concat();
-            let believed = &self.gateways[gateway].believed[cluster];
-            if let Some(prefix) = believed.iter().find(|prefix| !may.contains(prefix)).copied() {
-                self.violate(format!(
-                    "gateway {gateway} believes that cluster {cluster} has {prefix}"
-                ));
-            }
-        }
-    }
-
-    /// A node takes a frame.
-    fn take(&mut self, node: usize, gateway: usize, frame: &[u8]) {
-        let Some(seen) = packet::read(&frame[packet::ETHERNET..]) else { return };
-        if seen.source == place::mesh_of_gateway(gateway).octets() {
-            if seen.port == self.nodes[node].port {
-                let payload = seen.payload;
-                self.nodes[node].answered(self.start, self.now, gateway, payload);
-                self.ask(node);
-            }
-            return;
-        }
-        let Some((flow, number)) = packet::stamped(seen.payload).filter(|_| seen.protocol == 17)
-        else {
-            return;
-        };
-        self.check_taken(node, &seen, flow);
-        let now = self.now;
-        if let Some(flow) = self.flows.get_mut(flow)
-            && !flow.arrive(now, number)
-        {
-            self.violate(format!("a packet arrives twice at node {node}"));
-        }
-    }
-
-    fn check_taken(&mut self, node: usize, seen: &packet::Seen<'_>, flow: usize) {
-        let Some(flow) = self.flows.get(flow) else {
-            self.violate(format!("node {node} gets a packet with a forged source"));
-            return;
-        };
-        let (from, to) = (flow.from, flow.to);
-        if seen.hops != packet::HOPS - 2 {
-            self.violate(format!("a packet to node {node} took {} hops", packet::HOPS - seen.hops));
-        }
-        if to != node || seen.source != place::pod(from).octets() {
-            self.violate(format!("node {node} gets what is for node {to}"));
-        }
-        let (from, to) = (of_node(from), of_node(to));
-        let parted = self.parted[from][to];
-        if self.peered[from][to].is_none() && self.now > parted + judge::PARTED {
-            self.violate(format!(
-                "a packet crosses from cluster {from} to {to}, which do not peer"
-            ));
-        }
-    }
-
     /// Sends what a node has to ask.
     fn ask(&mut self, node: usize) {
         while let Some((gateway, payload)) = self.nodes[node].question(self.start, self.now) {
@@ -505,29 +262,6 @@ impl World {
             self.enter(node, gateway, frame);
         }
         self.nodes[node].settle(self.start, self.now);
-    }
-
-    /// A frame leaves a node for a gateway.
-    fn enter(&mut self, node: usize, gateway: usize, frame: Vec<u8>) {
-        match self.links.local(node, gateway).cross(0, &mut self.random)[0] {
-            Some(delay) => {
-                self.wire.push(self.now + delay, Arrival::FromNode { gateway, bytes: frame })
-            }
-            None => self.wire.recycle(frame),
-        }
-    }
-
-    fn truth(&self) -> Truth<'_> {
-        Truth {
-            now: self.now,
-            story: &self.story,
-            links: &self.links,
-            gateways: &self.gateways,
-            nodes: &self.nodes,
-            peered: &self.peered,
-            controllers: &self.controllers,
-            governors: &self.governors,
-        }
     }
 
     /// A user sends the next packet.
@@ -560,6 +294,10 @@ impl World {
     fn tend(&mut self) {
         let (at, number) = self.next_control;
         self.next_control = (at + CONTROL, number + 1);
+        if self.now >= SETTLED {
+            let changes = self.changes();
+            self.settled.get_or_insert(changes);
+        }
         let others = (&self.links, &self.governors[..]);
         self.control.tend(self.start, self.now, &self.gateways, others, &mut self.wire);
         if number.is_multiple_of(TELLS) {
@@ -618,204 +356,10 @@ impl World {
             self.with(gateway, |lane, now, out| lane.apply(now, config, out));
         }
     }
-
-    /// A gateway's process begins.
-    fn begin(&mut self, gateway: usize) {
-        if self.gateways[gateway].lane.is_none() {
-            let (real, seed) = (self.story.real, self.random.bits());
-            self.gateways[gateway].start(self.now, real, seed);
-            self.apply(gateway);
-        }
-    }
-
-    fn act(&mut self, act: Act) {
-        let now = self.now;
-        match act {
-            Act::Crash(gateway) => self.gateways[gateway].end(now),
-            Act::Start(gateway) => self.begin(gateway),
-            Act::Freeze(gateway) => {
-                self.gateways[gateway].frozen = self.gateways[gateway].lane.is_some();
-                self.gateways[gateway].since = None;
-            }
-            Act::Thaw(gateway) => self.thaw(gateway),
-            Act::Drain(gateway) => {
-                self.gateways[gateway].draining = true;
-                if self.gateways[gateway].runs() {
-                    self.apply(gateway);
-                }
-            }
-            Act::Cut { from, to, network, cut } => {
-                let link = self.links.wan_mut(now, from, to, network);
-                link.cuts = if cut { link.cuts + 1 } else { link.cuts.saturating_sub(1) };
-            }
-            Act::Loss { from, to, network, thousandths } => {
-                self.links.wan_mut(now, from, to, network).loss = thousandths;
-            }
-            Act::Twice { from, to, network, thousandths } => {
-                self.links.wan_mut(now, from, to, network).twice = thousandths;
-            }
-            Act::Jitter { from, to, network, most } => {
-                self.links.wan_mut(now, from, to, network).jitter = most;
-            }
-            Act::Detour { from, to, network, delay } => {
-                self.links.wan_mut(now, from, to, network).detour = delay;
-            }
-            Act::Narrow { from, to, network, mtu } => {
-                self.links.wan_mut(now, from, to, network).mtu = mtu;
-            }
-            Act::Jump { gateway, by } => self.jump(gateway, by),
-            Act::JumpNode { node, by } => {
-                self.nodes[node].ahead += by;
-                self.nodes[node].due = now;
-                self.nodes[node].since = self.nodes[node].since.map(|_| now);
-            }
-            Act::CutLocal { node, gateway, cut } => {
-                let link = self.links.local_mut(now, node, gateway);
-                link.cuts = if cut { link.cuts + 1 } else { link.cuts.saturating_sub(1) };
-            }
-            Act::LoseLocal { node, gateway, thousandths } => {
-                self.links.local_mut(now, node, gateway).loss = thousandths;
-            }
-            Act::RestartAgent(node) => {
-                let nonce = self.random.bits();
-                self.nodes[node].restart(self.start, now, nonce);
-                self.ask(node);
-            }
-            Act::FreezeAgent(node) => {
-                self.nodes[node].frozen = true;
-                self.nodes[node].since = None;
-            }
-            Act::ThawAgent(node) => self.thaw_agent(node),
-            Act::Controller { cluster, gone } => {
-                self.controllers[cluster] = (!gone).then_some(now);
-                // What it signed before is with its gateways.
-                if !gone {
-                    self.governors[cluster].restart(now);
-                    self.govern(cluster);
-                }
-            }
-            Act::Swap { a, b, on } => self.swap(a, b, on),
-            Act::Rebind(gateway) => self.rebind(gateway),
-            Act::Announce { cluster, second } => self.governors[cluster].second = second,
-            Act::Lie { cluster, on } => self.governors[cluster].lies = on,
-            Act::Peer { a, b, on } => (self.wanted[a][b], self.wanted[b][a]) = (on, on),
-            Act::Forge { node, gateway } => self.forge(node, gateway),
-            Act::Evil { gateway, on } => {
-                self.gateways[gateway].evil = on;
-                self.gateways[gateway].tainted |= on;
-                if self.gateways[gateway].runs() {
-                    self.apply(gateway);
-                }
-            }
-        }
-    }
-
-    fn thaw(&mut self, gateway: usize) {
-        let one = &mut self.gateways[gateway];
-        if !one.frozen {
-            return;
-        }
-        (one.frozen, one.since) = (false, Some(self.now));
-        let backlog = std::mem::take(&mut one.backlog);
-        if self.random.percent(50) {
-            self.with(gateway, |lane, now, out| lane.handle_timeout(now, out));
-        }
-        backlog.into_iter().for_each(|arrival| self.arrive(arrival));
-        self.apply(gateway);
-    }
-
-    fn thaw_agent(&mut self, node: usize) {
-        if !std::mem::take(&mut self.nodes[node].frozen) {
-            return;
-        }
-        self.nodes[node].since = Some(self.now);
-        // First it hears what has arrived.
-        for arrival in std::mem::take(&mut self.nodes[node].backlog) {
-            self.arrive(arrival);
-        }
-        self.nodes[node].run(self.start, self.now);
-        self.ask(node);
-    }
-
-    fn jump(&mut self, gateway: usize, by: Time) {
-        let one = &mut self.gateways[gateway];
-        one.ahead += by;
-        one.since = one.since.map(|_| self.now);
-        if one.runs() {
-            one.due = self.now;
-        }
-    }
-
-    /// The addresses of two gateways lead to each other, or to themselves again.
-    fn swap(&mut self, a: usize, b: usize, on: bool) {
-        if on == self.swapped.is_some() {
-            return;
-        }
-        let (a, b) = self.swapped.unwrap_or((a, b));
-        self.swapped = on.then_some((a, b));
-        for from in 0..ALL_GATEWAYS {
-            for network in 0..NETWORKS {
-                for to in [a, b] {
-                    let link = self.links.wan_mut(self.now, from, to, network);
-                    link.cuts = if on { link.cuts + 1 } else { link.cuts.saturating_sub(1) };
-                }
-            }
-        }
-    }
-
-    fn rebind(&mut self, gateway: usize) {
-        let one = &mut self.gateways[gateway];
-        one.mapping += 1;
-        one.contacted = [false; ALL_GATEWAYS];
-        for other in 0..ALL_GATEWAYS {
-            self.links.wan_mut(self.now, other, gateway, 0);
-        }
-    }
-
-    /// A pod sends with a source that is another cluster's, to a third.
-    fn forge(&mut self, node: usize, gateway: usize) {
-        let own = of_node(node);
-        let (victim, target) = ((own + 1) % CLUSTERS, (own + 2) % CLUSTERS);
-        let source = (place::pod(victim * place::NODES), 5);
-        let target = (place::pod(target * place::NODES), PORT);
-        let mut frame = self.wire.buffer();
-        let stamp = packet::stamp(FORGED, 0);
-        packet::udp(&mut frame, place::mac(node), source, target, &stamp, stamp.len());
-        self.enter(node, gateway, frame);
-    }
-
-    fn finish(&mut self) {
-        self.now = LENGTH;
-        let held = self.truth().converged(&self.flows);
-        self.hold(held);
-        let held = self.truth().restless();
-        self.hold(held);
-    }
 }
 
 /// The clocks of this thread begin anew.
 fn null_time() {
     mock_instant::MockClock::set_time(Duration::ZERO);
     carrick_gateway_core::noise::null::set_time(Duration::ZERO);
-}
-
-/// An answer to a question, for which an agent has to run.
-fn is_answer(arrival: &Arrival) -> bool {
-    let Arrival::ToNode { gateway, bytes, .. } = arrival else { return false };
-    packet::read(&bytes[packet::ETHERNET..])
-        .is_some_and(|seen| seen.source == place::mesh_of_gateway(*gateway).octets())
-}
-
-/// Makes heartbeats and probes those of a version that nobody knows.
-fn blur(datagram: &mut [u8]) {
-    const VERSION: u8 = 15;
-    if datagram[0] != 4 || datagram.len() < 16 + 37 {
-        return;
-    }
-    let inner = &mut datagram[16..];
-    match inner[0] >> 4 {
-        4 if inner[9] == 253 => inner[20] = VERSION << 4,
-        6 if inner[6] == 253 => inner[44] = VERSION,
-        _ => {}
-    }
 }
