@@ -179,20 +179,24 @@ impl Health {
 
     /// Says which paths there are. Those that lead where they did go on; of others nothing is known.
     pub fn set_paths(&mut self, now: Instant, ends: impl Iterator<Item = PathEnd> + Clone) {
+        let mut changed = false;
         for (number, slot) in (0..).zip(&mut self.outbound) {
             let Some(end) = ends.clone().find(|end| end.number == number) else {
-                *slot = None;
+                changed |= slot.take().is_some();
                 continue;
             };
             // In place, as this is asked with each heartbeat.
             if slot.as_ref().is_none_or(|outbound| outbound.end != end.end) {
                 *slot = Some(Outbound::new(end.end));
+                changed = true;
             }
             if let Some(outbound) = slot {
-                outbound.cost = end.cost;
+                changed |= std::mem::replace(&mut outbound.cost, end.cost) != end.cost;
             }
         }
-        self.judge(now);
+        if changed {
+            self.judge(now);
+        }
     }
 
     /// Says that this gateway leaves, or that it stays after all: the peer is told at once.
