@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use carrick_exchange::member::MemberEvent;
 use carrick_exchange::message::WirePrefix;
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Cluster, Gateway, NodeConfig, Order};
 use crate::drill;
+use crate::drill::unlink::Unlinking;
 use crate::node::{Depth, NFT_TABLE, Node, NodeError, Outcome};
 use crate::plan::{Plan, remembered};
 use crate::probe::gateways::{self, Verdict, Verdicts};
@@ -64,6 +65,8 @@ pub struct Ends {
     pub streams: watch::Sender<drill::shell::Assigned>,
     /// From there.
     pub measured: watch::Receiver<Option<StreamState>>,
+    /// To the link: until when a drill has it given up.
+    pub away: watch::Sender<Option<Instant>>,
     /// To metrics and readiness.
     pub view: watch::Sender<View>,
 }
@@ -80,6 +83,8 @@ pub struct Agent {
     errors: Vec<String>,
     /// What was logged of the last order's notes.
     noted: Vec<String>,
+    /// The fault of a drill, if this agent is hit.
+    unlinking: Unlinking,
     applied: u64,
     withdrawn: bool,
     claims: Vec<Prefix>,
@@ -116,6 +121,7 @@ impl Agent {
             refused: None,
             errors: Vec::new(),
             noted: Vec::new(),
+            unlinking: Unlinking::default(),
             applied: 0,
             withdrawn: false,
             claims: Vec::new(),
@@ -151,6 +157,7 @@ impl Agent {
                 Ok(()) = self.ends.findings.changed() => self.found(),
                 Ok(()) = self.ends.measured.changed() => self.report_within(Duration::ZERO),
                 () = sleep_until(look) => self.look(),
+                () = sleep_until(self.unlinking.deadline()) => self.linked_again(),
                 _ = audit.tick() => {
                     self.look = Some((Instant::now(), Depth::Full));
                     self.look();
@@ -256,8 +263,8 @@ impl Agent {
         self.look();
     }
 
-    /// Hands on which streams of a drill to send.
-    fn drill(&self) {
+    /// Hands on which streams of a drill to send, and whether to give up the link.
+    fn drill(&mut self) {
         let streams = match &self.desired {
             Desired::Configured(desired) => {
                 let (config, _) = desired.as_ref();
@@ -266,6 +273,20 @@ impl Agent {
             Desired::Unknown | Desired::Withdrawn(_) => None,
         };
         self.ends.streams.send_if_modified(|assigned| replace(assigned, streams));
+        let fault = match &self.desired {
+            Desired::Configured(desired) => desired.0.fault.as_ref(),
+            Desired::Unknown | Desired::Withdrawn(_) => None,
+        };
+        let now = Instant::now();
+        self.unlinking.order(fault, now, SystemTime::now());
+        let away = self.unlinking.away(now);
+        self.ends.away.send_if_modified(|held| replace(held, away));
+    }
+
+    /// The time without a link is over.
+    fn linked_again(&mut self) {
+        self.unlinking.handle_timeout(Instant::now(), SystemTime::now());
+        self.report_within(Duration::ZERO);
     }
 
     /// Whether what changed in the kernel may concern us, and how deep to look then.
@@ -424,6 +445,7 @@ impl Agent {
             gateways: report::gateways(&self.ends.seen.borrow().gateways),
             mesh_mtu: self.mesh_mtu.unwrap_or(0),
             drill: self.ends.measured.borrow().clone().map(Box::new),
+            fault: self.unlinking.state().map(Box::new),
         }
     }
 }

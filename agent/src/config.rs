@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use carrick_exchange::message::drill::FaultOrder;
 use carrick_exchange::message::member::{AgentConfig, LocalGateway, RemoteCluster};
 use carrick_exchange::wire::{self, WireError};
 use carrick_model::{ClusterId, Prefix};
@@ -86,6 +87,8 @@ pub struct NodeConfig {
     /// Streams of a drill to send; or the drill's ID and what is wrong with the order, which spoils nothing
     /// else.
     pub drill: Option<Result<drill::Order, (String, String)>>,
+    /// A fault of a drill to inject.
+    pub fault: Option<FaultOrder>,
 }
 
 /// A gateway of our own cluster.
@@ -188,6 +191,7 @@ fn node(wire: &AgentConfig) -> Result<NodeConfig, Bad> {
             .drill
             .as_deref()
             .map(|order| drill::Order::parse(order).map_err(|error| (order.id.clone(), error))),
+        fault: wire.drill.as_deref().and_then(|drill| drill.fault.as_deref().cloned()),
     })
 }
 

@@ -1,5 +1,5 @@
-//! Streams of failover drills: this node sends numbered packets to a remote node, as users' packets go, and
-//! measures what becomes of them.
+//! Failover drills: this node sends numbered packets to a remote node, as users' packets go, and measures what
+//! becomes of them; and it gives up its link to the controller where that is the fault.
 
 mod connection;
 mod flow;
@@ -7,5 +7,6 @@ mod histogram;
 mod meter;
 pub mod order;
 pub mod shell;
+pub mod unlink;
 
 pub use order::Order;

@@ -43,6 +43,7 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
     let (view_out, view) = watch::channel(View::default());
     let (streams_out, streams) = watch::channel(None);
     let (measured_out, measured) = watch::channel(None);
+    let (away_out, away) = watch::channel(None);
     let ends = Ends {
         orders,
         state: state_out,
@@ -52,6 +53,7 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
         seen,
         streams: streams_out,
         measured,
+        away: away_out,
         view: view_out,
     };
     let agent = Agent::new(node, Store::in_folder(&options.state), ends);
@@ -66,7 +68,8 @@ pub async fn run(options: RunOptions, stop: CancellationToken) -> anyhow::Result
         state: options.state,
         name: options.node_name,
     };
-    let linked = member::run(member, held, events, state, stop.clone());
+    let away = member::Away::new(away);
+    let linked = member::run(member, held, events, state, away, stop.clone());
     let serving = http::serve(listener, view, stop.clone());
     // Dropping the agent closes the channels of prober and watch.
     let agent = agent.run(stop.clone());

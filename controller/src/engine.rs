@@ -25,6 +25,7 @@ use crate::drill::Drills;
 use crate::drill::desk::Leave;
 use crate::drill::guard::Sight;
 use crate::event::Event;
+use crate::gate::Gate;
 use crate::metrics::Metrics;
 use crate::outbox::Outbox;
 use crate::peering::conditions::{Evidence, judge};
@@ -84,6 +85,8 @@ pub struct Parts {
     pub trust: Trust,
     /// Where writes are left.
     pub desk: Desk,
+    /// The gate to the API server, which drills may shut.
+    pub gate: Gate,
     /// Counters.
     pub metrics: Metrics,
     /// Told when the Kubernetes API has said all there is: from then on members can be served.
@@ -105,7 +108,7 @@ impl Engine {
             desk: parts.desk,
             metrics: parts.metrics,
             repair: Repair::default(),
-            drills: Drills::default(),
+            drills: Drills::new(parts.gate),
             members: Members::default(),
             started: now.instant,
             settled: false,

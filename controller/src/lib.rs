@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod drill;
 pub mod engine;
 pub mod event;
+pub mod gate;
 pub mod http;
 pub mod identity;
 pub mod leader;

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use kube::Client;
+use kube::client::ClientBuilder;
+use kube::{Client, Config};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::gate::Gate;
 use crate::http::{Board, Standing, router};
 use crate::leader::Elector;
 use crate::metrics::Metrics;
@@ -25,7 +27,8 @@ pub async fn run(options: RunOptions) -> anyhow::Result<()> {
     let api_server = std::env::var("KUBERNETES_SERVICE_HOST").ok();
     let reserved = reserved_addresses(&resolv_conf, api_server.as_deref());
     let settings = Arc::new(Settings::check(&options, &reserved)?);
-    let client = Client::try_default().await.context("cannot find the Kubernetes API")?;
+    let gate = Gate::default();
+    let client = client(&gate).await.context("cannot find the Kubernetes API")?;
 
     let metrics = Metrics::default();
     let mut registry = Registry::with_prefix("carrick_controller");
@@ -42,7 +45,8 @@ pub async fn run(options: RunOptions) -> anyhow::Result<()> {
     info!(cluster = %settings.cluster, version = env!("CARGO_PKG_VERSION"), "started");
     let holder = format!("{}_{}", options.pod.pod_name, options.pod.pod_uid);
     let mut elector = Elector::new(&client, &settings.namespace, holder);
-    let term = Term { client, settings, options, metrics: metrics.clone(), board: board.clone() };
+    let (shown, counted) = (board.clone(), metrics.clone());
+    let term = Term { client, gate, settings, options, metrics: counted, board: shown };
     let ended = stop.run_until_cancelled(terms(&term, &mut elector, &board, &metrics)).await;
     if ended.is_none() {
         info!("stopping");
@@ -50,6 +54,12 @@ pub async fn run(options: RunOptions) -> anyhow::Result<()> {
     }
     http.abort();
     Ok(())
+}
+
+/// A client whose requests pass `gate`.
+async fn client(gate: &Gate) -> anyhow::Result<Client> {
+    let config = Config::infer().await?;
+    Ok(ClientBuilder::try_from(config)?.with_layer(gate).build())
 }
 
 async fn terms(term: &Term, elector: &mut Elector, board: &Board, metrics: &Metrics) {

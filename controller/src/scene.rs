@@ -77,9 +77,17 @@ pub fn settings() -> Settings {
         agents: AgentScheduling::default(),
         drills: DrillLimits {
             enabled: true,
-            kinds: ["GatewayCrash", "GatewayDrain", "PathLoss", "PathDegraded", "Partition"]
-                .map(str::to_owned)
-                .into(),
+            kinds: [
+                "GatewayCrash",
+                "GatewayDrain",
+                "PathLoss",
+                "PathDegraded",
+                "Partition",
+                "AgentLinkLost",
+                "APIServerUnreachable",
+            ]
+            .map(str::to_owned)
+            .into(),
             max_seconds: 300,
             cool_down_seconds: 60,
         },

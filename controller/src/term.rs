@@ -19,6 +19,7 @@ use crate::brief::Brief;
 use crate::cluster::watch;
 use crate::engine::{Engine, Parts};
 use crate::event::QUEUE;
+use crate::gate::Gate;
 use crate::http::{Board, Standing};
 use crate::identity::secret::{self, SecretError};
 use crate::identity::{Record, installation, status, trust};
@@ -47,6 +48,8 @@ const SLICE_MANAGER: &str = "carrick-controller/leader";
 pub struct Term {
     /// The Kubernetes API.
     pub client: Client,
+    /// The gate that `client` passes.
+    pub gate: Gate,
     /// What the operator set.
     pub settings: Arc<Settings>,
     /// The flags.
@@ -163,6 +166,7 @@ impl Term {
             own,
             trust,
             desk,
+            gate: self.gate.clone(),
             metrics: self.metrics.clone(),
             on_synced,
         });

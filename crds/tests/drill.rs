@@ -45,6 +45,19 @@ fn bad_paths_are_read() {
 }
 
 #[test]
+fn faults_besides_the_gateways_and_single_paths_are_read() {
+    let drill = Drill::parse(&spec("{fault: {type: AgentLinkLost, node: n1}}")).expect("good");
+    assert_eq!((drill.fault, drill.node.as_deref()), (Fault::AgentLinkLost, Some("n1")));
+    let drill = Drill::parse(&spec("{fault: {type: APIServerUnreachable}}")).expect("good");
+    let fault = drill.fault;
+    assert_eq!(fault, Fault::ApiServerUnreachable);
+    assert!(!fault.cuts() && !fault.hits_packets() && !fault.hits_one_gateway());
+    let path = "{fault: {type: PathLoss, lossPercent: 5, endpoint: '192.0.2.7:31821'}}";
+    let drill = Drill::parse(&spec(path)).expect("good");
+    assert_eq!(drill.endpoint, "192.0.2.7:31821".parse().ok());
+}
+
+#[test]
 fn each_mistake_is_named() {
     for (change, field) in [
         ("{durationSeconds: 0}", "durationSeconds"),
@@ -60,6 +73,12 @@ fn each_mistake_is_named() {
         ("{fault: {type: Partition}}", "allowOutage"),
         ("{fault: {type: Partition}, allowOutage: true}", "bounds.maxRecoveryMilliseconds"),
         ("{fault: {type: Partition, gateway: g}, allowOutage: true}", "fault.gateway"),
+        ("{fault: {type: GatewayCrash, endpoint: '192.0.2.7:1'}}", "fault"),
+        ("{fault: {type: PathLoss, lossPercent: 5, endpoint: there}}", "fault.endpoint"),
+        ("{fault: {type: GatewayCrash, node: n}}", "fault.node"),
+        ("{fault: {type: AgentLinkLost, gateway: g}}", "fault.gateway"),
+        ("{fault: {type: APIServerUnreachable, gateway: g}}", "fault.gateway"),
+        ("{fault: {type: APIServerUnreachable, lossPercent: 5}}", "fault"),
         ("{bounds: {}}", "bounds"),
         ("{bounds: {connectionsSurvive: false}}", "bounds"),
         ("{bounds: {maxLossPercent: -1}}", "bounds.maxLossPercent"),

@@ -2,6 +2,7 @@
 //!
 //! All of it is retried for ever: peers and packets never wait for it.
 
+mod away;
 mod trusted;
 
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use carrick_model::MemberName;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+pub use away::Away;
 pub use trusted::{Trusted, TrustedError};
 
 use crate::certificate::{CertificateError, Credentials};
@@ -74,15 +76,18 @@ enum MemberError {
     Credentials(#[from] CertificateError),
     #[error("link to controller {0} ended: {1}")]
     Ended(SocketAddr, CloseReason),
+    #[error("a failover drill has it given up")]
+    Drill,
 }
 
 /// Keeps a link to the controller until `stop`, and sends each new value of `state`. At the end the
-/// last value still goes out.
+/// last value still goes out. While `away` says so there is no link, nor an attempt at one.
 pub async fn run(
     options: MemberOptions,
     held: Option<Credentials>,
     events: mpsc::Sender<MemberEvent>,
     state: watch::Receiver<Option<from_member::Kind>>,
+    mut away: Away,
     stop: CancellationToken,
 ) {
     let mut member = Member { options, held, events, state };
@@ -90,10 +95,11 @@ pub async fn run(
     loop {
         let mut linked = false;
         let attempt = member.attempt(&stop, &mut linked);
-        let error = match attempt.await {
-            Ok(()) => return,
-            Err(error) => error,
+        let ended = tokio::select! {
+            ended = attempt => ended,
+            () = away.begins() => Err(MemberError::Drill),
         };
+        let Err(error) = ended else { return };
         if linked {
             pause = FIRST_PAUSE;
         }
@@ -103,6 +109,10 @@ pub async fn run(
             () = stop.cancelled() => return,
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
+        tokio::select! {
+            () = away.is_over() => {}
+            () = stop.cancelled() => return,
+        }
     }
 }
 

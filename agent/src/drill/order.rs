@@ -1,7 +1,7 @@
 //! What the controller orders, parsed.
 
 use std::net::Ipv4Addr;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use carrick_exchange::message::drill::StreamOrder;
 use carrick_exchange::probe::stream;
@@ -59,6 +59,11 @@ impl Order {
                 as usize,
         })
     }
+
+    /// From when on to be silent. To be asked when the order comes: later steps of the wall clock change nothing.
+    pub fn until(&self, now: Instant, wall: SystemTime) -> Instant {
+        now + self.not_after.duration_since(wall).unwrap_or_default()
+    }
 }
 
 #[cfg(test)]
@@ -73,12 +78,21 @@ pub(super) fn sample() -> StreamOrder {
         point_milliseconds: 100,
         not_after: 4_000_000_000,
         connections: 1,
+        fault: None,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn its_time_is_read_off_the_wall_clock_once() {
+        let order = Order::parse(&sample()).expect("order");
+        let (now, wall) = (Instant::now(), UNIX_EPOCH + Duration::from_secs(3_999_999_990));
+        assert_eq!(order.until(now, wall), now + Duration::from_secs(10));
+        assert_eq!(order.until(now, wall + Duration::from_secs(60)), now, "one that is over");
+    }
 
     #[test]
     fn what_is_out_of_range_is_named() {

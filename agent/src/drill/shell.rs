@@ -96,6 +96,7 @@ struct Running {
     sockets: Vec<Socket>,
     answers: mpsc::Receiver<(Place, Instant, Answer)>,
     begun: Instant,
+    until: Instant,
     sending: SystemTime,
     counting: SystemTime,
 }
@@ -105,18 +106,20 @@ impl Running {
         let now = Instant::now();
         let (sender, answers) = mpsc::channel(QUEUE);
         let to = SocketAddr::from((order.target, PORT));
+        let wall = SystemTime::now();
+        let until = order.until(now, wall);
         let meter = Meter::new(order, rand::random(), now);
         let sockets = (0..meter.places()).map(|place| Socket::open(source, to, place, &sender));
         let sockets = sockets.collect::<io::Result<_>>()?;
-        let wall = SystemTime::now();
-        Ok(Self { source, meter, sockets, answers, begun: now, sending: wall, counting: wall })
+        let (begun, sending, counting) = (now, wall, wall);
+        Ok(Self { source, meter, sockets, answers, begun, until, sending, counting })
     }
 
     /// Sends and counts until its time is over.
     async fn run(&mut self, findings: &watch::Sender<Option<StreamState>>) {
         let mut publish = tokio::time::interval(PUBLISH);
         loop {
-            let over = SystemTime::now() >= self.meter.order().not_after;
+            let over = Instant::now() >= self.until;
             let due = self.meter.due().filter(|_| !over);
             tokio::select! {
                 Some((place, at, answer)) = self.answers.recv() => {

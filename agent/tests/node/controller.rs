@@ -3,10 +3,11 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::support::{Namespace, Side};
 use carrick_agent::options::RunOptions;
+use carrick_exchange::message::drill::{FaultOrder, StreamOrder};
 use carrick_exchange::message::member::{
     AgentConfig, AgentState, FromController, FromMember, from_controller, from_member,
 };
@@ -241,6 +242,43 @@ fn an_agent_joins_follows_reports_and_comes_back() {
         agent.end().await;
     });
     assert!(!node.ip("link").contains("carrick0"));
+}
+
+#[test]
+fn a_drill_has_an_agent_without_its_link_for_a_while_and_the_node_stays_as_it_is() {
+    let (node, _pods) = stage();
+    let mounts = Mounts::new();
+    as_controller(&node, || async move {
+        let controller = Controller::start(&mounts.identity);
+        let agent = Agent::start(mounts.options(controller.address()));
+        let mut channel = Channel::open(controller.linked().await.0).await;
+        let length = Duration::from_millis(700);
+        let fault = FaultOrder {
+            id: "d".to_owned(),
+            unlink: true,
+            length_milliseconds: 700,
+            not_after: u32::MAX.into(),
+            ..FaultOrder::default()
+        };
+        let drill = StreamOrder { fault: Some(Box::new(fault)), ..StreamOrder::default() };
+        let order = AgentConfig { drill: Some(Box::new(drill)), ..Side(1).order(5) };
+        channel.order(order.clone()).await;
+        while channel.receiver.receive().await.is_ok_and(|frame| frame.is_some()) {}
+        let begun = Instant::now();
+        assert_eq!(http("/readyz").await.0, 200, "it works without");
+        let mut channel = Channel::open(controller.linked().await.0).await;
+        assert!(begun.elapsed() > length / 2, "{:?}", begun.elapsed());
+        let state = channel.report(|state| state.applied == 5 && state.fault.is_some()).await;
+        let fault = *state.fault.expect("reported");
+        assert_eq!((fault.id.as_str(), fault.error.as_str()), ("d", ""));
+        assert!(fault.to - fault.from >= 700, "{fault:?}");
+        // The order stays, and is not begun again.
+        channel.order(AgentConfig { generation: 6, ..order }).await;
+        channel.report(|state| state.applied == 6).await;
+        channel.order(Side(1).order(7)).await;
+        channel.report(|state| state.applied == 7 && state.fault.is_none()).await;
+        agent.end().await;
+    });
 }
 
 #[test]

@@ -190,6 +190,7 @@ fn a_drills_streams_measure_each_direction_where_they_are_allowed() {
             point_milliseconds: 100,
             not_after: u32::MAX.into(),
             connections: 2,
+            fault: None,
         }));
         order
     };

@@ -56,6 +56,7 @@ impl Running {
                     seen,
                     streams: streams_out,
                     measured,
+                    away: watch::channel(None).0,
                     view: view_out,
                 };
                 let node = Node::open().expect("node");

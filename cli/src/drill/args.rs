@@ -64,6 +64,12 @@ pub struct RunArgs {
     /// The pod of the gateway to hit [default: any]
     #[arg(long, value_name = "POD")]
     pub gateway: Option<String>,
+    /// The far end of the one path to hit, as `carrick status` names it [default: all]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub endpoint: Option<String>,
+    /// The node whose agent to hit [default: any]
+    #[arg(long, value_name = "NODE")]
+    pub node: Option<String>,
     /// Which direction to hit
     #[arg(long, value_enum)]
     pub direction: Option<DirectionArg>,
@@ -118,6 +124,11 @@ pub enum FaultKind {
     PathDegraded,
     /// All paths to the peer are cut.
     Partition,
+    /// A node's agent has no link to the controller.
+    AgentLinkLost,
+    /// The controller cannot reach the API server.
+    #[value(name = "api-server-unreachable")]
+    ApiServerUnreachable,
 }
 
 impl FaultKind {
@@ -129,6 +140,8 @@ impl FaultKind {
             Self::PathLoss => "PathLoss",
             Self::PathDegraded => "PathDegraded",
             Self::Partition => "Partition",
+            Self::AgentLinkLost => "AgentLinkLost",
+            Self::ApiServerUnreachable => "APIServerUnreachable",
         }
     }
 }

@@ -6,10 +6,10 @@ use kube::ResourceExt as _;
 
 use super::{plot, text};
 
-const STYLE: &str = "body{font:15px/1.5 sans-serif;color:#1d2733;max-width:980px;margin:2em auto;\
+const STYLE: &str = "body{font:15px/1.5 sans-serif;color:#1d2733;max-width:1080px;margin:2em auto;\
 padding:0 1em}h1{font-size:1.6em;margin-bottom:0}h2{font-size:1.15em;margin-top:2em}\
 table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.3em .7em;\
-border-bottom:1px solid #d5d9de}td.n{text-align:right}th{background:#f2f4f7}\
+border-bottom:1px solid #d5d9de}.n{text-align:right;white-space:nowrap}.kept{color:#1e7d3c}.broken{color:#c0392b;font-weight:bold}td:first-child{white-space:nowrap}th{background:#f2f4f7}\
 .verdict{display:inline-block;padding:.15em .8em;border-radius:1em;color:#fff;font-weight:bold}\
 .Passed{background:#1e7d3c}.Failed{background:#c0392b}.Aborted,.Refused,.none{background:#6b7480}\
 pre{background:#f2f4f7;padding:1em;overflow:auto;font-size:13px}svg{width:100%;height:auto}\
@@ -89,18 +89,13 @@ pub fn page(drill: &FailoverDrill, server: &str) -> String {
 
 fn summary(drill: &FailoverDrill, status: &FailoverDrillStatus, server: &str) -> String {
     let injected = status.injected.clone().unwrap_or_default();
-    let gateway =
-        if injected.gateway.is_empty() { "all".to_owned() } else { injected.gateway.clone() };
     let time = |at: &Option<String>| at.clone().unwrap_or_else(|| "–".to_owned());
     let rows = [
         ("Peering", drill.spec.peering.clone()),
         ("Fault", text::fault(drill)),
-        ("Gateway", gateway),
+        ("Injected at", text::place(drill, &injected)),
         ("Acted", format!("{} – {}", time(&injected.from), time(&injected.to))),
-        (
-            "Packets hit",
-            format!("{} dropped, {} delayed", injected.packets_dropped, injected.packets_delayed),
-        ),
+        ("Effect", text::done(&injected)),
         ("Object", format!("{} at {server}", drill.uid().unwrap_or_default())),
     ];
     let row = |(name, value): &(&str, String)| {
@@ -114,14 +109,14 @@ fn verdicts(drill: &FailoverDrill, status: &FailoverDrillStatus) -> String {
     let row = |outcome: Outcome| {
         let word = match (judged, outcome.kept) {
             (false, _) => "not judged",
-            (true, true) => "kept",
-            (true, false) => "broken",
+            (true, true) => "<span class=\"kept\">kept</span>",
+            (true, false) => "<span class=\"broken\">broken</span>",
         };
         let (bound, found) = (escape(&outcome.bound), escape(&outcome.found));
         format!("<tr><td>{bound}</td><td>{found}</td><td>{word}</td></tr>\n")
     };
     format!(
-        "<h2>Verdict</h2>\n<table>\n<tr><th>Bound</th><th>Found</th><th></th></tr>\n{}</table>\n",
+        "<h2>Verdict</h2>\n<table>\n<tr><th>Bound</th><th>Found</th><th>Outcome</th></tr>\n{}</table>\n",
         outcomes(drill).into_iter().map(row).collect::<String>()
     )
 }
@@ -159,7 +154,10 @@ fn streams(status: &FailoverDrillStatus) -> String {
         "RTT p50",
         "RTT p99",
     ];
-    let headings: String = headings.iter().map(|h| format!("<th>{h}</th>")).collect();
+    let (words, numbers) = headings.split_at(2);
+    let words = words.iter().map(|heading| format!("<th>{heading}</th>"));
+    let numbers = numbers.iter().map(|heading| format!("<th class=\"n\">{heading}</th>"));
+    let headings: String = words.chain(numbers).collect();
     format!(
         "<h2>Streams</h2>\n<table>\n<tr>{headings}</tr>\n{}</table>\n",
         status.streams.iter().map(row).collect::<String>()

@@ -35,6 +35,8 @@ fn spec(args: &RunArgs) -> FailoverDrillSpec {
         fault: FaultSpec {
             kind: args.fault.map(|kind| kind.as_str().to_owned()).unwrap_or_default(),
             gateway: args.gateway.clone(),
+            endpoint: args.endpoint.clone(),
+            node: args.node.clone(),
             direction: args.direction.map(DirectionArg::as_str).map(str::to_owned),
             loss_percent: args.loss,
             latency_milliseconds: args.latency,
@@ -81,6 +83,13 @@ mod tests {
         assert_eq!(drill.metadata.name.as_deref(), Some("drill-20270115-080000"));
         assert_eq!(drill.spec.fault.kind, "PathLoss");
         assert_eq!(drill.spec.duration_seconds, 10);
+        let flags = ["--peering=osaka", "--fault=agent-link-lost", "--node=n1", "--max-loss=0"];
+        let drill = from(&args(&flags).expect("flags"), now).expect("drill");
+        let fault = drill.spec.fault;
+        assert_eq!((fault.kind.as_str(), fault.node.as_deref()), ("AgentLinkLost", Some("n1")));
+        let flags = ["--peering=osaka", "--fault=api-server-unreachable", "--max-loss=0"];
+        let drill = from(&args(&flags).expect("flags"), now).expect("drill");
+        assert_eq!(drill.spec.fault.kind, "APIServerUnreachable");
         let bad = ["--peering=osaka", "--fault=path-loss", "--max-recovery=3000"];
         let error = from(&args(&bad).expect("flags"), now).expect_err("no loss").to_string();
         assert!(error.contains("spec.fault.lossPercent"), "{error}");

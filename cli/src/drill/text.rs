@@ -1,7 +1,7 @@
 //! Drills for a terminal.
 
 use carrick_crds::FailoverDrill;
-use carrick_crds::drill::{FailoverDrillStatus, Verdict};
+use carrick_crds::drill::{FailoverDrillStatus, InjectedStatus, Verdict};
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 
@@ -41,12 +41,12 @@ pub fn show(drill: &FailoverDrill) -> String {
     }
     text.push_str(&format!("fault: {}\n", fault(drill)));
     if let Some(injected) = &status.injected {
-        let gateway = if injected.gateway.is_empty() { "all gateways" } else { &injected.gateway };
-        let (dropped, delayed) = (injected.packets_dropped, injected.packets_delayed);
         text.push_str(&format!(
-            "injected: at {gateway}, from {} to {}, {dropped} packets dropped, {delayed} delayed\n",
+            "injected: at {}, from {} to {}, {}\n",
+            place(drill, injected),
             injected.from.as_deref().unwrap_or("-"),
             injected.to.as_deref().unwrap_or("-"),
+            done(injected),
         ));
     }
     if let Some(connections) = status.connections {
@@ -60,11 +60,32 @@ pub fn show(drill: &FailoverDrill) -> String {
     text
 }
 
+/// Where a fault acts.
+pub fn place(drill: &FailoverDrill, injected: &InjectedStatus) -> String {
+    match (injected.gateway.as_str(), injected.node.as_str()) {
+        ("", "") if drill.spec.fault.kind == "APIServerUnreachable" => "the controller".to_owned(),
+        ("", "") => "all gateways".to_owned(),
+        ("", node) => format!("the agent of node {node}"),
+        (gateway, _) => gateway.to_owned(),
+    }
+}
+
+/// What a fault did.
+pub fn done(injected: &InjectedStatus) -> String {
+    let (dropped, delayed) = (injected.packets_dropped, injected.packets_delayed);
+    match injected.requests_refused {
+        0 => format!("{dropped} packets dropped, {delayed} delayed"),
+        refused => format!("{refused} requests to the API server refused"),
+    }
+}
+
 /// The fault in words.
 pub fn fault(drill: &FailoverDrill) -> String {
     let fault = &drill.spec.fault;
     let mut words = vec![fault.kind.clone()];
     words.extend(fault.gateway.as_ref().map(|gateway| format!("at {gateway}")));
+    words.extend(fault.endpoint.as_ref().map(|endpoint| format!("on the path to {endpoint}")));
+    words.extend(fault.node.as_ref().map(|node| format!("at the agent of node {node}")));
     words.extend(fault.direction.as_ref().map(|direction| direction.to_lowercase()));
     words.extend(fault.loss_percent.map(|loss| format!("{loss} % loss")));
     words.extend(fault.latency_milliseconds.map(|ms| format!("{ms} ms later")));

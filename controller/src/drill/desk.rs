@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 use carrick_crds::drill::{Drill, FailoverDrillStatus, Phase, Verdict};
 use jiff::Timestamp;
 
+use super::door::Door;
 use super::guard::{self, Sight};
 use super::run::{Run, Seen};
 use super::{DrillObject, orders, status};
+use crate::gate::Gate;
 use crate::plan::Plan;
 use crate::world::{Now, World};
 use crate::writer::News;
@@ -22,6 +24,8 @@ const LOOK: Duration = Duration::from_millis(500);
 #[derive(Debug, Default)]
 pub struct Drills {
     run: Option<Run>,
+    /// The gate to the API server, for the fault that hits this controller itself.
+    door: Door,
     /// What was left for writing, by name.
     told: BTreeMap<String, Told>,
 }
@@ -47,6 +51,11 @@ pub struct Leave {
 }
 
 impl Drills {
+    /// None yet. A drill whose fault is that may shut `gate`.
+    pub fn new(gate: Gate) -> Self {
+        Self { door: Door::new(gate), ..Self::default() }
+    }
+
     /// Brings all drills in line with what is seen. Returns what is to be written, and when to look again.
     pub fn step(&mut self, sight: Sight<'_>, now: Now) -> (Vec<Leave>, Option<Instant>) {
         let objects = &sight.world.drills;
@@ -56,24 +65,29 @@ impl Drills {
         };
         if let Some(gone) = self.run.take_if(|run| !stays(run)) {
             tracing::warn!(drill = gone.name, "the drill was deleted; its fault ends");
+            self.door.open(&gone.uid);
         }
         let mut leave = Vec::new();
         let mut wake = None;
         if let Some(run) = &mut self.run {
-            run.step(seen(sight, run), now);
+            let mut seen = seen(sight, run);
+            let written = objects.get(&run.name).map(|object| object.status.phase);
+            let own = self.door.state(run, written, now);
+            seen.faults.extend(own.map(|state| (guard::CONTROLLER.to_owned(), state)));
+            run.step(seen, now);
             wake = Some((now.instant + LOOK).min(run.deadline().max(now.instant + LOOK / 10)));
-        } else {
-            let (begun, ended) = self.next(sight, now, &mut wake);
-            self.run = begun;
-            for (name, status) in ended {
-                leave.extend(self.tell(objects, &name, status, now));
-            }
+        }
+        let (begun, waiting) = self.next(sight, now, &mut wake);
+        self.run = self.run.take().or(begun);
+        for (name, status) in waiting {
+            leave.extend(self.tell(objects, &name, status, now));
         }
         if let Some(run) = self.run.clone() {
             let before = self.told.get(&run.name).map(|told| &told.status);
             let before = before.or(objects.get(&run.name).map(|object| &object.status));
             let status = status::of(&run, before.unwrap_or(&FailoverDrillStatus::default()));
             if run.end.is_some() {
+                self.door.open(&run.uid);
                 self.run = None;
                 wake = Some(now.instant + LOOK);
             }
@@ -100,7 +114,7 @@ impl Drills {
         told.map_or(&object.status, |told| &told.status)
     }
 
-    /// The drill whose turn it is, and the statuses of those that wait or end without one.
+    /// The drill whose turn it is, if none runs, and the statuses of those that wait or end without one.
     fn next(
         &self,
         sight: Sight<'_>,
@@ -112,12 +126,13 @@ impl Drills {
         objects.sort_by_key(|object| (object.created, object.name.clone()));
         let (mut begun, mut statuses): (Option<Run>, Vec<_>) = (None, Vec::new());
         let mut open: Vec<&DrillObject> = Vec::new();
+        let runs = |uid: &str| self.run.as_ref().is_some_and(|run| run.uid == uid);
         for object in objects {
             let known = self.known(object);
-            if known.verdict.is_some() {
+            if known.verdict.is_some() || runs(&object.uid) {
                 continue;
             }
-            if known.phase != Phase::Pending && begun.is_none() {
+            if known.phase != Phase::Pending && begun.is_none() && self.run.is_none() {
                 match resume(sight, object, known, now) {
                     Ok(run) => begun = Some(run),
                     Err(why) => {
@@ -130,12 +145,25 @@ impl Drills {
             open.push(object);
         }
         let cool = self.cool_at(sight.world, now);
+        // Whose turn is first, by peering.
+        let mut first: BTreeMap<String, String> = BTreeMap::new();
         for object in open {
             let known = self.known(object);
-            let why = match (&begun, read(sight.world, object)) {
+            let busy = begun.as_ref().or(self.run.as_ref());
+            first.extend(busy.map(|run| (run.drill.peering.clone(), run.name.clone())));
+            let why = match (busy, read(sight.world, object)) {
                 (_, Err(why)) => Err(why),
-                (Some(run), Ok(_)) => Ok(format!("waits for the end of drill {}", run.name)),
-                (None, Ok(_)) if cool > now.instant => {
+                (_, Ok(drill)) if first.contains_key(&drill.peering) => Err(format!(
+                    "drill {} of ClusterPeering {:?} is not over, and there is one at a time; make \
+                     another afterwards",
+                    first[&drill.peering], drill.peering
+                )),
+                (Some(run), Ok(drill)) => {
+                    first.insert(drill.peering, object.name.clone());
+                    Ok(format!("waits for the end of drill {}", run.name))
+                }
+                (None, Ok(drill)) if cool > now.instant => {
+                    first.insert(drill.peering, object.name.clone());
                     *wake = Some(wake.map_or(cool, |at| at.min(cool)));
                     Ok("waits until the cool-down after the drill before is over".to_owned())
                 }
@@ -217,6 +245,9 @@ fn resume(
     if !held.gateway.is_empty() {
         drill.gateway = Some(held.gateway.clone());
     }
+    if !held.node.is_empty() {
+        drill.node = Some(held.node.clone());
+    }
     let asked = Drill { allow_outage: true, ..drill.clone() };
     let calm = Sight { ready: &|_| true, ..sight };
     let mut choice = guard::choose(calm, &asked).or_else(|why| match held.gateway_uid.as_str() {
@@ -241,12 +272,26 @@ fn seen(sight: Sight<'_>, run: &Run) -> Seen {
         let state = member.state.as_ref()?.drill.as_deref()?;
         (state.id == run.uid).then(|| (name.to_string(), state.clone()))
     });
-    let faults = world.gateways.iter().filter_map(|(name, member)| {
+    let gateways = world.gateways.iter().filter_map(|(name, member)| {
         let state = member.state.as_ref()?.drill.as_deref()?;
         (state.id == run.uid).then(|| (name.to_string(), state.clone()))
     });
+    let agents = world.agents.iter().filter_map(|(name, member)| {
+        let state = member.state.as_ref()?.fault.as_deref()?;
+        (state.id == run.uid).then(|| (name.to_string(), state.clone()))
+    });
     let hindrance = guard::goes_on(sight, &run.drill).err();
-    Seen { streams: streams.collect(), faults: faults.collect(), hindrance }
+    Seen { streams: streams.collect(), faults: gateways.chain(agents).collect(), hindrance }
+}
+
+/// Where a fault acts, where that is one gateway or node.
+fn at(status: &FailoverDrillStatus) -> String {
+    let injected = status.injected.clone().unwrap_or_default();
+    match (injected.gateway.as_str(), injected.node.as_str()) {
+        ("", "") => String::new(),
+        ("", node) => format!(" at the agent of node {node}"),
+        (gateway, _) => format!(" at {gateway}"),
+    }
 }
 
 /// What is worth an Event.
@@ -257,21 +302,17 @@ fn news(before: &FailoverDrillStatus, now: &FailoverDrillStatus) -> Vec<News> {
     let reasons = now.reasons.join("; ");
     let (reason, message) = match now.verdict {
         Some(verdict) => (verdict.as_str(), reasons),
-        None => {
-            let hit = now.injected.as_ref().map(|injected| injected.gateway.as_str());
-            let hit = hit.filter(|gateway| !gateway.is_empty()).unwrap_or("all gateways");
-            (
-                now.phase.as_str(),
-                match now.phase {
-                    Phase::Pending => reasons,
-                    Phase::Baseline => "streams run without a fault".to_owned(),
-                    Phase::Arming => "streams count anew".to_owned(),
-                    Phase::Injecting => format!("the fault acts at {hit}"),
-                    Phase::Recovering => "the fault is over".to_owned(),
-                    Phase::Done => "done".to_owned(),
-                },
-            )
-        }
+        None => (
+            now.phase.as_str(),
+            match now.phase {
+                Phase::Pending => reasons,
+                Phase::Baseline => "streams run without a fault".to_owned(),
+                Phase::Arming => "streams count anew".to_owned(),
+                Phase::Injecting => format!("the fault acts{}", at(now)),
+                Phase::Recovering => "the fault is over".to_owned(),
+                Phase::Done => "done".to_owned(),
+            },
+        ),
     };
     let good = matches!(now.verdict, None | Some(Verdict::Passed));
     vec![News { good, condition: "Drill", reason: reason.to_owned(), message }]

@@ -1,10 +1,12 @@
 //! Which drill may begin, whom it hits, and whether it may go on: pure.
 
-use std::net::Ipv4Addr;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use carrick_crds::drill::{Drill, Fault};
 use carrick_crds::peering::Peering;
-use carrick_model::ClusterId;
+use carrick_model::{ClusterId, MemberName};
 
 use crate::options::DrillLimits;
 use crate::peering::Resolved;
@@ -21,8 +23,8 @@ pub struct Choice {
     pub cluster: ClusterId,
     /// The gateway that is hit; `None` for all.
     pub gateway: Option<GatewayPod>,
-    /// The gateways that inject.
-    pub injecting: Vec<GatewayPod>,
+    /// Who injects.
+    pub injecting: Vec<Injector>,
     /// Between whom streams go.
     pub pairs: Vec<Pair>,
 }
@@ -35,6 +37,41 @@ pub struct GatewayPod {
     /// Its pod's UID: its name as a member.
     pub uid: String,
 }
+
+/// Who injects a fault: whoever is hit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Injector {
+    /// A gateway.
+    Gateway(GatewayPod),
+    /// The agent of this node.
+    Agent(String),
+    /// This controller.
+    Controller,
+}
+
+impl Injector {
+    /// By which its reports are known: a member's name, or [`CONTROLLER`].
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Gateway(gateway) => &gateway.uid,
+            Self::Agent(node) => node,
+            Self::Controller => CONTROLLER,
+        }
+    }
+}
+
+impl fmt::Display for Injector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gateway(gateway) => write!(f, "gateway {}", gateway.pod),
+            Self::Agent(node) => write!(f, "the agent of node {node}"),
+            Self::Controller => f.write_str("the controller"),
+        }
+    }
+}
+
+/// By which the controller's own report of a fault is known. No member has such a name.
+pub const CONTROLLER: &str = "";
 
 /// A node of ours that sends, and the remote node that answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,26 +126,71 @@ pub fn choose(sight: Sight<'_>, drill: &Drill) -> Result<Choice, String> {
         ));
     }
     let carrying = carrying(sight, name);
-    let gateway = match &drill.gateway {
-        _ if drill.fault == Fault::Partition => None,
-        Some(pod) => Some(named(sight, pod, name, &carrying)?),
-        None => Some(
-            carrying
-                .first()
-                .cloned()
-                .ok_or(format!("no gateway of ours has a tunnel to {}", peering.cluster))?,
-        ),
+    let gateway = if drill.fault.hits_one_gateway() {
+        Some(hit(sight, drill, &peering.cluster, &carrying)?)
+    } else {
+        None
     };
-    if drill.fault.cuts() && gateway.is_some() && carrying.len() < 2 && !drill.allow_outage {
+    let pairs = pairs(sight, &peering.cluster, drill.node.as_deref())?;
+    let injecting = match (drill.fault, &gateway) {
+        (Fault::AgentLinkLost, _) => {
+            pairs.iter().take(1).map(|pair| Injector::Agent(pair.node.clone())).collect()
+        }
+        (Fault::ApiServerUnreachable, _) => vec![Injector::Controller],
+        (_, Some(gateway)) => vec![Injector::Gateway(gateway.clone())],
+        (_, None) => carrying.into_iter().map(Injector::Gateway).collect(),
+    };
+    Ok(Choice { cluster: peering.cluster.clone(), gateway, injecting, pairs })
+}
+
+/// The gateway that is hit, unless its end would be that of the last path.
+fn hit(
+    sight: Sight<'_>,
+    drill: &Drill,
+    cluster: &ClusterId,
+    carrying: &[GatewayPod],
+) -> Result<GatewayPod, String> {
+    let leads = |gateway: &&GatewayPod| {
+        let ends = |end| ends(sight, cluster, &gateway.uid).contains(&end);
+        drill.endpoint.is_none_or(ends)
+    };
+    let gateway = match &drill.gateway {
+        Some(pod) => named(sight, pod, &drill.peering, carrying)?,
+        None => carrying
+            .iter()
+            .find(leads)
+            .or(carrying.first())
+            .cloned()
+            .ok_or(format!("no gateway of ours has a tunnel to {cluster}"))?,
+    };
+    let ends = ends(sight, cluster, &gateway.uid);
+    if let Some(wanted) = drill.endpoint.filter(|wanted| !ends.contains(wanted)) {
+        let known: Vec<String> = ends.iter().map(ToString::to_string).collect();
         return Err(format!(
-            "only one gateway has a tunnel to {}, and the drill would cut the last path; add gateways \
-             (the chart's gateway.replicas) or set spec.allowOutage",
-            peering.cluster
+            "spec.fault.endpoint: no path of {} to {cluster} that is up leads to {wanted}; there are: {}",
+            gateway.pod,
+            known.join(", ")
         ));
     }
-    let injecting = gateway.clone().map_or(carrying, |gateway| vec![gateway]);
-    let pairs = pairs(sight, &peering.cluster)?;
-    Ok(Choice { cluster: peering.cluster.clone(), gateway, injecting, pairs })
+    let other_path = drill.endpoint.is_some() && ends.len() > 1;
+    if drill.fault.cuts() && carrying.len() < 2 && !other_path && !drill.allow_outage {
+        return Err(format!(
+            "only one gateway has a tunnel to {cluster}, and the drill would cut the last path; add \
+             gateways (the chart's gateway.replicas) or set spec.allowOutage"
+        ));
+    }
+    Ok(gateway)
+}
+
+/// Where the paths of a gateway to a cluster lead that are up, as it says itself.
+fn ends(sight: Sight<'_>, cluster: &ClusterId, uid: &str) -> BTreeSet<SocketAddr> {
+    let name = uid.parse::<MemberName>().ok();
+    let member = name.and_then(|name| sight.world.gateways.get(&name));
+    let peers = member.and_then(|m| m.state.as_ref()).map_or(&[][..], |state| &state.peers);
+    let peer = peers.iter().filter(|peer| peer.cluster == cluster.as_str());
+    let tunnels = peer.flat_map(|peer| &peer.connections).flat_map(|one| &one.tunnels);
+    let up = tunnels.flat_map(|tunnel| &tunnel.paths).filter(|path| path.state != "down");
+    up.filter_map(|path| path.endpoint.parse().ok()).collect()
 }
 
 /// Whether a drill may begin or go on at all, as far as peerings are concerned; why not.
@@ -170,18 +252,26 @@ fn named(
     found.cloned().ok_or(format!("spec.fault.gateway: {pod} has no tunnel for {peering}"))
 }
 
-fn pairs(sight: Sight<'_>, cluster: &ClusterId) -> Result<Vec<Pair>, String> {
+/// Between whom streams go; from `first` in any case, where that is set.
+fn pairs(sight: Sight<'_>, cluster: &ClusterId, first: Option<&str>) -> Result<Vec<Pair>, String> {
     let remote = sight.world.remotes.snapshot(cluster).map(|s| s.nodes.as_slice());
     let mut remote = remote.unwrap_or_default().to_vec();
     remote.sort_by(|a, b| a.name.cmp(&b.name));
     if remote.is_empty() {
         return Err(format!("{cluster} announces no node that could answer streams"));
     }
-    let linked = |name: &carrick_model::MemberName| {
-        sight.world.agents.get(name).is_some_and(|agent| agent.lost.is_none())
+    let linked = |name: &&MemberName| {
+        sight.world.agents.get(*name).is_some_and(|agent| agent.lost.is_none())
     };
-    let ours = sight.plan.agents.keys().filter(|name| linked(name)).take(PAIRS);
+    let mut ours: Vec<&MemberName> = sight.plan.agents.keys().filter(linked).collect();
+    if let Some(node) = first {
+        let place = ours.iter().position(|name| name.as_str() == node);
+        let place = place.ok_or(format!("spec.fault.node: no agent of {node:?} is connected"))?;
+        ours[..=place].rotate_right(1);
+    }
+    ours.truncate(PAIRS);
     let pairs: Vec<Pair> = ours
+        .iter()
         .zip(remote.iter().cycle())
         .map(|(node, remote)| Pair {
             node: node.to_string(),
@@ -206,7 +296,7 @@ pub fn held(sight: Sight<'_>, drill: &Drill, pod: &str, uid: &str) -> Result<Cho
     Ok(Choice {
         cluster: peering.cluster.clone(),
         gateway: Some(gateway.clone()),
-        injecting: vec![gateway],
-        pairs: pairs(sight, &peering.cluster)?,
+        injecting: vec![Injector::Gateway(gateway)],
+        pairs: pairs(sight, &peering.cluster, None)?,
     })
 }

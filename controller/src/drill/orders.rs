@@ -7,11 +7,12 @@ use carrick_crds::drill::{Direction, Fault, Phase, SERIES_LIMIT};
 use carrick_exchange::message::drill::{FaultOrder, StreamOrder};
 use jiff::Timestamp;
 
+use super::guard::{Injector, Pair};
 use super::run::{BASELINE, RECOVERING, Run};
 use crate::plan::Plan;
 
 /// Streams of one node at most, and their packets a second together.
-const STREAMS: u32 = 8;
+const STREAMS: u32 = 16;
 const PACKETS: u32 = 4000;
 /// Connections of one node.
 const CONNECTIONS: u32 = 4;
@@ -27,11 +28,14 @@ pub fn add(plan: &mut Plan, run: &Run) {
     if run.end.is_some() {
         return;
     }
-    plan.gateway.drill = fault(run).map(Box::new);
+    // The controller itself is told by nobody, see `door`.
+    if run.choice.injecting.iter().any(|one| matches!(one, Injector::Gateway(_))) {
+        plan.gateway.drill = fault(run).map(Box::new);
+    }
     for pair in &run.choice.pairs {
         let name = pair.node.parse().ok();
         if let Some(config) = name.and_then(|name| plan.agents.get_mut(&name)) {
-            config.drill = streams(run, pair.target.octets()).map(Box::new);
+            config.drill = streams(run, pair).map(Box::new);
         }
     }
     if run.phase != Phase::Injecting {
@@ -44,13 +48,14 @@ pub fn add(plan: &mut Plan, run: &Run) {
     }
 }
 
-/// What gateways inject. It stays ordered after its end, so that they go on reporting what it did.
+/// What gateways or an agent inject. It stays ordered after its end, so that they go on reporting what it did.
 fn fault(run: &Run) -> Option<FaultOrder> {
     let at = run.began(Phase::Injecting)?;
     let mut order = FaultOrder {
         id: run.uid.clone(),
         gateway: run.choice.gateway.as_ref().map(|g| g.uid.clone()).unwrap_or_default(),
         cluster: run.choice.cluster.to_string(),
+        endpoint: run.drill.endpoint.map(|endpoint| endpoint.to_string()).unwrap_or_default(),
         length_milliseconds: milliseconds(run.drill.duration),
         not_after: seconds(at, run.drill.duration + FAULT_SLACK),
         ..FaultOrder::default()
@@ -58,6 +63,8 @@ fn fault(run: &Run) -> Option<FaultOrder> {
     match run.drill.fault {
         Fault::GatewayCrash => order.silence = true,
         Fault::GatewayDrain => order.drain = true,
+        Fault::AgentLinkLost => order.unlink = true,
+        Fault::ApiServerUnreachable => {}
         Fault::Partition => {
             (order.outbound, order.inbound, order.loss_permille) = (true, true, 1000);
         }
@@ -71,12 +78,13 @@ fn fault(run: &Run) -> Option<FaultOrder> {
     Some(order)
 }
 
-fn streams(run: &Run, target: [u8; 4]) -> Option<StreamOrder> {
+fn streams(run: &Run, pair: &Pair) -> Option<StreamOrder> {
     let at = run.began(Phase::Baseline)?;
     let length = BASELINE + run.drill.duration + RECOVERING;
+    let hit = run.choice.injecting.contains(&Injector::Agent(pair.node.clone()));
     Some(StreamOrder {
         id: run.uid.clone(),
-        target: target.to_vec(),
+        target: pair.target.octets().to_vec(),
         streams: (PACKETS / run.drill.rate).clamp(1, STREAMS),
         rate: run.drill.rate,
         size: run.drill.size,
@@ -84,6 +92,7 @@ fn streams(run: &Run, target: [u8; 4]) -> Option<StreamOrder> {
         point_milliseconds: milliseconds(point(run)),
         not_after: seconds(at, length + SLACK),
         connections: CONNECTIONS,
+        fault: if hit { fault(run).map(Box::new) } else { None },
     })
 }
 
@@ -102,7 +111,10 @@ fn notice(run: &Run) -> String {
         Fault::GatewayCrash => "one gateway is silent",
         Fault::GatewayDrain => "one gateway leaves and comes back",
         Fault::Partition => "all paths are cut",
+        Fault::Path { .. } if run.drill.endpoint.is_some() => "a path of one gateway is bad",
         Fault::Path { .. } => "the paths of one gateway are bad",
+        Fault::AgentLinkLost => "one agent has no link to its controller",
+        Fault::ApiServerUnreachable => "the controller cannot reach the API server",
     };
     let at = run.began(Phase::Injecting).unwrap_or_default();
     let seconds = run.drill.duration.as_secs();

@@ -8,7 +8,7 @@ use carrick_crds::drill::{Drill, FailoverDrillStatus, Phase, Verdict};
 use carrick_exchange::message::drill::{FaultState, StreamState};
 use jiff::Timestamp;
 
-use super::guard::Choice;
+use super::guard::{Choice, Injector};
 use super::verdict;
 use crate::world::Now;
 
@@ -20,6 +20,8 @@ pub const RECOVERING: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long nothing may arrive while a path should be left.
 const SILENCE: Duration = Duration::from_secs(5);
+/// How long streams count at least before a fault: what is under way when it begins has arrivals before it.
+const ARMING: Duration = Duration::from_secs(1);
 /// More loss than that without a fault makes a drill worthless.
 const QUIET_LOSS_PERCENT: f64 = 2.0;
 
@@ -40,8 +42,10 @@ pub struct Run {
     pub phases: Vec<(Phase, Timestamp)>,
     /// The newest reports of streams, by node; those of the phase's own count only.
     pub streams: BTreeMap<String, StreamState>,
-    /// The newest reports of gateways, by UID.
+    /// The newest reports of those who inject, by [`super::guard::Injector::key`].
     pub faults: BTreeMap<String, FaultState>,
+    /// Another controller had the fault begin.
+    pub inherited: bool,
     /// How it ended, and why.
     pub end: Option<(Verdict, Vec<String>)>,
     entered: Instant,
@@ -54,7 +58,7 @@ pub struct Run {
 pub struct Seen {
     /// What nodes report of it.
     pub streams: BTreeMap<String, StreamState>,
-    /// What gateways report of it, by UID.
+    /// What those who inject report of it, by [`super::guard::Injector::key`].
     pub faults: BTreeMap<String, FaultState>,
     /// Why it must not go on.
     pub hindrance: Option<String>,
@@ -72,6 +76,7 @@ impl Run {
             phases: vec![(Phase::Pending, now.wall), (Phase::Baseline, now.wall)],
             streams: BTreeMap::new(),
             faults: BTreeMap::new(),
+            inherited: false,
             end: None,
             entered: now.instant,
             restarted: Vec::new(),
@@ -96,7 +101,8 @@ impl Run {
         let passed = passed.min(drill.duration + RECOVERING);
         let entered = now.instant.checked_sub(passed).unwrap_or(now.instant);
         let begun = Self::begin(name, uid, drill, choice, now);
-        Some(Self { phase, phases, entered, ..begun })
+        let inherited = phase >= Phase::Injecting;
+        Some(Self { phase, phases, entered, inherited, ..begun })
     }
 
     /// When a phase began.
@@ -141,7 +147,7 @@ impl Run {
         self.entered
             + match self.phase {
                 Phase::Pending | Phase::Baseline => BASELINE,
-                Phase::Arming => PATIENCE,
+                Phase::Arming => ARMING,
                 Phase::Injecting => self.drill.duration,
                 Phase::Recovering | Phase::Done => RECOVERING,
             }
@@ -231,18 +237,24 @@ impl Run {
 
     fn arming(&self, since: Duration) -> Moved {
         let missing = self.missing();
-        if missing.is_empty() {
-            return Ok(Some(Phase::Injecting));
+        if !missing.is_empty() {
+            let why = format!("these nodes stopped reporting: {}", missing.join(", "));
+            return wait(since, ARMING + PATIENCE, why);
         }
-        wait(since, PATIENCE, format!("these nodes stopped reporting: {}", missing.join(", ")))
+        // A gap needs an arrival before it.
+        if let Some(row) = verdict::rows(self).iter().find(|row| row.sent == 0) {
+            let why = format!("no packet of {} ({}) arrived", row.name, row.direction);
+            return wait(since, ARMING + PATIENCE, why);
+        }
+        Ok((since >= ARMING).then_some(Phase::Injecting))
     }
 
     fn injecting(&self, since: Duration) -> Moved {
         let mut all_over = true;
-        for gateway in &self.choice.injecting {
-            let state = self.faults.get(&gateway.uid);
+        for injector in &self.choice.injecting {
+            let state = self.faults.get(injector.key());
             if let Some(state) = state.filter(|state| !state.error.is_empty()) {
-                let why = format!("gateway {} refused the fault: {}", gateway.pod, state.error);
+                let why = format!("{injector} refused the fault: {}", state.error);
                 return Err((Verdict::Aborted, why));
             }
             let over = state.is_some_and(|state| state.to != 0);
@@ -250,12 +262,14 @@ impl Run {
             if over {
                 continue;
             }
-            if state.is_none_or(|state| state.from == 0) && since > PATIENCE {
-                let why = format!("gateway {} did not begin to inject the fault", gateway.pod);
+            // An agent without a link cannot say that it has begun.
+            let tells = !matches!(injector, Injector::Agent(_));
+            if tells && state.is_none_or(|state| state.from == 0) && since > PATIENCE {
+                let why = format!("{injector} did not begin to inject the fault");
                 return Err((Verdict::Aborted, why));
             }
             if since > self.drill.duration + PATIENCE {
-                let why = format!("gateway {} did not report the end of the fault", gateway.pod);
+                let why = format!("{injector} did not report the end of the fault");
                 return Err((Verdict::Aborted, why));
             }
         }

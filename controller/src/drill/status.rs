@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use carrick_crds::condition::MESSAGE_LIMIT;
 use carrick_crds::drill::{
-    FailoverDrillStatus, InjectedStatus, Phase, PhaseStatus, SERIES_LIMIT, SeriesStatus, Verdict,
+    FailoverDrillStatus, Fault, InjectedStatus, Phase, PhaseStatus, SERIES_LIMIT, SeriesStatus,
+    Verdict,
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use super::guard::Injector;
 use super::orders::point;
 use super::run::Run;
 use super::verdict::{connections, injected, percent, rows};
@@ -86,13 +88,22 @@ fn injection(run: &Run) -> InjectedStatus {
     let to = run.faults.values().map(|state| state.to).max().filter(|_| over);
     let gateway = run.choice.gateway.clone();
     let (pod, uid) = gateway.map(|gateway| (gateway.pod, gateway.uid)).unwrap_or_default();
+    let node = run.choice.injecting.iter().find_map(|injector| match injector {
+        Injector::Agent(node) => Some(node.clone()),
+        Injector::Gateway(_) | Injector::Controller => None,
+    });
+    // Where the controller is hit, these are requests.
+    let requests = run.drill.fault == Fault::ApiServerUnreachable;
+    let (dropped, refused) = if requests { (0, dropped) } else { (dropped, 0) };
     InjectedStatus {
         gateway: pod,
         gateway_uid: uid,
+        node: node.unwrap_or_default(),
         from: from.and_then(of_milliseconds),
         to: to.and_then(of_milliseconds),
         packets_dropped: i64::try_from(dropped).unwrap_or(i64::MAX),
         packets_delayed: i64::try_from(delayed).unwrap_or(i64::MAX),
+        requests_refused: i64::try_from(refused).unwrap_or(i64::MAX),
     }
 }
 

@@ -6,14 +6,15 @@ use std::time::Duration;
 use carrick_crds::FailoverDrillSpec;
 use carrick_crds::drill::{FailoverDrillStatus, Phase, Verdict};
 use carrick_exchange::message::drill::{DirectionState, FaultState, Point, StreamState};
-use carrick_exchange::message::member::{AgentConfig, GatewayConfig};
+use carrick_exchange::message::member::{AgentConfig, GatewayConfig, PathHealth};
 use carrick_exchange::message::snapshot::ClusterSnapshot;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::desk::{Drills, Leave};
 use super::guard::Sight;
 use super::{DrillObject, guard};
+use crate::gate::Gate;
 use crate::peering::resolve;
 use crate::plan::{Plan, base, plan};
 use crate::scene::{Peer, Scene, name};
@@ -34,6 +35,9 @@ struct Rig {
     agents_answer: bool,
     gateways_answer: bool,
     dropped: u64,
+    gate: Gate,
+    /// When agents gave up their links, by drill.
+    unlinked: BTreeMap<String, u64>,
 }
 
 impl Rig {
@@ -44,10 +48,12 @@ impl Rig {
         scene.peer("osaka", osaka.spec(&["10.2.0.0/16"]));
         scene.gateway_says(vec![osaka.connected()]);
         scene.agents_say(|_, _| {});
+        let gate = Gate::default();
         let mut rig = Self {
             scene,
             osaka,
-            drills: Drills::default(),
+            drills: Drills::new(gate.clone()),
+            gate,
             plan: None,
             news: Vec::new(),
             ready: true,
@@ -57,6 +63,7 @@ impl Rig {
             agents_answer: true,
             gateways_answer: true,
             dropped: 500,
+            unlinked: BTreeMap::new(),
         };
         rig.scene.step();
         rig
@@ -131,8 +138,19 @@ impl Rig {
         }
         for (node, member) in &mut self.scene.world.agents {
             let Some(state) = &mut member.state else { continue };
-            let held = state.drill.take();
             let order = plan.agents.get(node).and_then(|config| config.drill.clone());
+            if let Some(fault) = order.as_ref().and_then(|order| order.fault.as_deref()) {
+                let begun = *self.unlinked.entry(fault.id.clone()).or_insert(wall);
+                let end = begun + u64::from(fault.length_milliseconds);
+                if wall < end {
+                    // Without a link it says nothing.
+                    continue;
+                }
+                let id = fault.id.clone();
+                let over = FaultState { id, from: begun, to: end, ..Default::default() };
+                state.fault = Some(Box::new(over));
+            }
+            let held = state.drill.take();
             state.drill = order.filter(|_| self.agents_answer).map(|order| {
                 let same = held.filter(|held| held.id == order.id && held.phase == order.phase);
                 let from = same.as_ref().map_or(wall, |held| held.from);
@@ -149,7 +167,7 @@ impl Rig {
                     phase: order.phase,
                     from,
                     begun: from,
-                    sent: 8 * (wall - from) / 10,
+                    sent: 8 + 8 * wall.saturating_sub(from) / 10,
                     there: Some(direction(if hit { self.lost } else { 0 })),
                     back: Some(direction(0)),
                     rtt_p50: 20_000,
@@ -212,7 +230,7 @@ fn a_drill_goes_through_its_phases_to_a_verdict() {
     rig.make("d", json!({}));
     rig.until("d", Phase::Baseline);
     let order = rig.agent("n0").drill.clone().expect("streams");
-    assert_eq!((order.streams, order.rate, order.phase), (8, 100, 0));
+    assert_eq!((order.streams, order.rate, order.phase), (16, 100, 0));
     assert_eq!((rig.gateway().drill.clone(), rig.snapshot().drill.as_str()), (None, ""));
     rig.until("d", Phase::Arming);
     assert_eq!(rig.agent("n1").drill.as_ref().expect("streams").phase, 1);
@@ -316,13 +334,143 @@ fn what_must_not_begin_is_refused_with_the_reason() {
 }
 
 #[test]
-fn one_runs_at_a_time_and_the_next_waits_for_the_cool_down() {
+fn an_agent_without_its_link_is_silent_and_tells_afterwards() {
     let mut rig = Rig::new();
+    rig.dropped = 0;
+    let fault = json!({"type": "AgentLinkLost", "node": "n1"});
+    let bounds = json!({"maxLossPercent": 0});
+    rig.make("d", json!({"fault": fault, "bounds": bounds, "allowOutage": false}));
+    rig.until("d", Phase::Arming);
+    assert_eq!(rig.agent("n1").drill.as_ref().expect("streams").fault, None);
+    rig.until("d", Phase::Injecting);
+    let order = rig.agent("n1").drill.clone().and_then(|order| order.fault).expect("fault");
+    assert!(order.unlink && order.length_milliseconds == 10_000, "{order:?}");
+    assert_eq!(rig.agent("n0").drill.as_ref().expect("streams").fault, None, "one alone");
+    assert_eq!(rig.gateway().drill, None);
+    assert_eq!(rig.ends("d"), (Verdict::Passed, "every bound was kept".to_owned()));
+    let injected = rig.status("d").injected.clone().expect("injected");
+    assert_eq!((injected.node.as_str(), injected.gateway.as_str()), ("n1", ""));
+    assert!(injected.from.is_some() && injected.to.is_some());
+}
+
+#[test]
+fn the_way_to_the_api_server_is_shut_once_the_api_server_knows() {
+    let mut rig = Rig::new();
+    rig.dropped = 0;
+    let bounds = json!({"maxLossPercent": 0});
+    rig.make("d", json!({"fault": {"type": "APIServerUnreachable"}, "bounds": bounds}));
+    rig.until("d", Phase::Injecting);
+    assert!(!rig.gate.is_shut(), "the status may not have been written yet");
+    assert_eq!(rig.gateway().drill, None);
+    rig.look();
+    assert!(rig.gate.is_shut());
+    assert_eq!(rig.ends("d"), (Verdict::Passed, "every bound was kept".to_owned()));
+    assert!(!rig.gate.is_shut());
+    assert!(rig.status("d").injected.as_ref().is_some_and(|injected| injected.to.is_some()));
+}
+
+#[test]
+fn whoever_leads_next_does_not_shut_the_way_again_and_an_end_opens_it() {
+    let mut rig = Rig::new();
+    rig.make("d", json!({"fault": {"type": "APIServerUnreachable"}}));
+    rig.until("d", Phase::Injecting);
+    rig.look();
+    let next = Gate::default();
+    rig.drills = Drills::new(next.clone());
+    rig.look();
+    assert_eq!(rig.ends("d").0, Verdict::Passed);
+    assert!(!next.is_shut());
+
+    let mut rig = Rig::new();
+    rig.make("d", json!({"fault": {"type": "APIServerUnreachable"}}));
+    rig.until("d", Phase::Injecting);
+    rig.look();
+    rig.scene.world.peerings.remove("osaka");
+    rig.look();
+    assert_eq!(rig.status("d").verdict, Some(Verdict::Aborted));
+    assert!(!rig.gate.is_shut());
+}
+
+#[test]
+fn one_path_is_hit_where_there_is_one_and_another_is_left() {
+    let (one, other) = ("192.0.2.7:31821", "198.51.100.7:31821");
+    let path = |endpoint: &str, state: &str| PathHealth {
+        endpoint: endpoint.to_owned(),
+        state: state.to_owned(),
+        ..PathHealth::default()
+    };
+    for (paths, expected) in [
+        (vec![path(one, "up"), path(other, "up")], None),
+        (vec![path(one, "up"), path(other, "down")], Some("the last path")),
+        (vec![path(other, "up")], Some("leads to 192.0.2.7:31821; there are: 198.51.100.7:31821")),
+    ] {
+        let mut rig = Rig::new();
+        for member in rig.scene.world.gateways.values_mut() {
+            let state = member.state.as_mut().expect("state");
+            state.peers[0].connections[0].tunnels[0].paths = paths.clone();
+        }
+        let fault = json!({"type": "PathLoss", "lossPercent": 100, "endpoint": one});
+        rig.make("d", json!({"fault": fault, "allowOutage": false}));
+        match expected {
+            None => {
+                rig.until("d", Phase::Injecting);
+                assert_eq!(rig.gateway().drill.as_ref().expect("fault").endpoint, one);
+            }
+            Some(expected) => {
+                let (verdict, reasons) = rig.ends("d");
+                assert!(verdict == Verdict::Refused && reasons.contains(expected), "{reasons}");
+            }
+        }
+    }
+}
+
+#[test]
+fn steps_of_the_clock_neither_hurry_nor_hold_up_a_drill() {
+    for step in [3600, -3600] {
+        let mut rig = Rig::new();
+        let begun = rig.scene.now.instant;
+        rig.make("d", json!({}));
+        for phase in [Phase::Baseline, Phase::Recovering] {
+            rig.until("d", phase);
+            rig.scene.now.wall += SignedDuration::from_secs(step);
+        }
+        assert_eq!(rig.ends("d").0, Verdict::Passed, "{step}");
+        let took = rig.scene.now.instant - begun;
+        assert!((20 * SECOND..30 * SECOND).contains(&took), "{step}: {took:?}");
+        // The next one waits for its cool-down at most, whatever the clock says of the end of this.
+        rig.make("e", json!({}));
+        let end = rig.scene.now.instant;
+        rig.until("e", Phase::Baseline);
+        assert!(rig.scene.now.instant - end < 65 * SECOND, "{step}");
+    }
+}
+
+#[test]
+fn a_second_drill_of_a_peering_is_refused_and_one_of_another_waits() {
+    let mut rig = Rig::new();
+    rig.scene.peer("rome", Peer::new("rome", &["10.3.0.0/24"]).spec(&["10.3.0.0/16"]));
     rig.make("first", json!({}));
     rig.make("second", json!({}));
+    rig.make("other", json!({"peering": "rome"}));
     rig.until("first", Phase::Injecting);
-    assert!(rig.status("second").reasons[0].contains("waits for the end of drill first"));
+    rig.make("third", json!({}));
+    rig.look();
+    for late in ["second", "third"] {
+        let status = rig.status(late);
+        assert_eq!(status.verdict, Some(Verdict::Refused), "{status:?}");
+        assert!(status.reasons[0].contains("drill first"), "{status:?}");
+    }
+    let waits = rig.status("other");
+    assert!(waits.reasons[0].contains("waits for the end of drill first"), "{waits:?}");
+    assert_eq!(rig.status("first").verdict, None);
+}
+
+#[test]
+fn the_next_waits_for_the_cool_down() {
+    let mut rig = Rig::new();
+    rig.make("first", json!({}));
     rig.until("first", Phase::Done);
+    rig.make("second", json!({}));
     rig.pass();
     rig.look();
     rig.pass();

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use carrick_controller::cluster::{AgentScheduling, NodeFacts, PodFacts};
 use carrick_controller::engine::{Engine, Parts};
 use carrick_controller::event::{Change, Event, QUEUE};
+use carrick_controller::gate::Gate;
 use carrick_controller::identity::Record;
 use carrick_controller::link::join::Registrar;
 use carrick_controller::link::serve::serve;
@@ -73,6 +74,7 @@ impl Rig {
             own: Default::default(),
             trust,
             desk,
+            gate: Gate::default(),
             metrics: metrics.clone(),
             on_synced,
         });

@@ -1,6 +1,7 @@
 //! From `FailoverDrill.spec` to values that are known to be good. The API server's schema refuses most
 //! mistakes before; here is what counts.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::spec::{
@@ -17,6 +18,10 @@ pub struct Drill {
     pub fault: Fault,
     /// The pod of the gateway that is to be hit, if not any.
     pub gateway: Option<String>,
+    /// The far end of the one path that is to be hit, if not all.
+    pub endpoint: Option<SocketAddr>,
+    /// The node whose agent is to be hit, if not any.
+    pub node: Option<String>,
     /// How long, 1–3600 s.
     pub duration: Duration,
     /// Packets a second of each stream, 10–1000.
@@ -49,6 +54,10 @@ pub enum Fault {
     },
     /// All paths to the peer are cut.
     Partition,
+    /// An agent has no link to the controller.
+    AgentLinkLost,
+    /// The controller cannot reach the API server.
+    ApiServerUnreachable,
 }
 
 impl Fault {
@@ -56,14 +65,19 @@ impl Fault {
     pub fn cuts(self) -> bool {
         match self {
             Self::GatewayCrash | Self::Partition => true,
-            Self::GatewayDrain => false,
+            Self::GatewayDrain | Self::AgentLinkLost | Self::ApiServerUnreachable => false,
             Self::Path { loss, .. } => loss >= 1000,
         }
     }
 
-    /// Whether packets are dropped or delayed by it; else it only has traffic move.
+    /// Whether packets are dropped or delayed by it; else it may have traffic move at most.
     pub fn hits_packets(self) -> bool {
-        self != Self::GatewayDrain
+        matches!(self, Self::GatewayCrash | Self::Path { .. } | Self::Partition)
+    }
+
+    /// Whether one gateway is hit.
+    pub fn hits_one_gateway(self) -> bool {
+        matches!(self, Self::GatewayCrash | Self::GatewayDrain | Self::Path { .. })
     }
 
     /// Whether a gateway is hit for all its peers.
@@ -148,6 +162,8 @@ impl Drill {
                 peering: spec.peering.clone(),
                 fault,
                 gateway: spec.fault.gateway.clone(),
+                endpoint: endpoint(&spec.fault)?,
+                node: spec.fault.node.clone(),
                 duration,
                 rate: within("load.packetsPerSecond", spec.load.packets_per_second, RATE_RANGE)?,
                 size: within("load.sizeBytes", spec.load.size_bytes, SIZE_RANGE)?,
@@ -158,17 +174,43 @@ impl Drill {
     }
 }
 
+fn endpoint(spec: &FaultSpec) -> Result<Option<SocketAddr>, DrillFieldError> {
+    let Some(text) = &spec.endpoint else { return Ok(None) };
+    match text.parse() {
+        Ok(endpoint) => Ok(Some(endpoint)),
+        Err(_) => wrong("fault.endpoint", "must be an address and a port, as in 192.0.2.7:31821"),
+    }
+}
+
 fn fault(spec: &FaultSpec) -> Result<Fault, DrillFieldError> {
+    let elsewhere = matches!(spec.kind.as_str(), "AgentLinkLost" | "APIServerUnreachable");
+    if elsewhere && spec.gateway.is_some() {
+        return wrong("fault.gateway", "no gateway is hit by this fault; leave it out");
+    }
+    if spec.node.is_some() && spec.kind != "AgentLinkLost" {
+        return wrong("fault.node", "it belongs to AgentLinkLost");
+    }
     let weather = spec.direction.is_some()
+        || spec.endpoint.is_some()
         || spec.loss_percent.is_some()
         || spec.latency_milliseconds.is_some()
         || spec.jitter_milliseconds.is_some();
     let late = spec.latency_milliseconds.is_some() || spec.jitter_milliseconds.is_some();
     match spec.kind.as_str() {
-        "GatewayCrash" | "GatewayDrain" | "Partition" if weather => wrong(
-            "fault",
-            "direction, loss, latency and jitter belong to PathLoss and PathDegraded",
-        ),
+        "GatewayCrash"
+        | "GatewayDrain"
+        | "Partition"
+        | "AgentLinkLost"
+        | "APIServerUnreachable"
+            if weather =>
+        {
+            wrong(
+                "fault",
+                "endpoint, direction, loss, latency and jitter belong to PathLoss and PathDegraded",
+            )
+        }
+        "AgentLinkLost" => Ok(Fault::AgentLinkLost),
+        "APIServerUnreachable" => Ok(Fault::ApiServerUnreachable),
         "GatewayCrash" => Ok(Fault::GatewayCrash),
         "GatewayDrain" => Ok(Fault::GatewayDrain),
         "Partition" => Ok(Fault::Partition),

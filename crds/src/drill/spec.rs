@@ -88,8 +88,14 @@ pub struct FailoverDrillSpec {
       "message": "lossPercent belongs to PathLoss and PathDegraded" },
     { "rule": "self.type in ['PathLoss', 'PathDegraded'] || !has(self.direction)",
       "message": "direction belongs to PathLoss and PathDegraded" },
+    { "rule": "self.type in ['PathLoss', 'PathDegraded'] || !has(self.endpoint)",
+      "message": "endpoint belongs to PathLoss and PathDegraded" },
     { "rule": "self.type != 'Partition' || !has(self.gateway)",
       "message": "a partition hits all gateways" },
+    { "rule": "!(self.type in ['AgentLinkLost', 'APIServerUnreachable']) || !has(self.gateway)",
+      "message": "no gateway is hit by AgentLinkLost and APIServerUnreachable" },
+    { "rule": "self.type == 'AgentLinkLost' || !has(self.node)",
+      "message": "node belongs to AgentLinkLost" },
     { "rule": "!has(self.jitterMilliseconds) || has(self.latencyMilliseconds) && self.jitterMilliseconds <= self.latencyMilliseconds",
       "message": "jitterMilliseconds must not be more than latencyMilliseconds" },
 ]))]
@@ -97,13 +103,24 @@ pub struct FaultSpec {
     /// `GatewayCrash`: a gateway falls silent for nodes and all peers. `GatewayDrain`: it announces that it leaves,
     /// and comes back. `PathLoss`, `PathDegraded`: the paths of
     /// one gateway to the peer lose packets, or take longer as well. `Partition`: all paths to the peer are cut.
+    /// `AgentLinkLost`: a node's agent has no link to the controller. `APIServerUnreachable`: the leading controller
+    /// cannot reach the API server.
     #[serde(rename = "type")]
-    #[schemars(extend("enum" = ["GatewayCrash", "GatewayDrain", "PathLoss", "PathDegraded", "Partition"]))]
+    #[schemars(extend("enum" = ["GatewayCrash", "GatewayDrain", "PathLoss", "PathDegraded", "Partition", "AgentLinkLost", "APIServerUnreachable"]))]
     pub kind: String,
     /// The pod's name of the gateway that is hit; any that has a tunnel to the peer when not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub gateway: Option<String>,
+    /// The far end of the one path that is hit, as `address:port` (`carrick status` and the ClusterPeering's status
+    /// name them); every path of the gateway to the peer when not set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub endpoint: Option<String>,
+    /// The node whose agent is hit; any when not set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub node: Option<String>,
     /// Which direction is hit, as seen from this cluster; `Both` when not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = ["Both", "Outbound", "Inbound", null]))]

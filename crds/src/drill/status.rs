@@ -24,7 +24,7 @@ pub struct FailoverDrillStatus {
     /// When each phase began.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub phases: Vec<PhaseStatus>,
-    /// What the gateways injected.
+    /// What was injected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub injected: Option<InjectedStatus>,
     /// What each stream found, one entry a direction.
@@ -130,20 +130,23 @@ pub struct PhaseStatus {
     pub at: String,
 }
 
-/// What the gateways injected.
+/// What was injected: by gateways, or by the agent or the controller that is hit.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct InjectedStatus {
-    /// The pod's name of the gateway that is hit; empty for all.
+    /// The pod's name of the gateway that is hit; empty for all, and where none is.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub gateway: String,
     /// Its pod's UID.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub gateway_uid: String,
-    /// When the fault began, by the gateway's clock.
+    /// The node whose agent is hit.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub node: String,
+    /// When the fault began, by the clock of who injects it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// When it ended, by the gateway's clock.
+    /// When it ended, by the same clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
     /// Packets dropped by it.
@@ -152,6 +155,13 @@ pub struct InjectedStatus {
     /// Packets delayed by it.
     #[serde(default)]
     pub packets_delayed: i64,
+    /// Requests to the API server refused by it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub requests_refused: i64,
+}
+
+fn is_zero(number: &i64) -> bool {
+    *number == 0
 }
 
 /// What one stream found in one direction.

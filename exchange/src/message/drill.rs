@@ -8,8 +8,8 @@ pub fn milliseconds(at: SystemTime) -> u64 {
     u64::try_from(since.as_millis()).unwrap_or_default()
 }
 
-/// A fault that gateways inject.
-#[derive(Clone, PartialEq, prost::Message)]
+/// A fault that gateways inject, or the agent that is told.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct FaultOrder {
     /// The drill's ID (UID of the FailoverDrill). A gateway runs each once.
     #[prost(string, tag = "1")]
@@ -47,9 +47,15 @@ pub struct FaultOrder {
     /// The gateway announces that it leaves, and comes back in the end.
     #[prost(bool, tag = "12")]
     pub drain: bool,
+    /// The far end of the one path that is hit, `address:port`; empty: every path to the peer.
+    #[prost(string, tag = "13")]
+    pub endpoint: String,
+    /// An agent's link to the controller is lost. In orders to agents alone.
+    #[prost(bool, tag = "14")]
+    pub unlink: bool,
 }
 
-/// What became of a fault at one gateway.
+/// What became of a fault at one gateway or agent.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct FaultState {
     /// The drill's ID.
@@ -102,6 +108,9 @@ pub struct StreamOrder {
     /// How many connections with requests and answers, 0–16.
     #[prost(uint32, tag = "9")]
     pub connections: u32,
+    /// The fault that the agent is to inject itself; without it none, and one that acts ends at once.
+    #[prost(message, optional, boxed, tag = "10")]
+    pub fault: Option<Box<FaultOrder>>,
 }
 
 /// What an agent's streams found.

@@ -465,6 +465,9 @@ pub struct AgentState {
     /// What the streams of the drill found that it was ordered, while it is ordered.
     #[prost(message, optional, boxed, tag = "20")]
     pub drill: Option<Box<super::drill::StreamState>>,
+    /// The newest fault that it was ordered, while it is ordered.
+    #[prost(message, optional, boxed, tag = "21")]
+    pub fault: Option<Box<super::drill::FaultState>>,
 }
 
 /// Probes of one node to one gateway of its own cluster.

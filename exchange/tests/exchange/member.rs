@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use carrick_exchange::certificate::issue;
-use carrick_exchange::member::{MemberEvent, MemberOptions, run};
+use carrick_exchange::member::{Away, MemberEvent, MemberOptions, run};
 use carrick_exchange::message::member::{
     FromController, FromMember, GatewayConfig, GatewayState, from_controller, from_member,
 };
@@ -57,6 +57,7 @@ impl<'a> Controller<'a> {
 struct Gateway {
     events: mpsc::Receiver<MemberEvent>,
     state: watch::Sender<Option<from_member::Kind>>,
+    away: watch::Sender<Option<Instant>>,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
 }
@@ -79,8 +80,9 @@ fn gateway(cluster: &Cluster, controller: SocketAddr, folder: &Path) -> Gateway 
     let (sender, events) = mpsc::channel(16);
     let (state, states) = watch::channel(None);
     let stop = CancellationToken::new();
-    let task = tokio::spawn(run(options, held, sender, states, stop.clone()));
-    Gateway { events, state, stop, task }
+    let (away, until) = watch::channel(None);
+    let task = tokio::spawn(run(options, held, sender, states, Away::new(until), stop.clone()));
+    Gateway { events, state, away, stop, task }
 }
 
 impl Gateway {
@@ -133,6 +135,27 @@ async fn gateway_joins_takes_configurations_and_reports() {
     gateway.stop.cancel();
     assert!(reported(&mut receiver).await.draining, "the last word still goes out");
     soon(gateway.task).await.expect("no panic");
+}
+
+#[tokio::test]
+async fn a_drill_has_the_link_given_up_for_its_time() {
+    let paris = Cluster::new("paris");
+    let controller = Controller::start(&paris);
+    let folder = tempfile::tempdir().expect("folder");
+    let mut gateway = gateway(&paris, controller.address(), folder.path());
+    controller.admit(URI).await;
+    gateway.credentials().await;
+    let (_link, _sender, mut receiver) = controller.linked().await;
+    gateway.report(GatewayState { applied: 1, ..GatewayState::default() });
+    assert_eq!(reported(&mut receiver).await.applied, 1);
+
+    let until = Instant::now() + Duration::from_millis(600);
+    gateway.away.send_replace(Some(until));
+    soon(receiver.receive()).await.expect_err("the link is gone");
+    gateway.report(GatewayState { applied: 2, ..GatewayState::default() });
+    let (_link, _sender, mut receiver) = controller.linked().await;
+    assert!(Instant::now() >= until, "not before its time");
+    assert_eq!(reported(&mut receiver).await.applied, 2, "what happened meanwhile is told");
 }
 
 #[tokio::test]

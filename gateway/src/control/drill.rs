@@ -1,6 +1,7 @@
 //! The failover drill that the controller ordered: begun once, ended by time, by a new order, or by none.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use carrick_exchange::message::drill::{FaultOrder, FaultState, milliseconds};
@@ -37,7 +38,7 @@ struct Drill {
 enum Kind {
     Silence,
     Drain,
-    Path(ClusterId, Weather),
+    Path(ClusterId, Option<SocketAddr>, Weather),
 }
 
 impl Drills {
@@ -82,8 +83,9 @@ impl Drills {
             Kind::Silence => Effect::Silence,
             // Nothing is done to packets.
             Kind::Drain => return None,
-            Kind::Path(cluster, weather) => {
-                Effect::Path { tunnels: tunnels(cluster), weather: *weather }
+            Kind::Path(cluster, endpoint, weather) => {
+                let (endpoint, weather) = (*endpoint, *weather);
+                Effect::Path { tunnels: tunnels(cluster), endpoint, weather }
             }
         };
         Some(Fault { effect, until: *until, seed: drill.seed })
@@ -167,7 +169,11 @@ fn kind(order: &FaultOrder) -> Result<Kind, String> {
     {
         return Err("this release knows no such fault".to_owned());
     }
-    Ok(Kind::Path(cluster, weather))
+    let endpoint = match order.endpoint.as_str() {
+        "" => None,
+        text => Some(text.parse().map_err(|error| format!("endpoint {text:?}: {error}"))?),
+    };
+    Ok(Kind::Path(cluster, endpoint, weather))
 }
 
 #[cfg(test)]
@@ -272,8 +278,13 @@ mod tests {
         };
         drills.order(Some(&loss), 1, now, wall(0));
         let weather = Weather { outbound: true, loss: 300, ..Weather::default() };
-        let tunnels = [TunnelId(3)].into();
-        assert_eq!(fault(&drills, now), Some(Effect::Path { tunnels, weather }));
+        let hit =
+            |endpoint| Some(Effect::Path { tunnels: [TunnelId(3)].into(), endpoint, weather });
+        assert_eq!(fault(&drills, now), hit(None));
+        let endpoint = "192.0.2.9:31821".to_owned();
+        let one = FaultOrder { id: "one path".to_owned(), endpoint, ..loss.clone() };
+        drills.order(Some(&one), 1, now, wall(0));
+        assert_eq!(fault(&drills, now), hit(one.endpoint.parse().ok()));
         for (n, bad) in [
             FaultOrder { loss_permille: 1001, ..loss.clone() },
             FaultOrder { delay_milliseconds: 10_001, ..loss.clone() },
@@ -281,6 +292,8 @@ mod tests {
             FaultOrder { length_milliseconds: 0, ..loss.clone() },
             FaultOrder { length_milliseconds: u32::MAX, ..loss.clone() },
             FaultOrder { loss_permille: 0, ..loss.clone() },
+            FaultOrder { endpoint: "nowhere".to_owned(), ..loss.clone() },
+            FaultOrder { unlink: true, loss_permille: 0, ..loss.clone() },
         ]
         .into_iter()
         .enumerate()

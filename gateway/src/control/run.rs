@@ -165,8 +165,14 @@ async fn work<P: Plane>(
         state: options.state_dir,
         name: options.pod_uid.clone(),
     };
-    let member =
-        tokio::spawn(member::run(member_options, held, events, reports, member_stop.clone()));
+    let member = tokio::spawn(member::run(
+        member_options,
+        held,
+        events,
+        reports,
+        member::Away::never(),
+        member_stop.clone(),
+    ));
     let drain = Some(Duration::from_secs(options.drain_seconds.into()));
     let parts = Parts {
         plane,

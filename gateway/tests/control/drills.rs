@@ -37,7 +37,7 @@ async fn a_drill_hits_the_tunnels_to_its_peer_and_ends_when_it_is_no_longer_orde
     })
     .await;
     let fault = a.plane.injected.lock().expect("plane").last().cloned().flatten();
-    let Effect::Path { tunnels, weather } = fault.expect("a fault").effect else {
+    let Effect::Path { tunnels, weather, .. } = fault.expect("a fault").effect else {
         panic!("paths are hit");
     };
     let ours = a.plane.last().expect("set up").forwarding.tunnels[0].id;

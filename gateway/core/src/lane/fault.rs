@@ -46,6 +46,8 @@ pub enum Effect {
     Path {
         /// Which tunnels; those of other lanes are not this one's business.
         tunnels: BTreeSet<TunnelId>,
+        /// The far end of the one path that is hit; every path when not set.
+        endpoint: Option<SocketAddr>,
         /// What happens to their datagrams.
         weather: Weather,
     },
@@ -142,11 +144,11 @@ impl Acting {
 
     /// Whether it differs in nothing but in which tunnels are hit.
     fn is_same(&self, fault: &Fault) -> bool {
-        let weather = |effect: &Effect| match effect {
+        let kind = |effect: &Effect| match effect {
             Effect::Silence => None,
-            Effect::Path { weather, .. } => Some(*weather),
+            Effect::Path { endpoint, weather, .. } => Some((*endpoint, *weather)),
         };
-        self.fault.seed == fault.seed && weather(&self.fault.effect) == weather(&fault.effect)
+        self.fault.seed == fault.seed && kind(&self.fault.effect) == kind(&fault.effect)
     }
 
     fn is_silence(&self) -> bool {
@@ -163,9 +165,10 @@ impl Acting {
     /// Finds where the tunnels that are hit lead now.
     fn aim(&mut self, slots: &[Option<Tunnel>]) {
         self.targets.clear();
-        if let Effect::Path { tunnels, .. } = &self.fault.effect {
+        if let Effect::Path { tunnels, endpoint, .. } = &self.fault.effect {
             let hit = slots.iter().flatten().filter(|t| tunnels.contains(&t.config.id));
-            self.targets.extend(hit.flat_map(|tunnel| tunnel.ends.all()));
+            let ends = hit.flat_map(|tunnel| tunnel.ends.all());
+            self.targets.extend(ends.filter(|end| endpoint.is_none_or(|only| only == *end)));
         }
     }
 
@@ -397,9 +400,11 @@ impl Lane {
         true
     }
 
-    /// Whether it is a message for a tunnel that is hit, wherever it comes from.
+    /// Whether it is a message for a tunnel that is hit on every path, wherever it comes from.
     fn is_of_hit_tunnel(&self, acting: &Acting, datagram: &[u8]) -> bool {
-        let Effect::Path { tunnels, weather } = &acting.fault.effect else { return false };
+        let Effect::Path { tunnels, endpoint: None, weather } = &acting.fault.effect else {
+            return false;
+        };
         let slot = data_index(datagram).and_then(|index| self.slot_with(index).ok());
         let tunnel = slot.and_then(|slot| self.slots[slot].as_ref());
         weather.inbound && tunnel.is_some_and(|tunnel| tunnels.contains(&tunnel.config.id))

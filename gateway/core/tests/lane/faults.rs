@@ -29,7 +29,7 @@ fn arrived(network: &mut Network) -> usize {
 }
 
 fn path(weather: Weather) -> Effect {
-    Effect::Path { tunnels: [TunnelId(1)].into(), weather }
+    Effect::Path { tunnels: [TunnelId(1)].into(), endpoint: None, weather }
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn what_may_be_held_is_bounded() {
 fn other_tunnels_and_no_fault_are_left_in_peace() {
     let mut network = joined();
     let weather = Weather { outbound: true, inbound: true, loss: 1000, ..Weather::default() };
-    let effect = Effect::Path { tunnels: [TunnelId(9)].into(), weather };
+    let effect = Effect::Path { tunnels: [TunnelId(9)].into(), endpoint: None, weather };
     network.fault(PARIS, effect, 10 * SECOND);
     send(&mut network, PARIS);
     send(&mut network, OSAKA);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use carrick_gateway_core::path::{Fitness, HealthState};
-use carrick_gateway_core::{DropReason, Framing, PathConfig};
+use carrick_gateway_core::{DropReason, Effect, Framing, PathConfig, TunnelId, Weather};
 
 use crate::network::{Network, OSAKA, PARIS, second_address, udp};
 
@@ -98,6 +98,27 @@ fn a_cut_of_one_path_is_a_gap_of_three_intervals_at_most() {
         gaps.sort_unstable();
         println!("one path cut {name}: gaps of {} to {} ms", gaps[0], gaps[49]);
         assert!(gaps[49] <= 306, "{gaps:?}");
+    }
+}
+
+#[test]
+fn a_drill_on_one_path_leaves_the_other_in_peace() {
+    for hit in [0, 1] {
+        let mut network = joined(8);
+        let ends = [network.report(PARIS).endpoint, Some(second_address(OSAKA))];
+        let weather = Weather { outbound: true, inbound: true, loss: 1000, ..Weather::default() };
+        let tunnels = [TunnelId(1)].into();
+        network.fault(
+            PARIS,
+            Effect::Path { tunnels, endpoint: ends[hit], weather },
+            Duration::from_secs(60),
+        );
+        let mut stream = Stream::new(100);
+        stream.pass(&mut network, 600);
+        assert_eq!(active(&network, PARIS), Some(1 - hit as u8));
+        let most = if hit == 0 { 306 } else { 1 };
+        assert!(stream.gap[OSAKA].max(stream.gap[PARIS]) <= most, "{hit}: {:?}", stream.gap);
+        assert!(network.fault_figures(PARIS).dropped > 0, "probes of the path at least");
     }
 }
 
