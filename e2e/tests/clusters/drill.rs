@@ -1,138 +1,245 @@
-//! Failover drills, by `carrick drill` as a person runs them, and checked by an independent stream.
+//! Failover drills, by `carrick drill` and `kubectl apply` as people run them, and checked by independent streams.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
+mod rig;
+mod witness;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use carrick_e2e::cluster::Cluster;
-use carrick_e2e::image::carrick_program;
 use carrick_e2e::wait::wait_until;
 use carrick_e2e::{Lab, carrick};
+use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::common::{
-    SOON, check, figure, node_names, peered, pod_network, ready, rolled_out, target, text,
-};
-use crate::flow::{Flow, Record};
+use crate::common::{SOON, check, figure, peered, pod_network, ready, target, text};
+use crate::flow::Flow;
+use crate::traffic::last;
 use crate::world::{Case, Outcome};
+use rig::{apply, brief, consent, remove, run, until, upgrade, willing};
+use witness::{EXACT, Witness};
 
-/// All cases, in order.
+/// All cases, in order; the last leaves one gateway in each cluster.
 pub const CASES: &[(&str, Case)] = &[
     ("drill::without_the_peers_consent_it_is_refused", refused),
+    ("drill::what_makes_no_sense_is_refused", senseless),
     ("drill::a_partition_is_measured_as_others_measure_it", partition),
+    ("drill::loss_is_measured_as_others_measure_it", loss),
+    ("drill::latency_is_measured_as_others_measure_it", latency),
+    ("drill::an_agent_without_its_link_loses_nothing", unlinked),
+    ("drill::a_controller_without_the_api_server_loses_nothing", cut_off),
+    ("drill::deletion_ends_it_at_once", deleted),
+    ("drill::one_of_two_gateways_is_hit", two_gateways),
 ];
 
-/// How exactly a drill must agree with others on a gap.
-const EXACT: Duration = Duration::from_millis(50);
-
-/// Lets osaka consent to paris' drills, or not.
-fn consent((paris, osaka): (&Cluster, &Cluster), word: &str) -> Outcome {
-    let offer = text(carrick::invitation(paris))?;
-    let other = if word == "Allow" { "Deny" } else { "Allow" };
-    let offer = offer.replace(&format!("drills: {other}"), &format!("drills: {word}"));
-    check(offer.contains(&format!("drills: {word}")), || format!("no drills in {offer}"))?;
-    text(osaka.apply(&offer)).map(drop)
-}
-
-/// Both clusters peered; osaka consents, and paris knows.
-fn willing(lab: &Lab) -> Result<(Cluster, Cluster), String> {
-    let (paris, osaka) = peered(lab)?;
-    consent((&paris, &osaka), "Allow")?;
-    ready(&paris, &osaka)?;
-    // The controller's pause after the drill before is not what these cases are about.
-    let wanted = "--drill-cool-down-seconds=0";
-    let deployment = ["get", "deployment/carrick-controller", "--namespace", carrick::NAMESPACE];
-    let object = text(paris.kubectl_json(&deployment))?;
-    if !object.to_string().contains(wanted) {
-        upgrade(lab, (&paris, &osaka), 1)?;
-    }
-    Ok((paris, osaka))
-}
-
-/// Gives paris so many gateways, and no pause between drills.
-fn upgrade(lab: &Lab, (paris, osaka): (&Cluster, &Cluster), gateways: usize) -> Outcome {
-    let replicas = format!("gateway.replicas={gateways}");
-    let values = ["drills.coolDownSeconds=0", &replicas];
-    text(carrick::upgrade(paris, &text(lab.image_tag())?, &values))?;
-    rolled_out(paris)?;
-    ready(paris, osaka)?;
-    text(wait_until(2 * SOON, "tunnels of all gateways", || {
-        let object = text(paris.kubectl_json(&["get", "clusterpeering", "osaka"]))?;
-        let tunnels = object["status"]["tunnels"].as_array().cloned().unwrap_or_default();
-        let here: BTreeSet<&str> = tunnels.iter().filter_map(|t| t["gateway"].as_str()).collect();
-        check(here.len() == gateways, || format!("{here:?}"))
-    }))
-}
-
-/// Runs `carrick drill run` with these flags: its exit code and the object in the end.
-fn drill(paris: &Cluster, name: &str, flags: &[&str]) -> Result<(i32, Value), String> {
-    let _gone = paris.kubectl(&["delete", "failoverdrill", name, "--ignore-not-found"]);
-    let mut command = text(paris.command(text(carrick_program())?))?;
-    command.args(["drill", "run", "--peering=osaka", "--output=json", "--name", name]);
-    let done = text(command.args(flags).output())?;
-    let (said, complained) =
-        (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
-    let object = serde_json::from_str(&said).map_err(|e| format!("{e}: {said} {complained}"))?;
-    Ok((done.status.code().unwrap_or(-1), object))
-}
-
-/// The same under an independent stream between pods.
-fn measured(
-    (paris, osaka): (&Cluster, &Cluster),
-    name: &str,
-    flags: &[&str],
-) -> Result<(i32, Value, Record), String> {
-    let (one, other) = (node_names(paris).pop(), node_names(osaka).pop());
-    let (one, other) = (one.unwrap_or_default(), other.unwrap_or_default());
-    let flow = Flow::start(&pod_network(paris, &one)?, target(osaka, &other, 2)?)?;
-    let (code, object) = drill(paris, name, flags)?;
-    let record = flow.stop();
-    figure(&format!("{name}: {}; independently: {}", brief(&object), record.summary()));
-    Ok((code, object, record))
-}
-
-fn brief(object: &Value) -> String {
-    let status = &object["status"];
-    format!(
-        "{} ({}), {} % lost, recovery {} ms",
-        status["verdict"], status["reasons"], status["lossPercent"], status["recoveryMilliseconds"]
-    )
-}
+/// Bounds of what must not be noticed at all.
+const NO_LOSS: [&str; 2] = ["--max-loss=0.1", "--connections-survive"];
 
 fn refused(lab: &Lab) -> Outcome {
     let (paris, osaka) = peered(lab)?;
     consent((&paris, &osaka), "Deny")?;
     ready(&paris, &osaka)?;
     let flags = ["--fault=partition", "--allow-outage", "--duration=2", "--max-loss=90"];
-    let (code, object) = drill(&paris, "refused", &flags)?;
+    let (code, object) = run(&paris, "refused", &flags)?;
     let said = brief(&object);
     check(code == 2 && said.contains("Refused") && said.contains("does not allow drills"), || {
         format!("ended with {code}: {said}")
     })
 }
 
+/// What the API server takes for no drill, and what the controller refuses.
+fn senseless(lab: &Lab) -> Outcome {
+    let (paris, _) = willing(lab, 1)?;
+    let spec = |rest: &str| format!("{{peering: osaka, fault: {{type: GatewayCrash}}, {rest}}}");
+    for (rest, expected) in [
+        ("durationSeconds: 0, bounds: {maxLossPercent: 5}", "durationSeconds"),
+        ("durationSeconds: 1000000, bounds: {maxLossPercent: 5}", "durationSeconds"),
+        ("durationSeconds: 10, bounds: {}", "at least one bound"),
+        ("durationSeconds: 10, bounds: {maxRecoveryMilliseconds: 10000}", "the fault ends before"),
+    ] {
+        let Err(said) = apply(&paris, "senseless", &spec(rest)) else {
+            return Err(format!("{rest} was accepted"));
+        };
+        check(said.contains(expected), || format!("{rest}: {said}"))?;
+    }
+    for (peering, fault, expected) in [
+        ("rome", "{type: GatewayCrash}", "there is no ClusterPeering"),
+        ("osaka", "{type: GatewayCrash, gateway: nobody}", "there is no gateway pod"),
+        ("osaka", "{type: GatewayCrash}", "the last path"),
+    ] {
+        let spec = format!(
+            "{{peering: {peering}, fault: {fault}, durationSeconds: 9, bounds: {{maxLossPercent: 5}}}}"
+        );
+        apply(&paris, "senseless", &spec)?;
+        let object =
+            until(&paris, "senseless", "a verdict", |status| status["verdict"].is_string())?;
+        let said = brief(&object);
+        check(said.contains("Refused") && said.contains(expected), || said)?;
+    }
+    remove(&paris, "senseless");
+    Ok(())
+}
+
 fn partition(lab: &Lab) -> Outcome {
-    let (paris, osaka) = willing(lab)?;
-    let flags = [
-        "--fault=partition",
-        "--allow-outage",
-        "--duration=2",
-        "--max-recovery=4000",
-        "--connections-survive",
-    ];
-    let (code, object, record) = measured((&paris, &osaka), "partition", &flags)?;
-    check(code == 0, || format!("ended with {code}: {}", brief(&object)))?;
-    let found = object["status"]["recoveryMilliseconds"].as_u64().unwrap_or_default();
-    let off = record.longest_gap().abs_diff(Duration::from_millis(found));
-    check(off <= EXACT, || {
-        format!("the drill says {found} ms, the stream {:?}", record.longest_gap())
-    })?;
+    let (paris, osaka) = willing(lab, 1)?;
+    let witness = Witness::start(&paris, &osaka)?;
+    let bounds = ["--max-recovery=4000", "--connections-survive"];
+    let flags = ["--fault=partition", "--allow-outage", "--duration=2"];
+    let (code, object) = run(&paris, "partition", &[&flags[..], &bounds].concat())?;
+    passed(code, &object)?;
+    witness.agrees_on_gaps(&object, true)?;
     let news = ["get", "events", "--all-namespaces", "--field-selector=reason=PeerDrillBegan"];
     text(wait_until(SOON, "an Event in osaka", || {
         let list = text(osaka.kubectl_json(&news))?;
         let count = list["items"].as_array().map_or(0, Vec::len);
         check(count > 0, || list.to_string())
     }))?;
-    let report = carrick::command(&paris, &["drill", "report", "partition"]);
-    let report = text(report)?;
+    let report = text(carrick::command(&paris, &["drill", "report", "partition"]))?;
     check(report.contains("<svg") && report.contains("verdict Passed"), || report)
+}
+
+/// A loss that nothing can avoid, in one direction.
+fn loss(lab: &Lab) -> Outcome {
+    let (paris, osaka) = willing(lab, 1)?;
+    let witness = Witness::start(&paris, &osaka)?;
+    let fault = ["--fault=path-loss", "--loss=4", "--direction=outbound", "--duration=5"];
+    let (code, object) = run(&paris, "loss", &[&fault[..], &["--max-loss=0.5"]].concat())?;
+    check(code == 1, || format!("ended with {code}: {}", brief(&object)))?;
+    witness.agrees_on_loss(&object)
+}
+
+fn latency(lab: &Lab) -> Outcome {
+    let (paris, osaka) = willing(lab, 1)?;
+    let witness = Witness::start(&paris, &osaka)?;
+    let from = pod_network(&paris, &last(&paris))?;
+    let flow = Flow::start(&from, target(&osaka, &last(&osaka), 2)?)?;
+    let fault = ["--fault=path-degraded", "--latency=150", "--jitter=10", "--duration=4"];
+    let (code, object) =
+        run(&paris, "latency", &[&fault[..], &["--connections-survive"]].concat())?;
+    let record = flow.stop();
+    passed(code, &object)?;
+    let (from, to) = witness.acted(&object)?;
+    let (found, others) = (witness.round_trip(&object)?, record.round_trip(from, to));
+    let said = format!(
+        "round trips took {} ms by the drill while the fault acted, {} ms independently",
+        found.as_millis(),
+        others.as_millis()
+    );
+    figure(&said);
+    // Both ways are hit.
+    check(found >= Duration::from_millis(300) && found.abs_diff(others) <= EXACT, || said)
+}
+
+fn unlinked(lab: &Lab) -> Outcome {
+    let (paris, osaka) = willing(lab, 1)?;
+    let witness = Witness::start(&paris, &osaka)?;
+    let node = format!("--node={}", last(&paris));
+    let fault = ["--fault=agent-link-lost", "--duration=3", &node];
+    let (code, object) = run(&paris, "unlinked", &[&fault[..], &NO_LOSS].concat())?;
+    passed(code, &object)?;
+    witness.agrees_on_nothing(&object)?;
+    let injected = &object["status"]["injected"];
+    check(injected["node"] == *last(&paris), || injected.to_string())?;
+    let (from, to) = witness.acted(&object)?;
+    check(to - from >= Duration::from_secs(3), || format!("it acted for {:?}", to - from))
+}
+
+/// That the controller asks nothing of the API server is seen by its Lease.
+fn cut_off(lab: &Lab) -> Outcome {
+    let (paris, osaka) = willing(lab, 1)?;
+    let witness = Witness::start(&paris, &osaka)?;
+    let lease = || renewed(&paris);
+    let before = lease()?;
+    let stop = AtomicBool::new(false);
+    let (ended, pause) = std::thread::scope(|scope| {
+        let watching = scope.spawn(|| {
+            let (mut seen, mut pause) = (before, Duration::ZERO);
+            while !stop.load(Ordering::Relaxed) {
+                let now = lease()?;
+                pause = pause.max(Duration::try_from(now.duration_since(seen)).unwrap_or_default());
+                seen = now;
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            Ok::<_, String>(pause)
+        });
+        let fault = ["--fault=api-server-unreachable", "--duration=5"];
+        let ended = run(&paris, "cut-off", &[&fault[..], &NO_LOSS].concat());
+        stop.store(true, Ordering::Relaxed);
+        (ended, watching.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    let ((code, object), pause) = (ended?, pause?);
+    passed(code, &object)?;
+    witness.agrees_on_nothing(&object)?;
+    let refused = object["status"]["injected"]["requestsRefused"].as_u64().unwrap_or(0);
+    figure(&format!("{refused} requests refused; the Lease was not renewed for {pause:?}"));
+    check(refused > 0 && pause >= Duration::from_secs(5), || {
+        format!("{refused} requests refused, and renewed after {pause:?}")
+    })
+}
+
+/// When the controller in charge renewed its Lease.
+fn renewed(cluster: &Cluster) -> Result<Timestamp, String> {
+    let get = ["get", "lease/carrick-controller", "--namespace", carrick::NAMESPACE];
+    let lease = text(cluster.kubectl_json(&get))?;
+    text(lease["spec"]["renewTime"].as_str().unwrap_or_default().parse())
+}
+
+fn deleted(lab: &Lab) -> Outcome {
+    let (paris, osaka) = willing(lab, 1)?;
+    let witness = Witness::start(&paris, &osaka)?;
+    let fault = "peering: osaka, fault: {type: Partition}, durationSeconds: 300, allowOutage: true";
+    let spec = format!("{{{fault}, bounds: {{maxLossPercent: 100}}}}");
+    apply(&paris, "endless", &spec)?;
+    until(&paris, "endless", "the fault", |status| status["phase"] == "Injecting")?;
+    apply(&paris, "second", &spec)?;
+    let second = until(&paris, "second", "a verdict", |status| status["verdict"].is_string())?;
+    let said = brief(&second);
+    check(said.contains("Refused") && said.contains("endless"), || said)?;
+    remove(&paris, "second");
+    let deleted = Instant::now();
+    text(carrick::command(&paris, &["drill", "abort", "endless"]))?;
+    let back = witness.back_after(deleted)?;
+    figure(&format!("traffic both ways {} ms after the deletion", back.as_millis()));
+    check(back < SOON, || format!("traffic came back after {back:?}"))?;
+    ready(&paris, &osaka)
+}
+
+/// A gateway that falls silent, one that leaves, and one with a path that is to be avoided.
+fn two_gateways(lab: &Lab) -> Outcome {
+    let (paris, osaka) = willing(lab, 2)?;
+    let hit = crash(&paris, &osaka)
+        .and_then(|()| drain(&paris, &osaka))
+        .and_then(|()| avoided(&paris, &osaka));
+    upgrade(lab, (&paris, &osaka), 1)?;
+    hit
+}
+
+fn crash(paris: &Cluster, osaka: &Cluster) -> Outcome {
+    let witness = Witness::start(paris, osaka)?;
+    let bounds = ["--max-recovery=3000", "--connections-survive"];
+    let flags = ["--fault=gateway-crash", "--gateway=carrick-gateway-1", "--duration=4"];
+    let (code, object) = run(paris, "crash", &[&flags[..], &bounds].concat())?;
+    passed(code, &object)?;
+    witness.agrees_on_gaps(&object, false)
+}
+
+fn drain(paris: &Cluster, osaka: &Cluster) -> Outcome {
+    let witness = Witness::start(paris, osaka)?;
+    let fault = ["--fault=gateway-drain", "--duration=3"];
+    let (code, object) = run(paris, "drain", &[&fault[..], &NO_LOSS].concat())?;
+    passed(code, &object)?;
+    witness.agrees_on_nothing(&object)
+}
+
+fn avoided(paris: &Cluster, osaka: &Cluster) -> Outcome {
+    let witness = Witness::start(paris, osaka)?;
+    let flags = ["--fault=path-loss", "--loss=30", "--duration=8", "--connections-survive"];
+    let (code, object) = run(paris, "avoided", &flags)?;
+    passed(code, &object)?;
+    witness.agrees_on_avoidance(&object)
+}
+
+fn passed(code: i32, object: &Value) -> Outcome {
+    figure(&brief(object));
+    check(code == 0, || format!("ended with {code}: {}", brief(object)))
 }

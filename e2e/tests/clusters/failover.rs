@@ -1,17 +1,15 @@
 //! Two gateways in each cluster, of which one process after the other dies under a stream both ways.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use carrick_e2e::cluster::Cluster;
 use carrick_e2e::wait::wait_until;
-use carrick_e2e::{Lab, carrick, probes};
+use carrick_e2e::{Lab, carrick};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::common::{
-    ONE_GATEWAY, check, figure, node_names, node_network, node_of, peered, pod_network, ready,
-    rolled_out, text,
+    ONE_GATEWAY, check, figure, node_names, node_network, node_of, peered, ready, rolled_out, text,
 };
 use crate::stream::Stream;
 use crate::world::{Case, Outcome};
@@ -56,8 +54,8 @@ fn killed(lab: &Lab) -> Outcome {
 }
 
 fn trials(lab: &Lab, paris: &Cluster, osaka: &Cluster) -> Outcome {
-    let there = stream(paris, osaka)?;
-    let back = stream(osaka, paris)?;
+    let there = Stream::between(paris, osaka, PORT)?;
+    let back = Stream::between(osaka, paris, PORT)?;
     // For each kill: how long flows out of the gateway's cluster, and into it, had nothing to receive.
     let mut gaps = Vec::new();
     for round in 0..ROUNDS {
@@ -99,17 +97,6 @@ fn distribution(what: &str, gaps: &[[Duration; 2]], which: usize) -> Duration {
         millis.join(" ")
     ));
     worst
-}
-
-/// From the pod on the last node of one cluster to that of the other.
-fn stream(from: &Cluster, to: &Cluster) -> Result<Stream, String> {
-    let last = |cluster: &Cluster| node_names(cluster).pop().ok_or("a cluster without nodes");
-    let (source, target) = (last(from)?, last(to)?);
-    let address: Ipv4Addr = match text(probes::address(to, &target))? {
-        IpAddr::V4(v4) => v4,
-        IpAddr::V6(v6) => return Err(format!("{v6} is no IPv4 address")),
-    };
-    Stream::start(&pod_network(from, &source)?, &pod_network(to, &target)?, address, PORT)
 }
 
 /// Kills a gateway's process; when.

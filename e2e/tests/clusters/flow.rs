@@ -89,6 +89,15 @@ impl Record {
         times.windows(2).map(|w| w[1].saturating_duration_since(w[0])).max().unwrap_or_default()
     }
 
+    /// The median round-trip time of packets that left between `since` and `until`.
+    pub fn round_trip(&self, since: Instant, until: Instant) -> Duration {
+        let inside = self.packets.iter().filter(|(sent, _)| (since..until).contains(sent));
+        let mut times: Vec<Duration> =
+            inside.filter_map(|(sent, answer)| Some((*answer)? - *sent)).collect();
+        times.sort_unstable();
+        times.get(times.len() / 2).copied().unwrap_or_default()
+    }
+
     /// When the last answer came.
     pub fn last_answer(&self) -> Option<Instant> {
         self.packets.iter().filter_map(|(_, answer)| *answer).max()

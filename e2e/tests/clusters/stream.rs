@@ -1,15 +1,20 @@
-//! Numbered packets one way, some flows at once: how long each flow had nothing to receive.
+//! Numbered packets one way, some flows at once: how long each flow had nothing to receive, and what it lost.
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use carrick_e2e::cluster::Cluster;
+use carrick_e2e::probes;
 use carrick_e2e::wait::wait_until;
+use nix::sys::socket::{setsockopt, sockopt};
 
-use crate::common::text;
+use crate::common::{pod_network, text};
 use crate::flow::Network;
+use crate::traffic::last;
 
 /// Flows of a stream: by as many source ports, so that each gateway has some.
 pub const FLOWS: usize = 8;
@@ -20,8 +25,14 @@ const INTERVAL: Duration = Duration::from_millis(1);
 /// Bytes of a packet.
 const BYTES: usize = 200;
 
-/// When packets arrived, by flow, in order.
-type Arrivals = [Vec<Instant>; FLOWS];
+/// Bytes of the number at the front of each packet.
+const HEADER: usize = 4;
+
+/// What a receiver may have to hold while this machine does something else, in bytes.
+const BUFFER: usize = 4 << 20;
+
+/// The numbers of packets and when they arrived, by flow, in the order of arrival.
+type Arrivals = [Vec<(u32, Instant)>; FLOWS];
 
 /// How long the last packets may take.
 const TAIL: Duration = Duration::from_millis(500);
@@ -43,9 +54,21 @@ pub struct Stream {
     /// The first stops the sender, the second the receiver.
     stop: [Arc<AtomicBool>; 2],
     threads: Vec<JoinHandle<()>>,
+    /// When packet 0 left; the others follow by the clock.
+    start: Instant,
 }
 
 impl Stream {
+    /// From the pod on the last node of one cluster to that of the other.
+    pub fn between(from: &Cluster, to: &Cluster, port: u16) -> Result<Self, String> {
+        let (source, target) = (last(from), last(to));
+        let address: Ipv4Addr = match text(probes::address(to, &target))? {
+            IpAddr::V4(v4) => v4,
+            IpAddr::V6(v6) => return Err(format!("{v6} is no IPv4 address")),
+        };
+        Self::start(&pod_network(from, &source)?, &pod_network(to, &target)?, address, port)
+    }
+
     /// Starts it to a port of `to` that nobody uses, at this address, and waits until each flow arrives.
     pub fn start(
         from: &Network,
@@ -54,23 +77,25 @@ impl Stream {
         port: u16,
     ) -> Result<Self, String> {
         let receiver = to.udp(port)?;
+        text(setsockopt(&receiver, sockopt::RcvBufForce, &BUFFER))?;
         text(receiver.set_read_timeout(Some(Duration::from_millis(50))))?;
         let senders: Result<Vec<UdpSocket>, String> = (0..FLOWS).map(|_| from.udp(0)).collect();
         let senders = senders?;
         let arrivals = Arc::<Mutex<Arrivals>>::default();
         let (sent, stop) = (Arc::<AtomicU64>::default(), <[Arc<AtomicBool>; 2]>::default());
         let target = SocketAddr::from((address, port));
+        let start = Instant::now();
         let threads = vec![
             {
                 let (sent, stop) = (sent.clone(), stop[0].clone());
-                std::thread::spawn(move || send(&senders, target, &sent, &stop))
+                std::thread::spawn(move || send(&senders, (target, start), &sent, &stop))
             },
             {
                 let (arrivals, stop) = (arrivals.clone(), stop[1].clone());
                 std::thread::spawn(move || receive(&receiver, &arrivals, &stop))
             },
         ];
-        let stream = Self { arrivals, sent, stop, threads };
+        let stream = Self { arrivals, sent, stop, threads, start };
         stream.flows(Instant::now())?;
         Ok(stream)
     }
@@ -79,7 +104,7 @@ impl Stream {
     pub fn flows(&self, since: Instant) -> Result<(), String> {
         text(wait_until(Duration::from_secs(20), "packets of each flow", || {
             let arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
-            let after = |flow: &Vec<Instant>| flow.last().is_some_and(|at| *at > since);
+            let after = |flow: &Vec<_>| flow.last().is_some_and(|(_, at)| *at > since);
             let count = arrivals.iter().filter(|flow| after(flow)).count();
             if count == FLOWS { Ok(()) } else { Err(format!("{count} of {FLOWS}")) }
         }))
@@ -88,12 +113,26 @@ impl Stream {
     /// The longest time between `since` and `until` in which some flow had nothing to receive.
     pub fn longest_gap(&self, since: Instant, until: Instant) -> Duration {
         let arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
-        let gap = |flow: &Vec<Instant>| {
-            let inside = flow.iter().copied().filter(|at| (since..until).contains(at));
+        let gap = |flow: &Vec<(u32, Instant)>| {
+            let inside = flow.iter().map(|(_, at)| *at).filter(|at| (since..until).contains(at));
             let times: Vec<Instant> = [since].into_iter().chain(inside).chain([until]).collect();
             times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
         };
         arrivals.iter().map(gap).max().unwrap_or_default()
+    }
+
+    /// Of the packets that left between `since` and `until`, how many there were, and which did not arrive. To be
+    /// asked when those under way have had the time.
+    pub fn losses(&self, since: Instant, until: Instant) -> Losses {
+        let number = |at: Instant| {
+            let passed = at.saturating_duration_since(self.start).as_micros();
+            u32::try_from(passed / INTERVAL.as_micros()).unwrap_or(u32::MAX)
+        };
+        let sent = number(since)..number(until);
+        let arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        let arrived: BTreeSet<u32> = arrivals.iter().flatten().map(|(number, _)| *number).collect();
+        let lost = sent.clone().filter(|number| !arrived.contains(number)).collect();
+        Losses { sent: sent.len(), lost }
     }
 
     /// Ends it, and counts once the last packets had time to arrive.
@@ -118,6 +157,38 @@ impl Stream {
     }
 }
 
+/// What was lost of a stream.
+#[derive(Debug)]
+pub struct Losses {
+    /// How many packets left.
+    pub sent: usize,
+    /// The numbers of those that did not arrive, in order.
+    lost: Vec<u32>,
+}
+
+impl Losses {
+    /// How many did not arrive.
+    pub fn count(&self) -> usize {
+        self.lost.len()
+    }
+
+    /// The same in percent.
+    pub fn percent(&self) -> f64 {
+        100.0 * self.count() as f64 / self.sent.max(1) as f64
+    }
+
+    /// For how long some flow lost packets again and again: from before its first loss to after its last.
+    pub fn longest_span(&self) -> Duration {
+        let flows = FLOWS as u32;
+        let span = |flow: u32| {
+            let mut lost = self.lost.iter().filter(|number| *number % flows == flow);
+            let first = lost.next()?;
+            Some(INTERVAL * (lost.next_back().unwrap_or(first) - first + 2 * flows))
+        };
+        (0..flows).filter_map(span).max().unwrap_or_default()
+    }
+}
+
 impl Drop for Stream {
     fn drop(&mut self) {
         for stop in &self.stop {
@@ -127,16 +198,20 @@ impl Drop for Stream {
     }
 }
 
-fn send(senders: &[UdpSocket], to: SocketAddr, sent: &AtomicU64, stop: &AtomicBool) {
-    let start = Instant::now();
+fn send(
+    senders: &[UdpSocket],
+    (to, start): (SocketAddr, Instant),
+    sent: &AtomicU64,
+    stop: &AtomicBool,
+) {
     let mut datagram = [0; BYTES];
-    for (number, (flow, sender)) in (0_u32..).zip(senders.iter().enumerate().cycle()) {
+    for (number, sender) in (0_u32..).zip(senders.iter().cycle()) {
         if stop.load(Ordering::Relaxed) {
             return;
         }
         // By the clock, not by pauses: a late one does not delay the rest.
         std::thread::sleep(INTERVAL.saturating_mul(number).saturating_sub(start.elapsed()));
-        datagram[0] = u8::try_from(flow).unwrap_or_default();
+        datagram[..HEADER].copy_from_slice(&number.to_be_bytes());
         // A refusal (no route) is a loss like any other.
         let _refused = sender.send_to(&datagram, to);
         sent.fetch_add(1, Ordering::Relaxed);
@@ -146,11 +221,12 @@ fn send(senders: &[UdpSocket], to: SocketAddr, sent: &AtomicU64, stop: &AtomicBo
 fn receive(socket: &UdpSocket, arrivals: &Mutex<Arrivals>, stop: &AtomicBool) {
     let mut buffer = [0; BYTES];
     while !stop.load(Ordering::Relaxed) {
-        if let Ok(BYTES) = socket.recv(&mut buffer) {
+        if let Ok(BYTES) = socket.recv(&mut buffer)
+            && let Some(number) = buffer.first_chunk::<HEADER>()
+        {
+            let number = u32::from_be_bytes(*number);
             let mut arrivals = arrivals.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(flow) = arrivals.get_mut(usize::from(buffer[0])) {
-                flow.push(Instant::now());
-            }
+            arrivals[number as usize % FLOWS].push((number, Instant::now()));
         }
     }
 }
