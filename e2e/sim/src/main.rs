@@ -1,6 +1,7 @@
 //! Runs worlds of clusters: see `e2e/sim/README.md`.
 
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use carrick_sim::clusters::crowd::{Crowd, Report};
@@ -81,16 +82,19 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
+    let told = AtomicUsize::new(0);
     let report = wish.crowd.run(|report| {
+        let count = report.violations.len();
+        if told.swap(count, Ordering::Relaxed) != count
+            && let Some((seed, at, what)) = report.violations.last()
+        {
+            println!("seed {seed}, at {at} ms: {what}");
+            println!("  replay: cargo sim --seed {seed} --worlds 1 --story");
+        }
         if !wish.quiet && report.worlds.is_multiple_of(1000) {
             print(report);
         }
     });
     print(&report);
-    for (seed, at, what) in report.violations.iter().take(20) {
-        println!(
-            "seed {seed}, at {at} ms: {what}\n  replay: cargo sim --seed {seed} --worlds 1 --story"
-        );
-    }
     if report.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
