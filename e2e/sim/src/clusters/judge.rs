@@ -69,6 +69,18 @@ impl Truth<'_> {
         Some(ready.map_or(due, |ready| ready.min(due)))
     }
 
+    /// Whether a gateway may say for 15 s that it reaches a cluster, though its only tunnel there got a session and
+    /// then no heartbeat: it looks like one with a peer of an older release.
+    fn boasts(&self, flow: &Flow, near: usize, to: usize) -> bool {
+        let fresh = |far: usize| {
+            let session = self.gateways[near].tunnels.get(&far).and_then(|tunnel| tunnel.session);
+            session.is_some_and(|session| self.now < session + SKEWED)
+        };
+        let unsettled =
+            |far| self.way(flow, near, far).is_none_or(|since| self.now < since + ROUGH);
+        gateways_of(to).any(fresh) && gateways_of(to).all(unsettled)
+    }
+
     /// How long a flow may be without a packet, if it has a clean way; and since when it has that.
     pub fn bound(&self, flow: &Flow) -> Option<(Time, Time)> {
         let (from, to) = (of_node(flow.from), of_node(flow.to));
@@ -93,6 +105,7 @@ impl Truth<'_> {
         });
         let bound = match () {
             () if involved(from) || involved(to) => SKEWED,
+            () if gateways_of(from).any(|near| self.boasts(flow, near, to)) => SKEWED,
             () if rough => ROUGH,
             () => BOUND,
         };
