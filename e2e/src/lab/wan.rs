@@ -247,8 +247,16 @@ mod tests {
             .config(|_| Ok(ProcessRecord { pid: 7, ..ProcessRecord::default() }))
             .expect("a configuration");
         let conditions = config.validate().expect("valid");
-        assert_eq!(config.links.len(), 6);
-        assert_eq!(conditions[0][2].delay_us, 15_000);
-        assert_eq!(config.sites[1].prefixes[0].to_string(), "172.31.2.0/24");
+        assert_eq!(config.links.len(), 2 * 6, "on both networks");
+        let site = |name: &str| config.sites.iter().position(|site| site.name == name);
+        let delay = |from: &str, to: &str| {
+            conditions[site(from).expect("a site")][site(to).expect("a site")].delay_us
+        };
+        assert_eq!(delay("paris", "lima"), 15_000);
+        assert_eq!(delay("osaka-private", "paris-private"), 15_000);
+        assert_eq!(delay("paris", "osaka-private"), 0, "no link");
+        let prefix = |name: &str| config.sites[site(name).expect("a site")].prefixes[0].to_string();
+        assert_eq!(prefix("osaka"), "172.31.2.0/24");
+        assert_eq!(prefix("osaka-private"), "172.30.2.0/24");
     }
 }
