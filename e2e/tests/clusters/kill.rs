@@ -166,6 +166,8 @@ fn restarts_without_control(lab: &Lab) -> Outcome {
     let both = traffic.back.wait_answer(killed, GATEWAY);
     text(server.start())?;
     api_answers(&paris)?;
+    // After a second outage its informers wait for up to a minute before they look again, and Jobs with them.
+    restart(&paris.control_plane_process("kube-controller-manager"))?;
     scale_dns(&paris, 2)?;
     let records = traffic.row("gateway and agents killed, no API server, controllers and DNS")?;
     back?;
