@@ -32,7 +32,8 @@ const NODES: Duration = Duration::from_millis(1000);
 
 const PORT: u16 = 9400;
 
-fn killed(lab: &Lab) -> Outcome {
+/// Both clusters with two gateways each, all of them in use.
+pub fn doubled(lab: &Lab) -> Result<(Cluster, Cluster), String> {
     let (paris, osaka) = peered(lab)?;
     let tag = text(lab.image_tag())?;
     for cluster in [&paris, &osaka] {
@@ -42,9 +43,15 @@ fn killed(lab: &Lab) -> Outcome {
         rolled_out(cluster)?;
         both_used(lab, cluster)?;
     }
+    ready(&paris, &osaka)?;
+    Ok((paris, osaka))
+}
+
+fn killed(lab: &Lab) -> Outcome {
+    let (paris, osaka) = doubled(lab)?;
     let outcome = trials(lab, &paris, &osaka);
     for cluster in [&paris, &osaka] {
-        text(carrick::upgrade(cluster, &tag, &[ONE_GATEWAY]))?;
+        text(carrick::upgrade(cluster, &text(lab.image_tag())?, &[ONE_GATEWAY]))?;
     }
     for cluster in [&paris, &osaka] {
         rolled_out(cluster)?;

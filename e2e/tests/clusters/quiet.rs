@@ -196,13 +196,17 @@ pub fn settled(cluster: &Cluster) -> Outcome {
     }))
 }
 
+/// Deletes the controllers' pods, and waits until others are there.
+pub fn other_controllers(cluster: &Cluster) -> Outcome {
+    let selector = "--selector=app.kubernetes.io/component=controller";
+    text(cluster.kubectl(&["delete", "pods", selector, "--namespace", carrick::NAMESPACE]))?;
+    rolled_out(cluster)
+}
+
 fn controllers_restart(lab: &Lab) -> Outcome {
     let (paris, _) = peered(lab)?;
     undisturbed(lab, "controllers restarted", &|| {
-        let selector = "--selector=app.kubernetes.io/component=controller";
-        let delete = ["delete", "pods", selector, "--namespace", carrick::NAMESPACE];
-        text(paris.kubectl(&delete))?;
-        rolled_out(&paris)?;
+        other_controllers(&paris)?;
         settled(&paris)
     })
 }

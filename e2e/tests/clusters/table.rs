@@ -9,17 +9,16 @@ use carrick_e2e::carrick::NAMESPACE;
 use carrick_e2e::cluster::Cluster;
 use carrick_e2e::outages::{Outages, Trial};
 use carrick_e2e::wait::wait_until;
-use carrick_e2e::{Lab, carrick, probes};
+use carrick_e2e::{Lab, probes};
 use serde_json::{Value, json};
 
 use crate::common::{
-    SOON, check, figure, node_names, node_of, peered, pod_network, processes, ready, rolled_out,
-    text,
+    SOON, check, figure, node_names, node_of, pod_network, processes, ready, rolled_out, text,
 };
 use crate::connections::Connections;
-use crate::failover::{both_used, kill_gateway};
+use crate::failover::{both_used, doubled, kill_gateway};
 use crate::kill::{api_answers, kill_process, scale_dns};
-use crate::quiet::{live, settled};
+use crate::quiet::{live, other_controllers, settled};
 use crate::stream::Stream;
 use crate::world::{Case, Outcome};
 
@@ -57,21 +56,6 @@ const PORTS: [u16; 2] = [9400, 9410];
 type Fault<'a> = &'a mut dyn FnMut(&Cluster, usize) -> Result<(String, Instant), String>;
 /// Brings all back to how it was.
 type Repair<'a> = &'a mut dyn FnMut(&Cluster) -> Outcome;
-
-/// Both clusters with two gateways each.
-fn doubled(lab: &Lab) -> Result<(Cluster, Cluster), String> {
-    let (paris, osaka) = peered(lab)?;
-    let tag = text(lab.image_tag())?;
-    for cluster in [&paris, &osaka] {
-        text(carrick::upgrade(cluster, &tag, &["gateway.replicas=2"]))?;
-    }
-    for cluster in [&paris, &osaka] {
-        rolled_out(cluster)?;
-        both_used(lab, cluster)?;
-    }
-    ready(&paris, &osaka)?;
-    Ok((paris, osaka))
-}
 
 /// Makes all trials of a fault, in both clusters by turns, with traffic between their last nodes, and keeps what was
 /// measured.
@@ -201,9 +185,7 @@ fn gateway_killed(lab: &Lab) -> Outcome {
         &mut |cluster| {
             // Another pod instead: a kubelet waits ever longer before it starts a container anew.
             let pod = hit.borrow().clone();
-            let delete = ["delete", "pod", &pod, "--namespace", NAMESPACE, "--wait=true"];
-            text(cluster.kubectl(&delete))?;
-            rolled_out(cluster)
+            another_pod(cluster, &pod)
         },
     )?;
     unbroken(&outages)
@@ -236,6 +218,12 @@ fn power(lab: &Lab) -> Outcome {
     unbroken(&outages)
 }
 
+/// Deletes a pod, and waits until another is there.
+fn another_pod(cluster: &Cluster, pod: &str) -> Outcome {
+    text(cluster.kubectl(&["delete", "pod", pod, "--namespace", NAMESPACE, "--wait=true"]))?;
+    rolled_out(cluster)
+}
+
 /// Has one gateway on each node again.
 fn spread(cluster: &Cluster) -> Outcome {
     text(wait_until(BACK, "a gateway on each of two nodes", || {
@@ -243,10 +231,7 @@ fn spread(cluster: &Cluster) -> Outcome {
         if one != node_of(cluster, "carrick-gateway-1")? {
             return Ok(());
         }
-        let delete =
-            ["delete", "pod", "carrick-gateway-1", "--namespace", NAMESPACE, "--wait=true"];
-        text(cluster.kubectl(&delete))?;
-        rolled_out(cluster)?;
+        another_pod(cluster, "carrick-gateway-1")?;
         Err(format!("both on {one}"))
     }))
 }
@@ -257,9 +242,7 @@ fn gateway_drained(lab: &Lab) -> Outcome {
         "gateway's pod deleted",
         &mut |cluster, turn| {
             let (pod, at) = (format!("carrick-gateway-{}", turn % 2), Instant::now());
-            let delete = ["delete", "pod", &pod, "--namespace", NAMESPACE, "--wait=true"];
-            text(cluster.kubectl(&delete))?;
-            rolled_out(cluster)?;
+            another_pod(cluster, &pod)?;
             both_used(lab, cluster)?;
             Ok((pod, at))
         },
@@ -297,9 +280,7 @@ fn controllers_killed(lab: &Lab) -> Outcome {
             Ok(("both controllers".to_owned(), at))
         },
         &mut |cluster| {
-            let selector = "--selector=app.kubernetes.io/component=controller";
-            text(cluster.kubectl(&["delete", "pods", selector, "--namespace", NAMESPACE]))?;
-            rolled_out(cluster)?;
+            other_controllers(cluster)?;
             settled(cluster)
         },
     )?;
@@ -340,9 +321,7 @@ fn control_away(lab: &Lab) -> Outcome {
         &mut |cluster| {
             text(cluster.control_plane_process("kube-apiserver").start())?;
             api_answers(cluster)?;
-            let selector = "--selector=app.kubernetes.io/component=controller";
-            text(cluster.kubectl(&["delete", "pods", selector, "--namespace", NAMESPACE]))?;
-            rolled_out(cluster)?;
+            other_controllers(cluster)?;
             text(wait_until(2 * SOON, "a controller", || settled(cluster)))
         },
     )?;
