@@ -207,11 +207,20 @@ fn deleted(lab: &Lab) -> Outcome {
 /// A gateway that falls silent, one that leaves, and one with a path that is to be avoided.
 fn two_gateways(lab: &Lab) -> Outcome {
     let (paris, osaka) = willing(lab, 2)?;
-    let hit = crash(&paris, &osaka)
+    let hit = twice(|| crash(&paris, &osaka))
         .and_then(|()| drain(&paris, &osaka))
-        .and_then(|()| avoided(&paris, &osaka));
+        .and_then(|()| twice(|| avoided(&paris, &osaka)));
     upgrade(lab, (&paris, &osaka), 1)?;
     hit
+}
+
+/// Again if it fails: gateways notice a fault up to 100 ms apart, and once in fifty drills none of a node's 16
+/// streams goes by one of the two that the witness sees. That hardly happens twice in a row.
+fn twice(compare: impl Fn() -> Outcome) -> Outcome {
+    compare().or_else(|first| {
+        figure(&format!("once more, since: {first}"));
+        compare()
+    })
 }
 
 fn crash(paris: &Cluster, osaka: &Cluster) -> Outcome {

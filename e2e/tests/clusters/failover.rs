@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use crate::common::{
     ONE_GATEWAY, check, figure, node_names, node_network, node_of, peered, ready, rolled_out, text,
 };
-use crate::stream::Stream;
+use crate::stream::{Stream, USUAL};
 use crate::world::{Case, Outcome};
 
 /// All cases, in order.
@@ -61,8 +61,8 @@ fn killed(lab: &Lab) -> Outcome {
 }
 
 fn trials(lab: &Lab, paris: &Cluster, osaka: &Cluster) -> Outcome {
-    let there = Stream::between(paris, osaka, PORT)?;
-    let back = Stream::between(osaka, paris, PORT)?;
+    let there = Stream::between(paris, osaka, PORT, USUAL)?;
+    let back = Stream::between(osaka, paris, PORT, USUAL)?;
     // For each kill: how long flows out of the gateway's cluster, and into it, had nothing to receive.
     let mut gaps = Vec::new();
     for round in 0..ROUNDS {

@@ -16,11 +16,17 @@ use crate::common::{pod_network, text};
 use crate::flow::Network;
 use crate::traffic::last;
 
-/// Flows of a stream: by as many source ports, so that each gateway has some.
-pub const FLOWS: usize = 8;
+/// How many flows a stream has, and how fast it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Shape {
+    /// Flows, by as many source ports, so that each gateway has some.
+    pub flows: usize,
+    /// Between two packets; each goes to the next flow.
+    pub interval: Duration,
+}
 
-/// Between two packets of a stream: 1,000 a second.
-const INTERVAL: Duration = Duration::from_millis(1);
+/// What most streams are: 1,000 packets a second, fast enough that a gap of a flow is known within 8 ms.
+pub const USUAL: Shape = Shape { flows: 8, interval: Duration::from_millis(1) };
 
 /// Bytes of a packet.
 const BYTES: usize = 200;
@@ -32,7 +38,7 @@ const HEADER: usize = 4;
 const BUFFER: usize = 4 << 20;
 
 /// The numbers of packets and when they arrived, by flow, in the order of arrival.
-type Arrivals = [Vec<(u32, Instant)>; FLOWS];
+type Arrivals = Vec<Vec<(u32, Instant)>>;
 
 /// How long the last packets may take.
 const TAIL: Duration = Duration::from_millis(500);
@@ -54,48 +60,52 @@ pub struct Stream {
     /// The first stops the sender, the second the receiver.
     stop: [Arc<AtomicBool>; 2],
     threads: Vec<JoinHandle<()>>,
+    shape: Shape,
     /// When packet 0 left; the others follow by the clock.
     start: Instant,
 }
 
 impl Stream {
     /// From the pod on the last node of one cluster to that of the other.
-    pub fn between(from: &Cluster, to: &Cluster, port: u16) -> Result<Self, String> {
+    pub fn between(from: &Cluster, to: &Cluster, port: u16, shape: Shape) -> Result<Self, String> {
         let (source, target) = (last(from), last(to));
         let address: Ipv4Addr = match text(probes::address(to, &target))? {
             IpAddr::V4(v4) => v4,
             IpAddr::V6(v6) => return Err(format!("{v6} is no IPv4 address")),
         };
-        Self::start(&pod_network(from, &source)?, &pod_network(to, &target)?, address, port)
+        let (from, to) = (pod_network(from, &source)?, pod_network(to, &target)?);
+        Self::start(&from, &to, SocketAddr::from((address, port)), shape)
     }
 
-    /// Starts it to a port of `to` that nobody uses, at this address, and waits until each flow arrives.
+    /// Starts it to `target`, an address of `to` and a port that nobody uses, and waits until each flow arrives.
     pub fn start(
         from: &Network,
         to: &Network,
-        address: Ipv4Addr,
-        port: u16,
+        target: SocketAddr,
+        shape: Shape,
     ) -> Result<Self, String> {
-        let receiver = to.udp(port)?;
+        let receiver = to.udp(target.port())?;
         text(setsockopt(&receiver, sockopt::RcvBufForce, &BUFFER))?;
         text(receiver.set_read_timeout(Some(Duration::from_millis(50))))?;
-        let senders: Result<Vec<UdpSocket>, String> = (0..FLOWS).map(|_| from.udp(0)).collect();
+        let senders: Result<Vec<UdpSocket>, String> =
+            (0..shape.flows).map(|_| from.udp(0)).collect();
         let senders = senders?;
-        let arrivals = Arc::<Mutex<Arrivals>>::default();
+        let arrivals = Arc::new(Mutex::new(vec![Vec::new(); shape.flows]));
         let (sent, stop) = (Arc::<AtomicU64>::default(), <[Arc<AtomicBool>; 2]>::default());
-        let target = SocketAddr::from((address, port));
         let start = Instant::now();
         let threads = vec![
             {
                 let (sent, stop) = (sent.clone(), stop[0].clone());
-                std::thread::spawn(move || send(&senders, (target, start), &sent, &stop))
+                std::thread::spawn(move || {
+                    send(&senders, (target, start, shape.interval), &sent, &stop)
+                })
             },
             {
                 let (arrivals, stop) = (arrivals.clone(), stop[1].clone());
                 std::thread::spawn(move || receive(&receiver, &arrivals, &stop))
             },
         ];
-        let stream = Self { arrivals, sent, stop, threads, start };
+        let stream = Self { arrivals, sent, stop, threads, shape, start };
         stream.flows(Instant::now())?;
         Ok(stream)
     }
@@ -106,7 +116,8 @@ impl Stream {
             let arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
             let after = |flow: &Vec<_>| flow.last().is_some_and(|(_, at)| *at > since);
             let count = arrivals.iter().filter(|flow| after(flow)).count();
-            if count == FLOWS { Ok(()) } else { Err(format!("{count} of {FLOWS}")) }
+            let all = self.shape.flows;
+            if count == all { Ok(()) } else { Err(format!("{count} of {all}")) }
         }))
     }
 
@@ -126,13 +137,13 @@ impl Stream {
     pub fn losses(&self, since: Instant, until: Instant) -> Losses {
         let number = |at: Instant| {
             let passed = at.saturating_duration_since(self.start).as_micros();
-            u32::try_from(passed / INTERVAL.as_micros()).unwrap_or(u32::MAX)
+            u32::try_from(passed / self.shape.interval.as_micros()).unwrap_or(u32::MAX)
         };
         let sent = number(since)..number(until);
         let arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
         let arrived: BTreeSet<u32> = arrivals.iter().flatten().map(|(number, _)| *number).collect();
         let lost = sent.clone().filter(|number| !arrived.contains(number)).collect();
-        Losses { sent: sent.len(), lost }
+        Losses { sent: sent.len(), lost, shape: self.shape }
     }
 
     /// Ends it, and counts once the last packets had time to arrive.
@@ -164,6 +175,7 @@ pub struct Losses {
     pub sent: usize,
     /// The numbers of those that did not arrive, in order.
     lost: Vec<u32>,
+    shape: Shape,
 }
 
 impl Losses {
@@ -179,11 +191,12 @@ impl Losses {
 
     /// For how long some flow lost packets again and again: from before its first loss to after its last.
     pub fn longest_span(&self) -> Duration {
-        let flows = FLOWS as u32;
+        let Shape { flows, interval } = self.shape;
+        let flows = flows as u32;
         let span = |flow: u32| {
             let mut lost = self.lost.iter().filter(|number| *number % flows == flow);
             let first = lost.next()?;
-            Some(INTERVAL * (lost.next_back().unwrap_or(first) - first + 2 * flows))
+            Some(interval * (lost.next_back().unwrap_or(first) - first + 2 * flows))
         };
         (0..flows).filter_map(span).max().unwrap_or_default()
     }
@@ -200,7 +213,7 @@ impl Drop for Stream {
 
 fn send(
     senders: &[UdpSocket],
-    (to, start): (SocketAddr, Instant),
+    (to, start, interval): (SocketAddr, Instant, Duration),
     sent: &AtomicU64,
     stop: &AtomicBool,
 ) {
@@ -210,7 +223,7 @@ fn send(
             return;
         }
         // By the clock, not by pauses: a late one does not delay the rest.
-        std::thread::sleep(INTERVAL.saturating_mul(number).saturating_sub(start.elapsed()));
+        std::thread::sleep(interval.saturating_mul(number).saturating_sub(start.elapsed()));
         datagram[..HEADER].copy_from_slice(&number.to_be_bytes());
         // A refusal (no route) is a loss like any other.
         let _refused = sender.send_to(&datagram, to);
@@ -226,7 +239,8 @@ fn receive(socket: &UdpSocket, arrivals: &Mutex<Arrivals>, stop: &AtomicBool) {
         {
             let number = u32::from_be_bytes(*number);
             let mut arrivals = arrivals.lock().unwrap_or_else(PoisonError::into_inner);
-            arrivals[number as usize % FLOWS].push((number, Instant::now()));
+            let flow = number as usize % arrivals.len();
+            arrivals[flow].push((number, Instant::now()));
         }
     }
 }

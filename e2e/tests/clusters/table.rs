@@ -1,7 +1,7 @@
 //! The table of failover: faults again and again under traffic, and how long each interrupted it. Not part of the usual
 //! tests, as 200 trials take the better part of an hour: `cargo drills [FAULT]`.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use crate::connections::Connections;
 use crate::failover::{both_used, doubled, kill_gateway};
 use crate::kill::{api_answers, kill_process, scale_dns};
 use crate::quiet::{live, other_controllers, settled};
-use crate::stream::Stream;
+use crate::stream::{Stream, USUAL};
 use crate::world::{Case, Outcome};
 
 /// All faults.
@@ -152,7 +152,8 @@ impl Ends {
 
     fn stream(&self, there: bool) -> Result<Stream, String> {
         let (from, to) = if there { (0, 1) } else { (1, 0) };
-        Stream::start(&self.networks[from], &self.networks[to], self.addresses[to], PORTS[0])
+        let target = SocketAddr::from((self.addresses[to], PORTS[0]));
+        Stream::start(&self.networks[from], &self.networks[to], target, USUAL)
     }
 
     fn connect(&self) -> Result<Connections, String> {

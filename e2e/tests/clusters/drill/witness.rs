@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::common::{check, figure, text};
-use crate::stream::Stream;
+use crate::stream::{Shape, Stream};
 use crate::traffic::last;
 use crate::world::Outcome;
 
@@ -22,6 +22,9 @@ const NOTHING: f64 = 0.1;
 
 /// Packets that a drill sends from each node in a second: 16 streams of 100.
 const SENT: f64 = 1600.0;
+
+/// So many flows that each pair of gateways has one: of two times two, each is left out once in ten thousand times.
+const SHAPE: Shape = Shape { flows: 32, interval: Duration::from_micros(500) };
 
 /// Unused by everything else.
 const PORT: u16 = 9410;
@@ -39,8 +42,8 @@ impl Witness {
     /// Starts them, and waits until all flows arrive.
     pub fn start(paris: &Cluster, osaka: &Cluster) -> Result<Self, String> {
         let node = format!("{} – ", last(paris));
-        let (there, back) =
-            (Stream::between(paris, osaka, PORT)?, Stream::between(osaka, paris, PORT)?);
+        let there = Stream::between(paris, osaka, PORT, SHAPE)?;
+        let back = Stream::between(osaka, paris, PORT, SHAPE)?;
         Ok(Self { node, there, back, begin: Instant::now(), wall: SystemTime::now() })
     }
 
