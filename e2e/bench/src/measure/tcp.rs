@@ -9,9 +9,10 @@ use crate::metric::tcp_key;
 /// # Errors
 /// When iperf3 fails, or a gateway ends.
 pub fn transfers(subject: &Subject<'_>, streams: u32) -> anyhow::Result<Figures> {
-    let _server = server(subject)?;
     let mut figures = Figures::new();
     for (way, name) in [(Way::There, "there"), (Way::Back, "back"), (Way::Both, "both")] {
+        // One server for each: a gateway that loses the end of a transfer would leave it busy for the next.
+        let _server = server(subject)?;
         let before = subject.cpu()?;
         let transfer = parse(&client(subject, way, streams, subject.seconds)?.output()?)?;
         let after = subject.cpu()?;
