@@ -1,5 +1,5 @@
 //! Which gateways carry a cluster's packets: what they say themselves counts before what the controller
-//! last knew, and who says nothing is used last.
+//! last knew, those whose tunnels to it work best come first, and who says nothing is used last.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -10,10 +10,11 @@ use crate::probe::gateways::{Verdict, Verdicts};
 /// How fit a gateway is, the best first. Only the best that there are are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Fitness {
-    /// It has a tunnel.
-    Carries,
+    /// It has a tunnel that works so well; 0 is best. Gateways call one worse at once and better after a
+    /// while, so that flows need not wait here.
+    Carries(u8),
     /// It has one, and leaves.
-    Leaves,
+    Leaves(u8),
     /// It had one, and has not answered since a moment.
     Silent,
 }
@@ -52,28 +53,37 @@ fn fitness(gateway: &Gateway, cluster: &Cluster, verdicts: &Verdicts) -> Option<
     // A gateway that is not to be watched is none of whom more is known.
     let verdict =
         gateway.mesh.and_then(|_| verdicts.get(&gateway.name)).unwrap_or(&Verdict::Unknown);
-    let (fitness, carries) = match verdict {
-        Verdict::Unknown => (Fitness::Carries, listed),
+    match verdict {
+        Verdict::Unknown => listed.then_some(Fitness::Carries(0)),
         Verdict::Answers { reach, draining } => {
-            let fitness = if *draining { Fitness::Leaves } else { Fitness::Carries };
-            let says = |list: &[[u8; 4]]| list.contains(&cluster.router.octets());
-            let carries = reach.as_deref().map_or(listed, |list| cluster.routable && says(list));
-            (fitness, carries)
+            let rank = match reach {
+                Some(reached) => reached.get(&cluster.router.octets()).filter(|_| cluster.routable),
+                None => listed.then_some(&0),
+            };
+            rank.map(
+                |rank| if *draining { Fitness::Leaves(*rank) } else { Fitness::Carries(*rank) },
+            )
         }
-        Verdict::Silent { gone } => (Fitness::Silent, listed && !gone),
-    };
-    carries.then_some(fitness)
+        Verdict::Silent { gone } => (listed && !gone).then_some(Fitness::Silent),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::samples::config;
 
     const OSAKA: [u8; 4] = [240, 2, 32, 1];
 
     fn answers(reach: &[[u8; 4]], draining: bool) -> Verdict {
-        Verdict::Answers { reach: Some(reach.into()), draining }
+        let reach = reach.iter().map(|router| (*router, 0)).collect();
+        Verdict::Answers { reach: Some(Arc::new(reach)), draining }
+    }
+
+    fn ranked(rank: u8, draining: bool) -> Verdict {
+        Verdict::Answers { reach: Some(Arc::new([(OSAKA, rank)].into())), draining }
     }
 
     /// Which of the sample's two gateways are used, by the last byte of their addresses.
@@ -114,6 +124,19 @@ mod tests {
         assert_eq!(used(both, silent(false), silent(false)), [5, 6]);
         assert_eq!(used(both, silent(false), silent(true)), [5]);
         assert_eq!(used(both, silent(true), silent(true)), [] as [u8; 0]);
+    }
+
+    #[test]
+    fn one_whose_tunnels_are_poor_is_used_where_none_is_better() {
+        let both = &["gw-a", "gw-b"];
+        assert_eq!(used(both, ranked(1, false), ranked(0, false)), [6]);
+        assert_eq!(used(both, ranked(1, false), ranked(2, false)), [5]);
+        assert_eq!(used(both, ranked(2, false), ranked(2, false)), [5, 6]);
+        assert_eq!(used(both, ranked(2, false), ranked(0, true)), [5], "that one leaves");
+        assert_eq!(used(both, ranked(2, false), Verdict::Silent { gone: false }), [5]);
+        assert_eq!(used(both, ranked(2, false), answers(&[], false)), [5]);
+        // Of an older release nobody knows how well it does.
+        assert_eq!(used(both, ranked(1, false), Verdict::Unknown), [6]);
     }
 
     #[test]

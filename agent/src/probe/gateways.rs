@@ -14,6 +14,10 @@ use std::time::Duration;
 /// What is known of each gateway, by its name.
 pub type Verdicts = BTreeMap<String, Verdict>;
 
+/// The clusters that a gateway reaches, by their router addresses, and how well: 0 is as well as can be, or
+/// for all that an older release says.
+pub type Reached = BTreeMap<[u8; 4], u8>;
+
 /// What is known of one gateway.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Verdict {
@@ -23,8 +27,8 @@ pub enum Verdict {
     Unknown,
     /// It answers.
     Answers {
-        /// Router addresses of the clusters that it reaches, ascending; `None`: as the controller says.
-        reach: Option<Arc<[[u8; 4]]>>,
+        /// Which clusters it reaches; `None`: as the controller says.
+        reach: Option<Arc<Reached>>,
         /// It leaves.
         draining: bool,
     },

@@ -10,7 +10,7 @@ use crate::running::Running;
 use crate::support::{Namespace, Side, wait};
 use carrick_exchange::message::member::{AgentConfig, LocalGateway};
 use carrick_model::Mac;
-use carrick_model::gateway_probe::{Answer, LONGEST, PORT, Question, Reach};
+use carrick_model::gateway_probe::{Answer, LONGEST, PORT, Question, Reach, digest};
 
 const PARIS: Side = Side(1);
 const NODE: Ipv4Addr = Ipv4Addr::new(240, 1, 16, 2);
@@ -25,6 +25,8 @@ struct Word {
     silent: AtomicBool,
     draining: AtomicBool,
     reached: Mutex<Vec<[u8; 4]>>,
+    /// How well; `None`: it is of a release that does not say so.
+    rank: Mutex<Option<u8>>,
     stop: AtomicBool,
 }
 
@@ -39,6 +41,7 @@ impl Gateway {
     fn start(pods: &Namespace, last: u8) -> Self {
         let word = Arc::new(Word::default());
         *word.reached.lock().expect("word") = vec![OSAKA];
+        *word.rank.lock().expect("word") = Some(0);
         let told = word.clone();
         let thread = pods.spawn(move || {
             let socket = UdpSocket::bind((Ipv4Addr::new(10, 1, 0, last), 7789)).expect("bound");
@@ -65,6 +68,10 @@ impl Gateway {
 
     fn reach(&self, clusters: &[[u8; 4]]) {
         *self.word.reached.lock().expect("word") = clusters.to_vec();
+    }
+
+    fn rank(&self, rank: Option<u8>) {
+        *self.word.rank.lock().expect("word") = rank;
     }
 
     fn known(&self) -> LocalGateway {
@@ -97,7 +104,13 @@ impl Word {
         assert_eq!(packet[14..20], Mac::of_mesh(NODE).0, "the node's own Ethernet address");
         let question = Question::parse(inner.get(28..)?)?;
         let reached = self.reached.lock().expect("word").clone();
-        let (digest, reach) = Reach::of(&reached, question.known);
+        let rank = *self.rank.lock().expect("word");
+        let ranks: Vec<_> =
+            reached.iter().map(|[a, b, c, d]| [*a, *b, *c, *d, rank.unwrap_or(0)]).collect();
+        // An agent that knows the list without ranks has not asked for any.
+        let ranked = Reach::ranked(&ranks, question.known);
+        let ranked = ranked.filter(|_| rank.is_some() && question.known != digest(&reached));
+        let (digest, reach) = ranked.unwrap_or_else(|| Reach::of(&reached, question.known));
         let (nonce, sequence) = (question.nonce, question.sequence);
         let (draining, unasked) = (self.draining.load(Ordering::SeqCst), false);
         let mut said = vec![0; LONGEST];
@@ -248,6 +261,21 @@ fn one_that_leaves_is_used_only_while_there_is_no_other() {
     stage.uses(&[5, 6]);
     a.drain(false);
     stage.uses(&[5]);
+}
+
+#[test]
+fn one_whose_tunnels_are_poor_is_used_only_while_none_is_better() {
+    let stage = Stage::new();
+    let [a, b] = &stage.gateways;
+    a.rank(Some(1));
+    println!("out of the group after {:?}", stage.uses(&[6]));
+    b.rank(Some(1));
+    stage.uses(&[5, 6]);
+    a.rank(Some(0));
+    stage.uses(&[5]);
+    // An older release takes over, of which nobody knows how well it does.
+    b.rank(None);
+    stage.uses(&[5, 6]);
 }
 
 #[test]

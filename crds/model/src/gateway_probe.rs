@@ -4,6 +4,10 @@
 //! clusters it reaches; to one who knows that already it does not say it again. A gateway for which
 //! something changes repeats its last answer to each agent, with the news, unasked.
 //!
+//! The answer also says how well each cluster is reached, to one who can read that: who knows nothing yet
+//! says so by [`RANKS`] in place of 0. To a gateway of an older release that is a digest like any other, so that
+//! it tells its whole list.
+//!
 //! | bytes of a question | content |
 //! |---|---|
 //! | 0–3 | `CKGW` |
@@ -12,19 +16,19 @@
 //! | 6–7 | 0 |
 //! | 8–15 | nonce of the agent |
 //! | 16–19 | sequence number |
-//! | 20–23 | digest of what the agent knows, 0 for nothing |
+//! | 20–23 | digest of what the agent knows; for nothing 0, or [`RANKS`] of one that reads ranks |
 //!
 //! | bytes of an answer | content |
 //! |---|---|
 //! | 0–3 | `CKGW` |
 //! | 4 | version, 1 |
 //! | 5 | 2 |
-//! | 6 | 1: it leaves; 2: unasked; 4: a list follows; 8: too many for a list |
+//! | 6 | 1: it leaves; 2: unasked; 4: a list follows; 8: too many for a list; 16: the list has ranks |
 //! | 7 | length of the list |
 //! | 8–19 | nonce and sequence number of the question |
 //! | 20–23 | digest of the list; 0 where there are too many |
 //! | 24–31 | epoch: a random number of the gateway's process |
-//! | 32– | router addresses of the clusters that are reached, 4 bytes each, ascending |
+//! | 32– | router addresses of the clusters that are reached, 4 bytes each, ascending; with ranks a fifth byte |
 //!
 //! Numbers are most significant byte first. Nothing may follow, and bits without a meaning are 0.
 
@@ -42,8 +46,15 @@ pub const ANSWER: usize = 32;
 /// How many clusters an answer lists at most.
 pub const MAX_LISTED: usize = 255;
 
+/// How many clusters an answer lists at most with ranks, so that it fits in 1,280 bytes like any other.
+pub const MAX_RANKED: usize = 244;
+
 /// The longest answer in bytes.
-pub const LONGEST: usize = ANSWER + 4 * MAX_LISTED;
+pub const LONGEST: usize = ANSWER + 5 * MAX_RANKED;
+const _: () = assert!(ANSWER + 4 * MAX_LISTED <= LONGEST);
+
+/// The digest of nothing, of an agent that reads ranks.
+pub const RANKS: u32 = u32::from_be_bytes(*b"rank");
 
 const MAGIC: [u8; 4] = *b"CKGW";
 const VERSION: u8 = 1;
@@ -53,6 +64,7 @@ const LEAVES: u8 = 1;
 const UNASKED: u8 = 2;
 const LISTED: u8 = 4;
 const TOO_MANY: u8 = 8;
+const RANKED: u8 = 16;
 
 /// What an agent asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +73,7 @@ pub struct Question {
     pub nonce: u64,
     /// Its number.
     pub sequence: u32,
-    /// Digest of the list that the agent knows; 0 for none.
+    /// Digest of the list that the agent knows; 0 or [`RANKS`] for none.
     pub known: u32,
 }
 
@@ -91,6 +103,9 @@ pub enum Reach<'a> {
     Same,
     /// These, ascending, and no others.
     Clusters(&'a [[u8; 4]]),
+    /// These, ascending, and no others, each with its rank: 0 where it is reached as well as can be, more
+    /// where it is reached less well.
+    Ranked(&'a [[u8; 5]]),
     /// More than can be listed.
     TooMany,
 }
@@ -105,11 +120,19 @@ impl<'a> Reach<'a> {
         let digest = digest(clusters);
         (digest, if digest == known { Self::Same } else { Self::Clusters(clusters) })
     }
+
+    /// As [`Reach::of`], to one who reads ranks; `None` where there are too many for a list with ranks.
+    pub fn ranked(clusters: &'a [[u8; 5]], known: u32) -> Option<(u32, Self)> {
+        let digest = digest(clusters);
+        let reach = if digest == known { Self::Same } else { Self::Ranked(clusters) };
+        (clusters.len() <= MAX_RANKED).then_some((digest, reach))
+    }
 }
 
-/// The digest of a list, never 0.
-pub fn digest(clusters: &[[u8; 4]]) -> u32 {
-    fnv1a(clusters.as_flattened()).max(1)
+/// The digest of a list, with ranks or without, never 0.
+pub fn digest<const N: usize>(clusters: &[[u8; N]]) -> u32 {
+    let salt = if N == 4 { 0 } else { RANKS };
+    (fnv1a(clusters.as_flattened()) ^ salt).max(1)
 }
 
 impl Question {
@@ -133,21 +156,28 @@ impl Question {
 
 impl<'a> Answer<'a> {
     /// Writes it to the beginning of `out`, which has [`LONGEST`] bytes or more, and says its length.
-    /// Of a list that is too long the end is missing: see [`Reach::of`].
+    /// Of a list that is too long the end is missing: see [`Reach::of`] and [`Reach::ranked`].
     pub fn write(&self, out: &mut [u8]) -> usize {
-        let (word, list): (u8, &[[u8; 4]]) = match self.reach {
-            Reach::Same => (0, &[]),
-            Reach::Clusters(list) => (LISTED, &list[..list.len().min(MAX_LISTED)]),
-            Reach::TooMany => (TOO_MANY, &[]),
+        let (word, count, list): (u8, usize, &[u8]) = match self.reach {
+            Reach::Same => (0, 0, &[]),
+            Reach::Clusters(list) => {
+                let list = &list[..list.len().min(MAX_LISTED)];
+                (LISTED, list.len(), list.as_flattened())
+            }
+            Reach::Ranked(list) => {
+                let list = &list[..list.len().min(MAX_RANKED)];
+                (LISTED | RANKED, list.len(), list.as_flattened())
+            }
+            Reach::TooMany => (TOO_MANY, 0, &[]),
         };
         let (fixed, rest) = out.split_at_mut(ANSWER);
         head(fixed, KIND_ANSWER, self.nonce, self.sequence, self.digest);
         let flag = |set: bool, flag: u8| if set { flag } else { 0 };
         fixed[6] = flag(self.draining, LEAVES) | flag(self.unasked, UNASKED) | word;
-        fixed[7] = list.len() as u8;
+        fixed[7] = count as u8;
         fixed[24..32].copy_from_slice(&self.epoch.to_be_bytes());
-        rest[..4 * list.len()].copy_from_slice(list.as_flattened());
-        ANSWER + 4 * list.len()
+        rest[..list.len()].copy_from_slice(list);
+        ANSWER + list.len()
     }
 
     /// Reads one; `None` where it is none, or is not formed as it should be.
@@ -156,25 +186,15 @@ impl<'a> Answer<'a> {
         if !is(fixed, KIND_ANSWER) {
             return None;
         }
-        let (list, []) = list.as_chunks::<4>() else { return None };
         let (flags, count) = (fixed[6], usize::from(fixed[7]));
         let (nonce, sequence, digest) = fields(fixed);
         let reach = match flags & !(LEAVES | UNASKED) {
-            0 => Reach::Same,
-            LISTED => Reach::Clusters(list),
-            TOO_MANY => Reach::TooMany,
+            0 if digest != 0 && count == 0 && list.is_empty() => Reach::Same,
+            LISTED => Reach::Clusters(entries(list, count, digest)?),
+            word if word == LISTED | RANKED => Reach::Ranked(entries(list, count, digest)?),
+            TOO_MANY if digest == 0 && count == 0 && list.is_empty() => Reach::TooMany,
             _ => return None,
         };
-        let formed = match reach {
-            Reach::Same => digest != 0,
-            Reach::Clusters(list) => {
-                list.is_sorted_by(|a, b| a < b) && digest == self::digest(list)
-            }
-            Reach::TooMany => digest == 0,
-        };
-        if !formed || list.len() != count || flags & LISTED == 0 && count > 0 {
-            return None;
-        }
         Some(Self {
             nonce,
             sequence,
@@ -185,6 +205,13 @@ impl<'a> Answer<'a> {
             reach,
         })
     }
+}
+
+/// A list of `count` entries that begin with a router address, ascending, and have this digest.
+fn entries<const N: usize>(bytes: &[u8], count: usize, digest: u32) -> Option<&[[u8; N]]> {
+    let (list, []) = bytes.as_chunks::<N>() else { return None };
+    let ascending = list.is_sorted_by(|a, b| a[..4] < b[..4]);
+    (list.len() == count && ascending && self::digest(list) == digest).then_some(list)
 }
 
 /// What both begin with.
@@ -246,8 +273,45 @@ mod tests {
         assert_eq!((told.digest, told.reach), (0, Reach::TooMany));
         assert_eq!(Answer::parse(&bytes(&told)), Some(told));
         let most = answer(&many[1..], 0);
-        assert_eq!(bytes(&most).len(), LONGEST);
+        assert_eq!(bytes(&most).len(), ANSWER + 4 * MAX_LISTED);
         assert_eq!(Answer::parse(&bytes(&most)), Some(most));
+    }
+
+    #[test]
+    fn ranks_are_told_to_one_who_reads_them_and_are_news() {
+        let clusters = [[240, 1, 0, 1, 0], [240, 2, 0, 1, 3]];
+        let told = |list, known| {
+            let (digest, reach) = Reach::ranked(list, known).expect("few");
+            Answer { digest, reach, ..answer(&[], 0) }
+        };
+        let first = told(&clusters, RANKS);
+        assert_eq!(first.reach, Reach::Ranked(&clusters));
+        assert_eq!(Answer::parse(&bytes(&first)), Some(first));
+        assert_eq!(told(&clusters, first.digest).reach, Reach::Same);
+        let worse = [[240, 1, 0, 1, 1], [240, 2, 0, 1, 3]];
+        assert_eq!(told(&worse, first.digest).reach, Reach::Ranked(&worse));
+        assert_ne!(told(&[], RANKS).digest, answer(&[], 0).digest, "what is known says how");
+        let twice = [[240, 1, 0, 1, 0], [240, 1, 0, 1, 1]];
+        assert_eq!(Answer::parse(&bytes(&told(&twice, RANKS))), None, "two ranks for one");
+        let many = vec![[0; 5]; MAX_RANKED + 1];
+        assert_eq!(Reach::ranked(&many, RANKS), None);
+    }
+
+    /// What the release before ranks wrote and read: neither side may change it.
+    #[test]
+    fn an_older_release_is_understood_and_understands() {
+        let asked = b"CKGW\x01\x01\0\0\0\0\0\0\0\0\0\x01\0\0\0\x02\0\0\0\0";
+        assert_eq!(Question::parse(asked), Some(Question { nonce: 1, sequence: 2, known: 0 }));
+        let clusters = [[240, 1, 0, 1], [240, 2, 0, 1]];
+        let head = b"CKGW\x01\x02\x05\x02\0\0\0\0\0\0\0\x01\0\0\0\x02";
+        let digest = fnv1a(clusters.as_flattened()).to_be_bytes();
+        let epoch = 3u64.to_be_bytes();
+        let said = [&head[..], &digest, &epoch, clusters.as_flattened()].concat();
+        for known in [0, RANKS] {
+            let answer = answer(&clusters, known);
+            assert_eq!(bytes(&answer), said);
+            assert_eq!(Answer::parse(&said), Some(answer));
+        }
     }
 
     #[test]
@@ -260,7 +324,14 @@ mod tests {
         };
         let unordered = [&good[..ANSWER], &good[36..40], &good[32..36]].concat();
         let long = [&good[..], &[0]].concat();
-        let kinds = [spoilt(0, 0), spoilt(4, 2), spoilt(5, 1), spoilt(6, 0x14), spoilt(6, 0x0c)];
+        let kinds = [
+            spoilt(0, 0),
+            spoilt(4, 2),
+            spoilt(5, 1),
+            spoilt(6, 0x24),
+            spoilt(6, 0x15),
+            spoilt(6, 0x0c),
+        ];
         let others = [spoilt(6, 0), spoilt(7, 1), spoilt(23, good[23] ^ 1), unordered, long];
         for bytes in kinds.iter().chain(&others) {
             assert_eq!(Answer::parse(bytes), None, "{bytes:?}");
@@ -286,6 +357,12 @@ mod tests {
             let answer = Answer { nonce, sequence, epoch, draining, unasked, digest, reach };
             let written = super::tests::bytes(&answer);
             prop_assert_eq!(Answer::parse(&written), Some(answer));
+            let ranks: Vec<_> = clusters.iter().map(|[a, b, c, d]| [*a, *b, *c, *d, *d]).collect();
+            if let Some((digest, reach)) = Reach::ranked(&ranks, known) {
+                let answer = Answer { digest, reach, ..answer };
+                let written = super::tests::bytes(&answer);
+                prop_assert_eq!(Answer::parse(&written), Some(answer));
+            }
             for kind in [KIND_QUESTION, KIND_ANSWER] {
                 Answer::parse(&bytes);
                 Question::parse(&bytes);

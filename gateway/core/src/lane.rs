@@ -36,6 +36,7 @@ use crate::tunnel::{Tunnel, TunnelReport};
 use batch::Batch;
 use fault::{Acting, FaultFigures};
 use host::Host;
+pub use host::{Reached, merged};
 use merge::Merge;
 use paths::Paths;
 use wire::{initiate, send, send_alone};

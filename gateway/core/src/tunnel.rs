@@ -75,6 +75,8 @@ pub(crate) enum Preference {
     Fit,
     /// It works, but not well.
     Ailing,
+    /// It works, but badly.
+    Failing,
     /// It works, but others are to be chosen.
     Wanted,
     /// It works by an address that may cease to: worse than a gateway that leaves, which carries on until
@@ -94,12 +96,18 @@ impl Preference {
         match fitness {
             Some(Fitness::Fit) => Self::Fit,
             Some(Fitness::Ailing) => Self::Ailing,
+            Some(Fitness::Failing) => Self::Failing,
             Some(Fitness::Wanted) => Self::Wanted,
             None if up && expected => Self::Ailing,
             None if up => Self::Fit,
             Some(Fitness::Lost) if up => Self::Up,
             Some(Fitness::Lost) | None => Self::Any,
         }
+    }
+
+    /// What nodes are told of who has no better tunnel: 0 is as well as can be; `None` where none works.
+    pub fn rank(self) -> Option<u8> {
+        (self <= Self::Makeshift).then_some(self as u8)
     }
 }
 

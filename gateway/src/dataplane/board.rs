@@ -4,15 +4,13 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use carrick_gateway_core::lane::{Reached, merged};
 use nix::sys::eventfd::EventFd;
-
-/// A cluster's router address.
-type Router = [u8; 4];
 
 /// One place a lane. Reading and writing never wait.
 #[derive(Debug)]
 pub(super) struct Board {
-    reached: Vec<ArcSwap<Vec<Router>>>,
+    reached: Vec<ArcSwap<Vec<Reached>>>,
     wakes: Vec<Arc<EventFd>>,
 }
 
@@ -24,7 +22,7 @@ impl Board {
     }
 
     /// Lane `lane` reaches these now; the others are woken.
-    pub fn put(&self, lane: usize, reached: &[Router]) {
+    pub fn put(&self, lane: usize, reached: &[Reached]) {
         self.reached[lane].store(Arc::new(reached.to_vec()));
         for (_, wake) in self.wakes.iter().enumerate().filter(|(other, _)| *other != lane) {
             // EAGAIN means that the counter is full: then the lane is being woken anyhow.
@@ -33,12 +31,9 @@ impl Board {
     }
 
     /// What other lanes than `lane` reach, ascending.
-    pub fn others(&self, lane: usize) -> Vec<Router> {
+    pub fn others(&self, lane: usize) -> Vec<Reached> {
         let others = self.reached.iter().enumerate().filter(|(other, _)| *other != lane);
-        let mut all: Vec<Router> = others.flat_map(|(_, one)| one.load().to_vec()).collect();
-        all.sort_unstable();
-        all.dedup();
-        all
+        merged(others.flat_map(|(_, one)| one.load().to_vec()).collect())
     }
 }
 
@@ -51,10 +46,10 @@ mod tests {
         let wake = || Arc::new(EventFd::new().expect("an event"));
         let wakes = vec![wake(), wake(), wake()];
         let board = Board::new(wakes.clone());
-        board.put(1, &[[240, 2, 0, 1]]);
-        board.put(2, &[[240, 1, 0, 1], [240, 2, 0, 1]]);
-        assert_eq!(board.others(0), [[240, 1, 0, 1], [240, 2, 0, 1]]);
-        assert_eq!(board.others(2), [[240, 2, 0, 1]]);
+        board.put(1, &[[240, 2, 0, 1, 3]]);
+        board.put(2, &[[240, 1, 0, 1, 0], [240, 2, 0, 1, 1]]);
+        assert_eq!(board.others(0), [[240, 1, 0, 1, 0], [240, 2, 0, 1, 3]], "the worst counts");
+        assert_eq!(board.others(2), [[240, 2, 0, 1, 3]]);
         assert_eq!([0, 1, 2].map(|lane| wakes[lane].read().expect("woken")), [2, 1, 1]);
     }
 }

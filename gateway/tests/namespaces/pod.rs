@@ -340,7 +340,7 @@ impl<'a> Asker<'a> {
         let answer = Answer::parse(&buffer[..length]).expect("an answer");
         let reach = match answer.reach {
             Reach::Clusters(list) => Some(list.to_vec()),
-            Reach::Same | Reach::TooMany => None,
+            Reach::Same | Reach::TooMany | Reach::Ranked(_) => None,
         };
         ((!answer.unasked, answer.draining, reach), answer.digest)
     }

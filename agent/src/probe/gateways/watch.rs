@@ -5,15 +5,17 @@
 //! most three intervals after it forwarded last. It is back with the third answer in a row, later if it
 //! falls silent again and again; until then it is used where no other is left. Only answers to own questions
 //! count, each once; an answer that nobody asked for brings news of what is reached, but is no sign of life.
+//! One that says what it reaches without saying how well is asked for all of it, until it turns out to be of
+//! an older release.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use carrick_model::gateway_probe::{Answer, QUESTION, Question, Reach};
+use carrick_model::gateway_probe::{Answer, QUESTION, Question, RANKS, Reach};
 
-use super::{Seen, Verdict};
+use super::{Reached, Seen, Verdict};
 use crate::mix::mix;
 
 /// Between two questions, unless the controller wants another pause.
@@ -89,7 +91,10 @@ struct Gateway {
     /// Number of the newest question whose answer said what is reached, and that list's digest.
     told: u32,
     digest: u32,
-    reach: Option<Arc<[[u8; 4]]>>,
+    reach: Option<Arc<Reached>>,
+    /// The list came without ranks, and the process that has none to tell.
+    unranked: bool,
+    older: Option<u64>,
     /// Answers in a row since it fell silent, and when the first of them came.
     row: u32,
     row_since: Instant,
@@ -105,6 +110,8 @@ struct Asked {
     sequence: u32,
     at: Instant,
     answered: bool,
+    /// It asked for ranks.
+    ranks: bool,
 }
 
 impl Watch {
@@ -155,8 +162,8 @@ impl Watch {
         // Up to a tenth sooner, so that questions of many nodes spread.
         let sooner = mix(self.nonce ^ u64::from(self.sequence)) % 100;
         gateway.next = now + pause - pause / 1000 * u32::try_from(sooner).unwrap_or(0);
-        gateway.ask(now, self.sequence);
-        let (nonce, sequence, known) = (self.nonce, self.sequence, gateway.digest);
+        let (nonce, sequence, known) = (self.nonce, self.sequence, gateway.known());
+        gateway.ask(now, sequence, known == RANKS);
         let payload = Question { nonce, sequence, known }.write();
         Some(Transmit { target: *target, payload })
     }
@@ -204,6 +211,8 @@ impl Gateway {
             told: 0,
             digest: 0,
             reach: None,
+            unranked: false,
+            older: None,
             row: 0,
             row_since: now,
             doubted: false,
@@ -213,12 +222,18 @@ impl Gateway {
         }
     }
 
-    fn ask(&mut self, now: Instant, sequence: u32) {
+    /// What a question says of what is known: nothing, as long as ranks may be told with it.
+    fn known(&self) -> u32 {
+        let older = self.older.is_some() && self.older == self.epoch;
+        if self.digest == 0 || self.unranked && !older { RANKS } else { self.digest }
+    }
+
+    fn ask(&mut self, now: Instant, sequence: u32, ranks: bool) {
         if self.asked.len() == QUESTIONS {
             // The first that waits stays: it says for how long there was no answer.
             self.asked.remove(2);
         }
-        self.asked.push_back(Asked { sequence, at: now, answered: false });
+        self.asked.push_back(Asked { sequence, at: now, answered: false, ranks });
     }
 
     /// Since when it owes an answer, and to how many questions.
@@ -318,6 +333,9 @@ impl Gateway {
             if std::mem::replace(&mut asked.answered, true) {
                 return false;
             }
+            if asked.ranks && matches!(answer.reach, Reach::Clusters(_)) {
+                self.older = Some(answer.epoch);
+            }
             let sample = now.saturating_duration_since(asked.at);
             self.rtt = Some(self.rtt.map_or(sample, |rtt| (rtt * 7 + sample) / 8));
             // It lived when it was asked this; what came before is settled. In doubt no longer, it is
@@ -377,7 +395,16 @@ impl Gateway {
             // It has said something else meanwhile, which was lost: it is to say all.
             Reach::Same if answer.digest != self.digest => self.digest = 0,
             Reach::Same => {}
-            Reach::Clusters(list) => (self.reach, self.digest) = (Some(list.into()), answer.digest),
+            Reach::Clusters(list) => {
+                let reached = list.iter().map(|router| (*router, 0)).collect();
+                (self.reach, self.digest) = (Some(Arc::new(reached)), answer.digest);
+                self.unranked = true;
+            }
+            Reach::Ranked(list) => {
+                let reached = list.iter().map(|[a, b, c, d, rank]| ([*a, *b, *c, *d], *rank));
+                (self.reach, self.digest) = (Some(Arc::new(reached.collect())), answer.digest);
+                self.unranked = false;
+            }
             Reach::TooMany => (self.reach, self.digest) = (None, 0),
         }
     }

@@ -80,8 +80,9 @@ pub struct Gateway {
     pub contacted: [bool; ALL_GATEWAYS],
     /// The lane's revision, and of what it reaches, when it was looked at last.
     revision: (u64, u64),
-    /// Which clusters it reaches, by its own word, and how often that changed.
+    /// Which clusters it reaches, by its own word, and how often that changed; and how well, 0 being best.
     pub reaches: [bool; CLUSTERS],
+    pub ranks: [Option<u8>; CLUSTERS],
     pub changes: u64,
 }
 
@@ -112,6 +113,7 @@ impl Gateway {
             contacted: [false; ALL_GATEWAYS],
             revision: (0, 0),
             reaches: [false; CLUSTERS],
+            ranks: [None; CLUSTERS],
             changes: 0,
         }
     }
@@ -133,6 +135,7 @@ impl Gateway {
         (self.lane, self.secret) = (Some(lane), Some(secret));
         (self.since, self.frozen, self.draining) = (Some(now), false, false);
         (self.revision, self.reaches) = ((0, 0), [false; CLUSTERS]);
+        self.ranks = [None; CLUSTERS];
     }
 
     /// Ends the process.
@@ -353,7 +356,11 @@ impl Gateway {
                 tunnel.session.get_or_insert(now);
             }
         }
-        let reaches = std::array::from_fn(|cluster| reached.contains(&router(cluster).octets()));
+        self.ranks = std::array::from_fn(|cluster| {
+            let one = reached.iter().find(|one| one[..4] == router(cluster).octets());
+            one.map(|one| one[4])
+        });
+        let reaches = self.ranks.map(|rank| rank.is_some());
         self.changes += u64::from(self.reaches != reaches);
         self.reaches = reaches;
     }

@@ -26,9 +26,14 @@ impl Lane {
     /// Whether this lane has a tunnel to a peer that works now, both ways; where the other gateway sends no
     /// heartbeats, one that is up.
     pub fn is_reachable(&self, peer: PeerIndex, now: Instant) -> bool {
+        self.rank(peer, now).is_some()
+    }
+
+    /// How well the best of those tunnels works: 0 is as well as can be.
+    pub(super) fn rank(&self, peer: PeerIndex, now: Instant) -> Option<u8> {
         let slots = self.peers.get(peer as usize).into_iter().flatten();
-        let mut tunnels = slots.filter_map(|slot| self.slots[*slot].as_ref());
-        tunnels.any(|tunnel| tunnel.preference(now) <= Preference::Makeshift)
+        let tunnels = slots.filter_map(|slot| self.slots[*slot].as_ref());
+        tunnels.map(|tunnel| tunnel.preference(now)).min().and_then(Preference::rank)
     }
 
     /// Sends the heartbeats that are due.

@@ -1,12 +1,12 @@
-//! The gateway as a host with a mesh address of its own: it tells its nodes that it forwards, and what it
-//! reaches. All else that is sent there ends here.
+//! The gateway as a host with a mesh address of its own: it tells its nodes that it forwards, what it
+//! reaches, and how well. All else that is sent there ends here.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use carrick_model::Mac;
-use carrick_model::gateway_probe::{Answer, LONGEST, PORT, Question, Reach};
+use carrick_model::gateway_probe::{Answer, LONGEST, PORT, Question, RANKS, Reach, digest};
 
 use super::fault::Behind;
 use super::wire::close_frame;
@@ -14,6 +14,7 @@ use super::{ETHERNET, Lane, Lost, Sink};
 use crate::checksum;
 use crate::config::ForwardingConfig;
 use crate::drops::DropReason;
+use crate::forward::PeerIndex;
 use crate::icmp::{self, Limiter};
 use crate::offload::Offload;
 use crate::packet::{Header, UDP};
@@ -29,7 +30,10 @@ const INTERESTED: Duration = Duration::from_secs(1);
 const _: () = assert!(HEADERS + LONGEST <= icmp::LONGEST);
 
 /// A cluster's router address.
-pub(super) type Router = [u8; 4];
+type Router = [u8; 4];
+
+/// A cluster that is reached: its router address, and how well, as nodes are told; 0 is best.
+pub type Reached = [u8; 5];
 
 /// What a lane has for it.
 pub(super) struct Host {
@@ -39,12 +43,13 @@ pub(super) struct Host {
     /// By peer, as nodes know it.
     routers: Vec<Option<Router>>,
     /// What this lane reaches, ascending.
-    own: Vec<Router>,
+    own: Vec<Reached>,
     /// How often that has changed.
     changes: u64,
-    /// What this lane and the others reach, ascending.
-    all: Vec<Router>,
-    others: Vec<Router>,
+    /// What this lane and the others reach, ascending, and their routers alone.
+    all: Vec<Reached>,
+    all_routers: Vec<Router>,
+    others: Vec<Reached>,
     /// By Ethernet address; no more than there are nodes.
     askers: BTreeMap<Mac, Asker>,
     limiter: Limiter,
@@ -55,6 +60,8 @@ struct Asker {
     address: Ipv4Addr,
     port: u16,
     last: Question,
+    /// It reads ranks.
+    ranks: bool,
     at: Instant,
     limiter: Limiter,
 }
@@ -69,6 +76,7 @@ impl Default for Host {
             own: Vec::new(),
             changes: 0,
             all: Vec::new(),
+            all_routers: Vec::new(),
             others: Vec::new(),
             askers: BTreeMap::new(),
             limiter: Limiter::new(ANSWERS),
@@ -82,10 +90,12 @@ impl Host {
         self.address == Some(address)
     }
 
-    /// What is said to a question; unasked, the whole list.
-    fn answer(&self, question: Question, unasked: bool) -> Answer<'_> {
+    /// What is said to one who asked; unasked, the whole list.
+    fn answer(&self, asker: &Asker, unasked: bool) -> Answer<'_> {
+        let question = asker.last;
         let known = if unasked { 0 } else { question.known };
-        let (digest, reach) = Reach::of(&self.all, known);
+        let ranked = Reach::ranked(&self.all, known).filter(|_| asker.ranks);
+        let (digest, reach) = ranked.unwrap_or_else(|| Reach::of(&self.all_routers, known));
         Answer {
             nonce: question.nonce,
             sequence: question.sequence,
@@ -96,6 +106,17 @@ impl Host {
             reach,
         }
     }
+
+    /// Whether one who knows this reads ranks, if that says so.
+    fn reads_ranks(&self, known: u32) -> Option<bool> {
+        match known {
+            RANKS => Some(true),
+            0 => Some(false),
+            known if known == digest(&self.all) => Some(true),
+            known if known == digest(&self.all_routers) => Some(false),
+            _ => None,
+        }
+    }
 }
 
 impl Lane {
@@ -104,14 +125,14 @@ impl Lane {
         self.host.epoch = epoch;
     }
 
-    /// The router addresses of clusters that this lane reaches, ascending, as of when it last looked, and
-    /// how often that has changed.
-    pub fn reached(&self) -> (&[[u8; 4]], u64) {
+    /// The clusters that this lane reaches, ascending, as of when it last looked, and how often that has
+    /// changed.
+    pub fn reached(&self) -> (&[Reached], u64) {
         (&self.host.own, self.host.changes)
     }
 
     /// Says what other lanes reach. Nodes that ask are told of what that changes.
-    pub fn tell_reached(&mut self, now: Instant, others: Vec<[u8; 4]>, sink: &mut impl Sink) {
+    pub fn tell_reached(&mut self, now: Instant, others: Vec<Reached>, sink: &mut impl Sink) {
         if self.host.others == others {
             return;
         }
@@ -139,12 +160,11 @@ impl Lane {
     pub(super) fn look_around(&mut self, now: Instant, sink: &mut impl Sink) {
         let Some(host) = &self.config.host else { return };
         let draining = host.draining;
-        let mut own: Vec<Router> = (0..)
-            .zip(&self.host.routers)
-            .filter_map(|(peer, router)| router.filter(|_| self.is_reachable(peer, now)))
-            .collect();
-        own.sort_unstable();
-        own.dedup();
+        let reached = |(peer, router): (PeerIndex, &Option<Router>)| {
+            let [a, b, c, d] = (*router)?;
+            Some([a, b, c, d, self.rank(peer, now)?])
+        };
+        let own = merged((0..).zip(&self.host.routers).filter_map(reached).collect());
         if own == self.host.own && draining == self.host.draining {
             return;
         }
@@ -157,17 +177,16 @@ impl Lane {
 
     /// Takes own and others' word together; if it is another than before, who has asked lately hears it.
     fn merge_reached(&mut self, now: Instant, draining: bool, sink: &mut impl Sink) {
-        let mut all = [&self.host.own[..], &self.host.others].concat();
-        all.sort_unstable();
-        all.dedup();
+        let all = merged([&self.host.own[..], &self.host.others].concat());
         let news = all != self.host.all || draining != self.host.draining;
-        (self.host.all, self.host.draining) = (all, draining);
         if !news {
             return;
         }
+        self.host.all_routers = all.iter().map(|[a, b, c, d, _]| [*a, *b, *c, *d]).collect();
+        (self.host.all, self.host.draining) = (all, draining);
         for (mac, asker) in &self.host.askers {
             if now.saturating_duration_since(asker.at) < INTERESTED {
-                let answer = self.host.answer(asker.last, true);
+                let answer = self.host.answer(asker, true);
                 let told = tell(&self.host, *mac, asker, &answer, &mut self.answer[..], sink);
                 self.drops.note(told);
             }
@@ -187,21 +206,32 @@ impl Lane {
         let (address, port) = sender(mac, packet, header, offload)?;
         let question = packet.get(header.payload + 8..header.length).and_then(Question::parse);
         let question = question.ok_or(DropReason::BadProbe)?;
+        let ranks = self.host.reads_ranks(question.known);
         let asker = self.host.askers.entry(mac).or_insert_with(|| Asker {
             address,
             port,
             last: question,
+            ranks: false,
             at: now,
             limiter: Limiter::new(ANSWERS_TO_NODE),
         });
         (asker.port, asker.last, asker.at) = (port, question, now);
+        asker.ranks = ranks.unwrap_or(asker.ranks);
         if !asker.limiter.take(now) || !self.host.limiter.take(now) {
             return Err(DropReason::ProbeLimit.into());
         }
         let Some(asker) = self.host.askers.get(&mac) else { return Ok(()) };
-        let answer = self.host.answer(question, false);
+        let answer = self.host.answer(asker, false);
         tell(&self.host, mac, asker, &answer, &mut self.answer[..], sink)
     }
+}
+
+/// Ascending, each cluster once. A packet may leave by any lane that reaches it: the worst of them counts.
+pub fn merged(mut reached: Vec<Reached>) -> Vec<Reached> {
+    reached.sort_unstable_by(|a, b| b.cmp(a));
+    reached.dedup_by(|next, kept| next[..4] == kept[..4]);
+    reached.reverse();
+    reached
 }
 
 /// The node's mesh address and its port, if the packet is a UDP packet from there to the port for

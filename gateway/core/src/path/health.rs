@@ -99,8 +99,10 @@ pub struct HealthReport {
 pub enum Fitness {
     /// Its path works well.
     Fit,
-    /// It works, but loses packets or has become slow.
+    /// It works, but loses some packets or has become slow.
     Ailing,
+    /// It works, but loses many packets, or no longer carries those of the size that it did.
+    Failing,
     /// It works, but has flapped, or the other gateway leaves, or is reached by another address than those that it announces.
     Wanted,
     /// It does not work, in one direction or both.
@@ -253,8 +255,11 @@ impl Health {
             None => Fitness::Lost,
             Some(_) if peer.draining => Fitness::Wanted,
             Some(path) if path.state != HealthState::Up => Fitness::Wanted,
-            Some(path) if path.grading.grade() != Grade::Good => Fitness::Ailing,
-            Some(_) => Fitness::Fit,
+            Some(path) => match path.grading.grade() {
+                Grade::Good => Fitness::Fit,
+                Grade::Poor => Fitness::Ailing,
+                Grade::Bad => Fitness::Failing,
+            },
         })
     }
 

@@ -128,7 +128,7 @@ fn a_black_hole_for_large_packets_is_found_within_a_second_where_there_are_any()
             assert!(passed < Duration::from_secs(1));
         }
         println!("a black hole was found after {passed:?}");
-        assert_eq!(network.report(city).fitness, Some(Fitness::Ailing));
+        assert_eq!(network.report(city).fitness, Some(Fitness::Failing));
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use carrick_gateway_core::{DropReason, Framing, HostConfig, checksum, packet};
 use carrick_model::Mac;
-use carrick_model::gateway_probe::{Answer, PORT, QUESTION, Question, Reach};
+use carrick_model::gateway_probe::{Answer, PORT, QUESTION, Question, RANKS, Reach};
 
 use crate::network::{Network, OSAKA, PARIS, frame, ip_packet, node_mac, udp};
 
@@ -14,6 +14,9 @@ const GATEWAY: &str = "240.0.15.254";
 /// The router addresses of Osaka and of a third cluster.
 const OSAKA_ROUTER: [u8; 4] = [240, 0, 16, 1];
 const THIRD_ROUTER: [u8; 4] = [240, 0, 32, 1];
+/// The same, with their ranks.
+const OSAKA_FIT: [u8; 5] = [240, 0, 16, 1, 0];
+const THIRD_FIT: [u8; 5] = [240, 0, 32, 1, 0];
 const FROM: u16 = 40_000;
 
 /// Two cities, of which Paris' gateway answers its node.
@@ -55,8 +58,17 @@ fn asking(question: Question) -> Vec<u8> {
 /// What an answer says: sequence, whether unasked, whether draining, digest, and the list if there is one.
 type Said = (u32, bool, bool, u32, Option<Vec<[u8; 4]>>);
 
-/// The answers that Paris' node got since the last call.
+/// The answers that Paris' node got since the last call, which are without ranks.
 fn answers(network: &mut Network) -> Vec<Said> {
+    let plain = |(said, ranks): (Said, Option<Vec<u8>>)| {
+        assert_eq!(ranks, None, "{said:?}");
+        said
+    };
+    ranked_answers(network).into_iter().map(plain).collect()
+}
+
+/// The answers that Paris' node got since the last call, and the ranks where there are any.
+fn ranked_answers(network: &mut Network) -> Vec<(Said, Option<Vec<u8>>)> {
     let read = |frame: Vec<u8>| {
         assert_eq!((&frame[..6], &frame[6..12]), (&node_mac(PARIS).0[..], &Mac::GATEWAY.0[..]));
         let bytes = &frame[14..];
@@ -71,11 +83,15 @@ fn answers(network: &mut Network) -> Vec<Said> {
         assert_eq!(bytes[20..24], [PORT.to_be_bytes(), FROM.to_be_bytes()].concat());
         let answer = Answer::parse(&bytes[28..header.length]).expect("an answer");
         assert_eq!(answer.nonce, 7);
-        let list = match answer.reach {
-            Reach::Clusters(list) => Some(list.to_vec()),
-            Reach::Same | Reach::TooMany => None,
+        let (list, ranks) = match answer.reach {
+            Reach::Clusters(list) => (Some(list.to_vec()), None),
+            Reach::Ranked(list) => {
+                let routers = list.iter().map(|[a, b, c, d, _]| [*a, *b, *c, *d]);
+                (Some(routers.collect()), Some(list.iter().map(|entry| entry[4]).collect()))
+            }
+            Reach::Same | Reach::TooMany => (None, None),
         };
-        (answer.sequence, answer.unasked, answer.draining, answer.digest, list)
+        ((answer.sequence, answer.unasked, answer.draining, answer.digest, list), ranks)
     };
     network.delivered(PARIS).into_iter().map(read).collect()
 }
@@ -111,15 +127,65 @@ fn a_node_is_told_what_is_reached_and_that_it_changed() {
     assert_eq!((first.1, first.4.as_deref()), (true, Some(&[][..])), "told unasked: {first:?}");
 }
 
+/// A node that reads ranks.
+fn ask_ranks(network: &mut Network, question: Question) -> Option<(Said, Option<Vec<u8>>)> {
+    network.enters(PARIS, &frame(PARIS, &asking(question)));
+    ranked_answers(network).pop()
+}
+
+#[test]
+fn how_well_is_told_to_one_who_reads_ranks() {
+    let mut network = network();
+    join(&mut network);
+    let (said, ranks) = ask_ranks(&mut network, question(1, RANKS)).expect("an answer");
+    assert_eq!((said.4, ranks), (Some(vec![OSAKA_ROUTER]), Some(vec![0])));
+    let (again, _) = ask_ranks(&mut network, question(2, said.3)).expect("an answer");
+    assert_eq!((again.3, again.4), (said.3, None), "it knows that already");
+    // What other lanes reach less well is reached less well.
+    network.tell_reached(PARIS, vec![[240, 0, 16, 1, 2], THIRD_FIT]);
+    let (news, ranks) = ranked_answers(&mut network).pop().expect("unasked");
+    assert_eq!((news.1, news.4.clone()), (true, Some(vec![OSAKA_ROUTER, THIRD_ROUTER])));
+    assert_eq!(ranks, Some(vec![2, 0]));
+    network.tell_reached(PARIS, vec![OSAKA_FIT, THIRD_FIT]);
+    let (_, ranks) = ranked_answers(&mut network).pop().expect("unasked");
+    assert_eq!(ranks, Some(vec![0, 0]));
+    // An agent of an older release takes over: it knows nothing, and says so as it always did.
+    let told = ask(&mut network, question(3, 0)).expect("an answer");
+    assert_eq!(told.4, Some(vec![OSAKA_ROUTER, THIRD_ROUTER]));
+    network.tell_reached(PARIS, vec![[240, 0, 16, 1, 2], THIRD_FIT]);
+    assert!(answers(&mut network).iter().all(|said| said.3 == told.3), "nothing that it reads");
+}
+
+#[test]
+fn a_gateway_that_began_anew_learns_who_reads_ranks() {
+    // The node knows what the gateway's former process said, with ranks and without.
+    for ranks in [true, false] {
+        let mut network = network();
+        join(&mut network);
+        let nothing = if ranks { RANKS } else { 0 };
+        let (said, _) = ask_ranks(&mut network, question(1, nothing)).expect("an answer");
+        let mut network = self::network();
+        join(&mut network);
+        let (again, _) = ask_ranks(&mut network, question(2, said.3)).expect("an answer");
+        assert_eq!((again.3, again.4), (said.3, None), "it knows that already");
+        network.tell_reached(PARIS, vec![THIRD_FIT]);
+        let (_, told) = ranked_answers(&mut network).pop().expect("unasked");
+        assert_eq!(told.is_some(), ranks);
+        // What nobody knows here says nothing of it.
+        let stranger = ask_ranks(&mut network, question(3, 12_345)).expect("an answer");
+        assert_eq!(stranger.1.is_some(), ranks);
+    }
+}
+
 #[test]
 fn other_lanes_count_and_draining_is_told_at_once() {
     let mut network = network();
     join(&mut network);
     ask(&mut network, question(1, 0));
-    network.tell_reached(PARIS, vec![OSAKA_ROUTER, THIRD_ROUTER]);
+    network.tell_reached(PARIS, vec![OSAKA_FIT, THIRD_FIT]);
     let told = answers(&mut network).pop().expect("unasked");
     assert_eq!(told.4, Some(vec![OSAKA_ROUTER, THIRD_ROUTER]));
-    network.tell_reached(PARIS, vec![OSAKA_ROUTER, THIRD_ROUTER]);
+    network.tell_reached(PARIS, vec![OSAKA_FIT, THIRD_FIT]);
     assert_eq!(answers(&mut network), [], "nothing new");
     ask(&mut network, question(2, told.3));
     network.reapply(PARIS, |config| {
@@ -135,7 +201,7 @@ fn who_has_not_asked_lately_is_not_told() {
     let mut network = network();
     ask(&mut network, question(1, 0));
     network.pass(Duration::from_millis(1001));
-    network.tell_reached(PARIS, vec![THIRD_ROUTER]);
+    network.tell_reached(PARIS, vec![THIRD_FIT]);
     assert_eq!(answers(&mut network), []);
     ask(&mut network, question(2, 0));
     network.reapply(PARIS, |config| config.nodes[0].mesh_address = [240, 0, 0, 3].into());
@@ -200,4 +266,45 @@ fn a_node_that_asks_too_often_is_answered_so_many_times_a_second() {
     assert!(ask(&mut network, question(2, 0)).is_some());
     assert_eq!(network.delivered(OSAKA), [] as [Vec<u8>; 0], "nothing leaves the cluster");
     assert_eq!(network.on_the_wire(), 0);
+}
+
+#[test]
+fn loss_on_all_paths_is_told_and_that_it_is_over_after_a_while() {
+    for (loses, rank, within) in [((3, 10), 2, 2000), ((1, 33), 1, 8000)] {
+        let mut network = network();
+        for city in [PARIS, OSAKA] {
+            network.reapply(city, |config| {
+                (config.tunnels[0].initiate, config.tunnels[0].probes) = (true, true);
+            });
+        }
+        network.live(Duration::from_secs(2));
+        ranked_answers(&mut network);
+        let mut sequence = 0;
+        let mut until = |network: &mut Network, wanted: u8, known: u32| {
+            let mut millis = 0;
+            loop {
+                sequence += 1;
+                if millis % 100 == 0 {
+                    network.enters(PARIS, &frame(PARIS, &asking(question(sequence, known))));
+                }
+                network.enters(PARIS, &frame(PARIS, &udp("10.1.0.5", "10.2.0.7", b"hello")));
+                network.live(Duration::from_millis(5));
+                millis += 5;
+                let ranks = ranked_answers(network).into_iter().filter_map(|(_, ranks)| ranks);
+                if ranks.flatten().any(|rank| rank == wanted) {
+                    return millis;
+                }
+                assert!(millis < 30_000, "rank {wanted} was never told");
+            }
+        };
+        until(&mut network, 0, RANKS);
+        network.loses[PARIS] = loses;
+        let took = until(&mut network, rank, RANKS);
+        println!("{loses:?} lost: rank {rank} after {took} ms");
+        assert!(took <= within, "{took} ms");
+        network.loses[PARIS] = (0, 1);
+        let took = until(&mut network, 0, RANKS);
+        println!("{loses:?} no longer: rank 0 after {took} ms");
+        assert!(took >= 9000, "{took} ms");
+    }
 }

@@ -351,7 +351,7 @@ impl Network {
     }
 
     /// Tells a city's lane what its other lanes reach.
-    pub fn tell_reached(&mut self, city: usize, others: Vec<[u8; 4]>) {
+    pub fn tell_reached(&mut self, city: usize, others: Vec<[u8; 5]>) {
         self.with(city, |lane, now, ends| lane.tell_reached(now, others, ends));
     }
 

@@ -1,5 +1,7 @@
 //! Gateways in virtual time: how soon one that has stopped is noticed, and that others are left alone.
 
+use carrick_model::gateway_probe::digest;
+
 use super::*;
 
 const RTT: Duration = Duration::from_micros(400);
@@ -23,6 +25,10 @@ struct World {
     epoch: u64,
     draining: bool,
     reached: Vec<[u8; 4]>,
+    /// How well all of these are reached; `None`: it is of a release that does not say so.
+    rank: Option<u8>,
+    /// The asker reads ranks, as far as it has said.
+    asks_ranks: bool,
     /// Answers under way.
     under_way: VecDeque<(Instant, Vec<u8>)>,
     asked: Vec<(Instant, Question)>,
@@ -49,6 +55,8 @@ impl World {
             epoch: 1,
             draining: false,
             reached: vec![OSAKA],
+            rank: Some(0),
+            asks_ranks: false,
             under_way: VecDeque::new(),
             asked: Vec::new(),
         }
@@ -59,8 +67,27 @@ impl World {
         mix(self.seed)
     }
 
+    fn ranks(&self) -> Vec<[u8; 5]> {
+        let rank = self.rank.unwrap_or(0);
+        self.reached.iter().map(|[a, b, c, d]| [*a, *b, *c, *d, rank]).collect()
+    }
+
+    /// As a lane does.
+    fn note(&mut self, known: u32) {
+        let knows = [digest(&self.ranks()), digest(&self.reached)].map(|digest| digest == known);
+        self.asks_ranks = match (known, knows) {
+            (RANKS, _) | (_, [true, _]) => true,
+            (0, _) | (_, [_, true]) => false,
+            _ => self.asks_ranks,
+        };
+    }
+
     fn bytes(&self, question: Question, unasked: bool) -> Vec<u8> {
-        let (digest, reach) = Reach::of(&self.reached, if unasked { 0 } else { question.known });
+        let known = if unasked { 0 } else { question.known };
+        let ranks = self.ranks();
+        let ranked = Reach::ranked(&ranks, known);
+        let ranked = ranked.filter(|_| self.rank.is_some() && self.asks_ranks);
+        let (digest, reach) = ranked.unwrap_or_else(|| Reach::of(&self.reached, known));
         let (nonce, sequence) = (question.nonce, question.sequence);
         let (epoch, draining) = (self.epoch, self.draining);
         let answer = Answer { nonce, sequence, epoch, draining, unasked, digest, reach };
@@ -80,6 +107,7 @@ impl World {
             assert_eq!(sent.target, A);
             let question = Question::parse(&sent.payload).expect("a question");
             self.asked.push((self.now, question));
+            self.note(question.known);
             let crosses = self.random() % 1000 >= self.lost && self.random() % 1000 >= self.lost;
             if self.still {
                 self.waiting.push(question);
@@ -136,12 +164,20 @@ impl World {
     }
 
     fn reaches(&self, router: [u8; 4]) -> bool {
-        matches!(self.verdict(), Verdict::Answers { reach: Some(list), .. } if list.contains(&router))
+        self.rank(router).is_some()
+    }
+
+    fn rank(&self, router: [u8; 4]) -> Option<u8> {
+        match self.verdict() {
+            Verdict::Answers { reach: Some(reached), .. } => reached.get(&router).copied(),
+            _ => None,
+        }
     }
 }
 
 fn answers(reach: &[[u8; 4]], draining: bool) -> Verdict {
-    Verdict::Answers { reach: Some(reach.into()), draining }
+    let reach = reach.iter().map(|router| (*router, 0)).collect();
+    Verdict::Answers { reach: Some(Arc::new(reach)), draining }
 }
 
 #[test]
@@ -352,4 +388,42 @@ fn a_gateway_that_began_anew_tells_all_again() {
     world.pass(Duration::from_millis(120));
     assert_eq!(world.verdict(), answers(&[], false));
     assert_eq!(world.watch.seen()[0].falls, 1);
+}
+
+#[test]
+fn how_well_is_heard_asked_and_unasked() {
+    let mut world = World::new(9);
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.rank(OSAKA), Some(0));
+    let known = world.asked.last().expect("asked").1;
+    assert!(![0, RANKS].contains(&known.known), "it need not say again what we know");
+    let version = world.watch.version();
+    world.rank = Some(2);
+    let news = world.bytes(known, true);
+    world.watch.handle_answer(world.now, A, &news);
+    assert_eq!(world.rank(OSAKA), Some(2));
+    assert!(world.watch.version() > version, "flows are to be moved");
+    // The news of the next change are lost.
+    world.rank = Some(1);
+    world.pass(Duration::from_millis(120));
+    assert_eq!(world.rank(OSAKA), Some(1));
+}
+
+#[test]
+fn a_gateway_of_an_older_release_is_asked_for_ranks_until_it_answered_once() {
+    let mut world = World::new(10);
+    world.rank = None;
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.rank(OSAKA), Some(0), "for all that it says");
+    let plain = digest(&world.reached);
+    let known = |world: &World| world.asked.last().expect("asked").1.known;
+    assert_eq!(known(&world), plain, "and need not say it again and again");
+    // A newer one takes over, and reaches the same; then an older one again.
+    (world.rank, world.epoch) = (Some(3), 2);
+    world.pass(Duration::from_millis(500));
+    assert_eq!(world.rank(OSAKA), Some(3));
+    assert_ne!(known(&world), plain);
+    (world.rank, world.epoch) = (None, 3);
+    world.pass(Duration::from_millis(500));
+    assert_eq!((world.rank(OSAKA), known(&world)), (Some(0), plain));
 }
