@@ -52,7 +52,11 @@ impl Lane {
             let target = path.end;
             // What it counts as sent is to leave before it.
             self.drops.note(self.batch.flush(sink));
-            let length = tunnel.noise.encrypt(&beat::write(&beat), &mut self.buffer)?;
+            let length = if tunnel.health.reads_short() {
+                tunnel.noise.encrypt(&beat::write_short(&beat), &mut self.buffer)?
+            } else {
+                tunnel.noise.encrypt(&beat::write(&beat), &mut self.buffer)?
+            };
             tunnel.note_left(now, beat.path);
             self.drops.note(send_alone(target, &self.buffer[..length], sink));
         }

@@ -1,8 +1,10 @@
 //! Heartbeats: what two gateways say of each other's paths, several times a second.
 //!
 //! A heartbeat is the shortest packet that a WireGuard implementation takes, so that a tunnel at rest costs
-//! little: an IPv4 packet of protocol 253 between two fixed link-local addresses, which are among nobody's
-//! allowed prefixes. After the header come, in network byte order:
+//! little: 20 bytes that begin like an IPv4 header with a length of 0 words, which no packet has, and say their
+//! own length. In the long form, for those who may not know that, it is an IPv4 packet of protocol 253 between
+//! two fixed link-local addresses, which are among nobody's allowed prefixes; where its identification is 1, its
+//! sender reads the short form. Then come, in network byte order:
 //!
 //! | bytes | what |
 //! |---|---|
@@ -23,12 +25,18 @@ use std::time::Duration;
 
 use super::message::Malformed;
 
-/// The length of a heartbeat in bytes.
-pub const LENGTH: usize = HEADER + 16;
+/// The length of a heartbeat in the long form, in bytes.
+pub const LENGTH: usize = HEADER + CONTENT;
+/// The length of one in the short form, in bytes.
+pub const SHORT_LENGTH: usize = SHORT_HEADER.len() + CONTENT;
 /// How many paths a tunnel may have; they are numbered from 0.
 pub const MOST_PATHS: usize = 6;
 
 const HEADER: usize = 20;
+const CONTENT: usize = 16;
+const SHORT_HEADER: [u8; 4] = [0x40, 0, 0, 20];
+/// The identification in a long header of one who reads the short form.
+const READS_SHORT: [u8; 2] = [0, 1];
 /// The addresses: `cr` in ASCII, and the one after it.
 const FROM: Ipv4Addr = Ipv4Addr::new(169, 254, 99, 114);
 const TO: Ipv4Addr = Ipv4Addr::new(169, 254, 99, 115);
@@ -60,6 +68,8 @@ pub struct Beat {
     pub sent: u32,
     /// What the sender knows of one of the receiver's paths.
     pub echo: Option<Echo>,
+    /// The sender reads the short form.
+    pub reads_short: bool,
 }
 
 /// What the other side knows of a path of ours.
@@ -79,20 +89,29 @@ pub struct Echo {
 
 /// Whether `packet` is a heartbeat: then it is for the gateway itself and goes no further.
 pub fn is_beat(packet: &[u8]) -> bool {
-    packet.len() >= HEADER
-        && packet[0] == 0x45
-        && packet[9] == PROTOCOL
-        && packet[12..16] == FROM.octets()
-        && packet[16..20] == TO.octets()
+    is_short(packet)
+        || packet.len() >= HEADER
+            && packet[0] == 0x45
+            && packet[9] == PROTOCOL
+            && packet[12..16] == FROM.octets()
+            && packet[16..20] == TO.octets()
+}
+
+fn is_short(packet: &[u8]) -> bool {
+    packet.len() == SHORT_LENGTH && packet.starts_with(&SHORT_HEADER)
 }
 
 /// Reads a heartbeat; `None` if it is of a version or kind that we do not know.
 pub fn parse(packet: &[u8]) -> Result<Option<Beat>, Malformed> {
-    let content = packet.get(HEADER..).filter(|_| is_beat(packet)).ok_or(Malformed)?;
+    if !is_beat(packet) {
+        return Err(Malformed);
+    }
+    let is_short = is_short(packet);
+    let content = &packet[if is_short { SHORT_HEADER.len() } else { HEADER }..];
     if content.first().is_some_and(|kind| *kind != KIND) {
         return Ok(None);
     }
-    let content: &[u8; LENGTH - HEADER] = content.try_into().map_err(|_| Malformed)?;
+    let content: &[u8; CONTENT] = content.try_into().map_err(|_| Malformed)?;
     let short = |at: usize| u16::from_be_bytes([content[at], content[at + 1]]);
     let (path, echoed) = (content[1] & 7, content[1] >> 3 & 7);
     if usize::from(path) >= MOST_PATHS || usize::from(echoed) >= MOST_PATHS && echoed != NO_PATH {
@@ -113,14 +132,29 @@ pub fn parse(packet: &[u8]) -> Result<Option<Beat>, Malformed> {
         interval: Duration::from_millis(short(14).into()),
         sent: u32::from_be_bytes(std::array::from_fn(|i| content[10 + i])),
         echo,
+        reads_short: is_short || packet[4..6] == READS_SHORT,
     }))
 }
 
-/// Writes a heartbeat. What it says must be within the bounds above.
+/// Writes a heartbeat in the long form. What it says must be within the bounds above.
 pub fn write(beat: &Beat) -> [u8; LENGTH] {
     let mut packet = [0; LENGTH];
-    packet[..HEADER].copy_from_slice(&header());
-    let content = &mut packet[HEADER..];
+    packet[..HEADER].copy_from_slice(&header(beat.reads_short));
+    packet[HEADER..].copy_from_slice(&content(beat));
+    packet
+}
+
+/// Writes a heartbeat in the short form, to one who reads it.
+pub fn write_short(beat: &Beat) -> [u8; SHORT_LENGTH] {
+    let mut packet = [0; SHORT_LENGTH];
+    let (header, rest) = packet.split_at_mut(SHORT_HEADER.len());
+    header.copy_from_slice(&SHORT_HEADER);
+    rest.copy_from_slice(&content(beat));
+    packet
+}
+
+fn content(beat: &Beat) -> [u8; CONTENT] {
+    let mut content = [0; CONTENT];
     content[0] = KIND;
     content[1] = beat.path & 7 | beat.echo.map_or(NO_PATH, |echo| echo.path & 7) << 3;
     content[2] = beat.hears;
@@ -139,13 +173,16 @@ pub fn write(beat: &Beat) -> [u8; LENGTH] {
     content[10..14].copy_from_slice(&beat.sent.to_be_bytes());
     let interval = u16::try_from(beat.interval.as_millis()).unwrap_or(u16::MAX);
     content[14..16].copy_from_slice(&interval.to_be_bytes());
-    packet
+    content
 }
 
 /// The IPv4 header, one hop to go and its checksum right.
-fn header() -> [u8; HEADER] {
+fn header(reads_short: bool) -> [u8; HEADER] {
     let mut header = [0; HEADER];
     header[..10].copy_from_slice(&[0x45, 0, 0, LENGTH as u8, 0, 0, 0x40, 0, 1, PROTOCOL]);
+    if reads_short {
+        header[4..6].copy_from_slice(&READS_SHORT);
+    }
     header[12..16].copy_from_slice(&FROM.octets());
     header[16..20].copy_from_slice(&TO.octets());
     let sum = crate::checksum::finish(crate::checksum::add(0, &header));
@@ -189,11 +226,13 @@ mod tests {
         interval: Duration::from_millis(100),
         sent: u32::MAX - 1,
         echo: Some(ECHO),
+        reads_short: true,
     };
 
     #[test]
     fn what_is_written_is_read_again_and_is_a_packet_for_nobody_else() {
-        for beat in [BEAT, Beat { echo: None, draining: false, ..BEAT }] {
+        let another = Beat { echo: None, draining: false, reads_short: false, ..BEAT };
+        for beat in [BEAT, another] {
             let bytes = write(&beat);
             assert!(is_beat(&bytes));
             assert_eq!(parse(&bytes), Ok(Some(beat)));
@@ -201,6 +240,40 @@ mod tests {
             assert_eq!((header.length, header.hop_limit), (LENGTH, 1));
             assert_eq!(crate::checksum::finish(crate::checksum::add(0, &bytes[..HEADER])), 0);
         }
+    }
+
+    #[test]
+    fn the_short_form_says_the_same_and_is_no_packet() {
+        for beat in [BEAT, Beat { echo: None, draining: false, ..BEAT }] {
+            let bytes = write_short(&beat);
+            assert!(is_beat(&bytes) && bytes.len() == 20);
+            assert_eq!(parse(&bytes), Ok(Some(beat)));
+            assert!(packet::parse(&bytes).is_err(), "none that a device could give");
+            assert_eq!(parse(&bytes[..19]), Err(Malformed));
+            let mut other = bytes;
+            other[4] = 2 << 4 | 1;
+            assert_eq!(parse(&other), Ok(None));
+        }
+    }
+
+    /// What the release before the short form wrote and read: neither side may change it.
+    #[test]
+    fn an_older_release_is_understood_and_understands() {
+        let head = [0x45, 0, 0, 36, 0, 0, 0x40, 0, 1, 253, 0x5d, 0xfb];
+        let said = [
+            &head[..],
+            &[169, 254, 99, 114, 169, 254, 99, 115, 0x11, 0xdd, 0x21, 0, 0xff, 0xfe, 1, 2, 0, 1],
+            &[0xff, 0xff, 0xff, 0xfe, 0, 100],
+        ]
+        .concat();
+        let beat = Beat { reads_short: false, ..BEAT };
+        assert_eq!(parse(&said), Ok(Some(beat)));
+        assert_eq!(write(&beat)[..], said);
+        // It looks at neither identification nor checksum of what we write.
+        let mut ours = write(&BEAT);
+        ours[4..6].fill(0);
+        ours[10..12].copy_from_slice(&said[10..12]);
+        assert_eq!(ours[..], said);
     }
 
     #[test]
@@ -240,6 +313,8 @@ mod tests {
         ) {
             let mut bytes = write(&BEAT)[..HEADER].to_vec();
             bytes.extend(&content);
+            let short = [&SHORT_HEADER[..], &content].concat();
+            prop_assert!(parse(&short).is_err() || short.len() == SHORT_LENGTH);
             if let (Some(kind), true) = (bytes.get_mut(HEADER), ours) {
                 *kind = KIND;
             }

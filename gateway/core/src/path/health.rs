@@ -116,6 +116,7 @@ struct Peer {
     hears: u8,
     draining: bool,
     interval: Duration,
+    reads_short: bool,
 }
 
 /// The machine, one a tunnel. Time must not go backwards.
@@ -235,6 +236,12 @@ impl Health {
     /// Whether any path of the peer's is heard.
     pub fn is_heard(&self) -> bool {
         self.hears() != 0
+    }
+
+    /// Whether the peer reads heartbeats in the short form. One that is not heard any more may have begun anew, as
+    /// an older release.
+    pub fn reads_short(&self) -> bool {
+        self.peer.is_some_and(|peer| peer.reads_short) && self.is_heard()
     }
 
     /// Whether the peer has ever sent a heartbeat; else nothing is known of its paths.
@@ -365,6 +372,7 @@ impl Health {
             interval: self.interval,
             sent: outbound.sent,
             echo,
+            reads_short: true,
         })
     }
 
@@ -447,6 +455,7 @@ impl Health {
             hears: beat.hears,
             draining: beat.draining,
             interval: beat.interval.clamp(least, *DETECTION_RANGE.end() / PATIENCE),
+            reads_short: beat.reads_short,
         };
         let before = self.peer.replace(peer);
         if before.is_none_or(|before| before.draining != peer.draining) {

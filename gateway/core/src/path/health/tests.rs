@@ -10,7 +10,7 @@ struct World {
     sides: [Health; 2],
     now: Instant,
     /// When, to whom, by which path, what.
-    wire: Vec<(Instant, usize, [u8; beat::LENGTH])>,
+    wire: Vec<(Instant, usize, Vec<u8>)>,
     /// Whether a side's path carries anything, and with which delay.
     cut: [[bool; 3]; 2],
     delay: [[Duration; 3]; 2],
@@ -18,6 +18,9 @@ struct World {
     loses: [[u32; 3]; 2],
     sent: u32,
     beats: [u32; 2],
+    /// A side is of the release before the short form, and how many came to one that it cannot read.
+    older: [bool; 2],
+    unread: u32,
 }
 
 fn end(side: usize, path: usize) -> SocketAddr {
@@ -43,6 +46,8 @@ impl World {
             loses: [[0; 3]; 2],
             sent: 0,
             beats: [0; 2],
+            older: [false; 2],
+            unread: 0,
         };
         for side in [0, 1] {
             world.sides[side].set_paths(world.now, ends(side, paths, [0, 10, 20]));
@@ -72,16 +77,28 @@ impl World {
                 let loses = self.loses[side][path];
                 if !self.cut[side][path] && (loses == 0 || !self.sent.is_multiple_of(loses)) {
                     let at = now + self.delay[side][path];
-                    self.wire.push((at, 1 - side, beat::write(&beat)));
+                    self.wire.push((at, 1 - side, self.write(side, &beat)));
                 }
             }
         }
         let here: Vec<_> = self.wire.extract_if(.., |(at, ..)| *at <= now).collect();
         for (_, to, bytes) in here {
+            if self.older[to] && bytes.len() == beat::SHORT_LENGTH {
+                self.unread += 1;
+                continue;
+            }
             let beat = beat::parse(&bytes).expect("good").expect("ours");
             let from = end(1 - to, beat.path.into());
             self.sides[to].note_data(now, from);
             self.sides[to].handle_beat(now, from, &beat).expect("an echo of ours");
+        }
+    }
+
+    fn write(&self, side: usize, beat: &Beat) -> Vec<u8> {
+        match (self.older[side], self.sides[side].reads_short()) {
+            (true, _) => beat::write(&Beat { reads_short: false, ..*beat }).to_vec(),
+            (false, true) => beat::write_short(beat).to_vec(),
+            (false, false) => beat::write(beat).to_vec(),
         }
     }
 
@@ -295,6 +312,7 @@ fn echoes_of_what_was_never_sent_and_overtaken_heartbeats_count_for_nothing() {
         interval: Duration::from_millis(100),
         sent: 0,
         echo: Some(echo),
+        reads_short: true,
     };
     let before = world.sides[0].reports().next();
     assert_eq!(world.sides[0].handle_beat(now, end(1, 0), &lie), Err(Unexpected));
@@ -316,4 +334,25 @@ fn who_leaves_says_so_at_once_and_is_believed() {
     assert!(took <= 12, "{took} ms");
     world.sides[1].set_draining(false);
     world.until(100, |world| world.sides[0].fitness() == Some(Fitness::Fit));
+}
+
+#[test]
+fn a_peer_of_the_release_before_the_short_form_gets_the_long_one() {
+    let mut world = World::new(13, 2);
+    world.older[1] = true;
+    world.pass(5000);
+    assert_eq!((world.unread, world.active()), (0, [Some(0); 2]));
+    assert!(!world.sides[0].reads_short());
+    world.older[1] = false;
+    world.pass(200);
+    assert!(world.sides.iter().all(Health::reads_short));
+    // It is replaced, with the same key, by one of that release.
+    let now = world.now;
+    world.sides[1] = Health::new(99);
+    world.sides[1].set_paths(now, ends(1, 2, [0, 10, 20]));
+    world.sides[1].run(now);
+    world.older[1] = true;
+    world.pass(1500);
+    assert!(world.unread <= 8, "{}", world.unread);
+    assert!(world.active().iter().all(Option::is_some), "{:?}", world.active());
 }
