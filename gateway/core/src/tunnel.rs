@@ -38,6 +38,12 @@ const LATER_RENEWAL: Duration = Duration::from_secs(160);
 const ANSWERS: u32 = 512;
 /// Authentic messages newer than this make a tunnel count as up.
 const UP: Duration = Duration::from_secs(15);
+/// A peer with heartbeats sends one well within this time; whoever says something else afterwards is one of an
+/// older release.
+const FIRST_BEAT: Duration = Duration::from_secs(1);
+/// Whoever has said nothing for so long may have ended right after its handshake: peers without heartbeats have
+/// keepalives, every five seconds.
+const PROOF: Duration = Duration::from_secs(6);
 
 /// What a tunnel looks like from outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +88,8 @@ pub(crate) enum Preference {
     /// It works by an address that may cease to: worse than a gateway that leaves, which carries on until
     /// others do.
     Makeshift,
+    /// Its first session stands since a moment, and the heartbeats that should come have not.
+    Unproven,
     /// Something was heard of it within the last 15 s.
     Up,
     /// Nothing speaks for it.
@@ -89,17 +97,15 @@ pub(crate) enum Preference {
 }
 
 impl Preference {
-    /// `up`: something was heard within the last 15 s; `expected`: the peer should send heartbeats. One that sends
-    /// none may be of an older release, but may as well have ended right after its handshake: those that are
-    /// known to work come before it.
-    fn of(fitness: Option<Fitness>, up: bool, expected: bool) -> Self {
+    /// `up`: something was heard within the last 15 s; `silent` is what holds of one whose peer never sent a
+    /// heartbeat.
+    fn of(fitness: Option<Fitness>, up: bool, silent: Self) -> Self {
         match fitness {
             Some(Fitness::Fit) => Self::Fit,
             Some(Fitness::Ailing) => Self::Ailing,
             Some(Fitness::Failing) => Self::Failing,
             Some(Fitness::Wanted) => Self::Wanted,
-            None if up && expected => Self::Ailing,
-            None if up => Self::Fit,
+            None if up => silent,
             Some(Fitness::Lost) if up => Self::Up,
             Some(Fitness::Lost) | None => Self::Any,
         }
@@ -107,7 +113,7 @@ impl Preference {
 
     /// What nodes are told of who has no better tunnel: 0 is as well as can be; `None` where none works.
     pub fn rank(self) -> Option<u8> {
-        (self <= Self::Makeshift).then_some(self as u8)
+        (self <= Self::Unproven).then_some(self as u8)
     }
 }
 
@@ -139,6 +145,10 @@ pub(crate) struct Tunnel {
     sent: Option<Instant>,
     heard: Option<Instant>,
     established: Option<Instant>,
+    /// When the first session was, and whether the peer has said something after its heartbeats should have
+    /// begun.
+    first: Option<Instant>,
+    proven: bool,
     /// How many sessions were noted.
     sessions: u64,
     renewal: Duration,
@@ -183,6 +193,8 @@ impl Tunnel {
             sent: None,
             heard: None,
             established: None,
+            first: None,
+            proven: false,
             sessions: 0,
             attempts: 0,
             retry: None,
@@ -314,6 +326,17 @@ impl Tunnel {
         }
     }
 
+    /// Notes an authentic message that is no part of a handshake.
+    pub fn note_data(&mut self, now: Instant, from: SocketAddr) {
+        self.proven |= !self.is_within(now, FIRST_BEAT);
+        self.health.note_data(now, from);
+    }
+
+    /// Whether the first session is younger than that.
+    fn is_within(&self, now: Instant, time: Duration) -> bool {
+        self.first.is_none_or(|at| now.saturating_duration_since(at) < time)
+    }
+
     /// Notes that `from` answered our handshake.
     pub fn note_answered(&mut self, now: Instant, from: SocketAddr) {
         self.ends.note_answered(from, &self.config);
@@ -326,6 +349,7 @@ impl Tunnel {
         if new {
             self.sessions = self.noise.sessions();
             self.established = Some(now);
+            self.first.get_or_insert(now);
             self.attempts = 0;
             self.retry = None;
         }
@@ -428,10 +452,21 @@ impl Tunnel {
     /// How much it is to be preferred to others with the same peer.
     pub fn preference(&self, now: Instant) -> Preference {
         let (fitness, up) = (self.health.fitness(), self.is_up(now));
-        let preference = Preference::of(fitness, up, self.config.probes);
+        let preference = Preference::of(fitness, up, self.silent(now));
         match self.ends.is_makeshift(&self.config) {
             true => preference.max(Preference::Makeshift),
             false => preference,
+        }
+    }
+
+    /// How much it is to be preferred as long as its peer has sent no heartbeat. It may be of an older release, but
+    /// may as well have ended right after its handshake: those that are known to work come before it.
+    fn silent(&self, now: Instant) -> Preference {
+        match () {
+            () if !self.config.probes => Preference::Fit,
+            () if self.proven => Preference::Ailing,
+            () if self.is_within(now, PROOF) => Preference::Unproven,
+            () => Preference::Up,
         }
     }
 
@@ -581,13 +616,27 @@ mod tests {
 
     #[test]
     fn what_is_known_to_work_comes_before_what_never_sent_a_heartbeat() {
-        let fit = Preference::of(Some(Fitness::Fit), true, true);
-        assert!(fit < Preference::of(None, true, true));
-        assert!(
-            Preference::of(None, true, true) < Preference::of(Some(Fitness::Wanted), true, true)
-        );
-        assert_eq!(Preference::of(None, true, false), fit, "plain WireGuard sends none");
-        assert_eq!(Preference::of(None, false, true), Preference::Any);
+        let of = |fitness, up, silent| Preference::of(fitness, up, silent);
+        let fit = of(Some(Fitness::Fit), true, Preference::Unproven);
+        assert!(fit < of(None, true, Preference::Ailing));
+        assert_eq!(of(None, true, Preference::Fit), fit, "plain WireGuard sends none");
+        assert_eq!(of(None, false, Preference::Ailing), Preference::Any);
+    }
+
+    #[test]
+    fn a_peer_that_ends_right_after_its_handshake_is_not_trusted_and_one_without_heartbeats_is() {
+        let (mut tunnel, start) = (tunnel(Some(ANNOUNCED), false), start());
+        let after = |millis| start + Duration::from_millis(millis);
+        assert_eq!(tunnel.silent(start), Preference::Fit, "plain WireGuard sends none");
+        tunnel.config.probes = true;
+        tunnel.first = Some(start);
+        // The message that ends the handshake proves nothing.
+        tunnel.note_data(after(10), address(ANNOUNCED));
+        assert_eq!(tunnel.silent(after(5900)), Preference::Unproven);
+        assert_eq!(tunnel.silent(after(6000)), Preference::Up);
+        assert_eq!([Preference::Unproven, Preference::Up].map(Preference::rank), [Some(5), None]);
+        tunnel.note_data(after(6500), address(ANNOUNCED));
+        assert_eq!(tunnel.silent(after(6500)), Preference::Ailing);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::controller::Controller;
 use super::gateway::Gateway;
 use super::links::Links;
 use super::node::Node;
-use super::place::{CLUSTERS, gateways_of, of_gateway, of_node};
+use super::place::{CLUSTERS, NETWORKS, gateways_of, of_gateway, of_node};
 use super::story::Story;
 use super::traffic::Flow;
 use super::wire::{MILLI, SECOND, Time};
@@ -19,6 +19,16 @@ const SKEWED: Time = 20 * SECOND;
 const HANDSHAKE: Time = 6 * SECOND;
 /// After so long a node says "unreachable" that has no gateway.
 const UNREACHABLE: Time = 2500 * MILLI;
+/// A way that loses so many of a thousand is to be avoided.
+const MUCH: u64 = 200;
+/// After so long flows have left a gateway all of whose ways lose that much.
+const AVOIDED: Time = 5 * SECOND;
+/// From then on a gateway whose ways have failed is one to be taken: it is not called good at once.
+const TRUSTED: Time = 25 * SECOND;
+/// After so long a way that lost packets is called good again, unless it does so again and again.
+const GRUDGE: Time = 40 * SECOND;
+/// The rank of a cluster to which all ways have flapped, which takes them up to a minute.
+const FLAPPED: u8 = 3;
 /// After so long nothing crosses between clusters that no longer peer.
 pub const PARTED: Time = 1500 * MILLI;
 /// The most changes of a node's next hops in a world, and of what a gateway reaches, for each fault.
@@ -69,18 +79,6 @@ impl Truth<'_> {
         Some(ready.map_or(due, |ready| ready.min(due)))
     }
 
-    /// Whether a gateway may say for 15 s that it reaches a cluster, though its only tunnel there got a session and
-    /// then no heartbeat: it looks like one with a peer of an older release.
-    fn boasts(&self, flow: &Flow, near: usize, to: usize) -> bool {
-        let fresh = |far: usize| {
-            let session = self.gateways[near].tunnels.get(&far).and_then(|tunnel| tunnel.session);
-            session.is_some_and(|session| self.now < session + SKEWED)
-        };
-        let unsettled =
-            |far| self.way(flow, near, far).is_none_or(|since| self.now < since + ROUGH);
-        gateways_of(to).any(fresh) && gateways_of(to).all(unsettled)
-    }
-
     /// How long a flow may be without a packet, if it has a clean way; and since when it has that.
     pub fn bound(&self, flow: &Flow) -> Option<(Time, Time)> {
         let (from, to) = (of_node(flow.from), of_node(flow.to));
@@ -105,7 +103,6 @@ impl Truth<'_> {
         });
         let bound = match () {
             () if involved(from) || involved(to) => SKEWED,
-            () if gateways_of(from).any(|near| self.boasts(flow, near, to)) => SKEWED,
             () if rough => ROUGH,
             () => BOUND,
         };
@@ -128,6 +125,41 @@ impl Truth<'_> {
             (self.now - since) / MILLI,
             bound / MILLI,
             self.nodes[flow.from].group[of_node(flow.to)],
+        ))
+    }
+
+    /// Since when all ways by a gateway to a cluster lose much.
+    fn loses(&self, near: usize, to: usize) -> Option<Time> {
+        let ways = gateways_of(to).flat_map(|far| (0..NETWORKS).map(move |n| (far, n)));
+        let ways = ways.map(|(far, network)| self.links.wan(near, far, network));
+        let mut ways = ways.filter(|link| link.there).peekable();
+        ways.peek()?;
+        ways.map(|link| (!link.is_open() || link.loss >= MUCH).then_some(link.since))
+            .try_fold(self.gateways[near].since?, |last, since| Some(last.max(since?)))
+    }
+
+    /// A flow is about to take this gateway: it should not go on to, if all that it offers is much worse than what
+    /// another one does.
+    pub fn avoidance(&self, flow: &Flow, near: usize) -> Result<(), String> {
+        let (from, to) = (of_node(flow.from), of_node(flow.to));
+        let Some(loses) = self.loses(near, to) else { return Ok(()) };
+        let fit = |other: usize| {
+            let far = gateways_of(to).filter(|far| !self.gateways[*far].draining);
+            far.filter_map(|far| self.way(flow, other, far)).min()
+        };
+        let others = gateways_of(from).filter(|other| *other != near);
+        let others = others.filter(|other| !self.gateways[*other].draining);
+        let Some(better) = others.filter_map(fit).min() else { return Ok(()) };
+        let node = self.nodes[flow.from].since;
+        let (Some(node), Some(peered)) = (node, self.peered[from][to]) else { return Ok(()) };
+        let since = loses.max(better + TRUSTED).max(node).max(peered);
+        if self.story.skewed.is_some() || self.now <= since + AVOIDED {
+            return Ok(());
+        }
+        Err(format!(
+            "node {} still sends to cluster {to} by gateway {near}, all of whose ways lose much for {} ms",
+            flow.from,
+            (self.now - loses) / MILLI
         ))
     }
 
@@ -187,11 +219,26 @@ impl Truth<'_> {
                 }
             }
         }
+        for (number, gateway) in self.gateways.iter().enumerate() {
+            let poor = |c: &usize| gateway.ranks[*c].is_some_and(|r| ![0, FLAPPED].contains(&r)) && !skewed(*c);
+            let judged = self.story.skewed != Some(number);
+            for cluster in (0..CLUSTERS).filter(poor).filter(|_| judged) {
+                let calm = |far| !self.links.is_rough(number, far, self.now, GRUDGE);
+                if gateways_of(cluster).any(calm) {
+                    return Err(format!(
+                        "at the end gateway {number} reaches cluster {cluster} by rank {:?}, though its ways are good",
+                        gateway.ranks[cluster]
+                    ));
+                }
+            }
+        }
         for (number, node) in self.nodes.iter().enumerate() {
             let own = of_node(number);
             for cluster in (0..CLUSTERS).filter(|cluster| *cluster != own) {
                 let peered = self.peered[own][cluster].is_some();
-                let wanted: Vec<usize> = gateways_of(own).filter(|_| peered).collect();
+                let best = gateways_of(own).filter_map(|g| self.gateways[g].ranks[cluster]).min();
+                let fit = |g: &usize| peered && self.gateways[*g].ranks[cluster] == best;
+                let wanted: Vec<usize> = gateways_of(own).filter(fit).collect();
                 if node.group[cluster] != wanted && !skewed(own) {
                     return Err(format!(
                         "at the end node {number} sends to cluster {cluster} by {:?} instead of {wanted:?}",

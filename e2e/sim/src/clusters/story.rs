@@ -187,6 +187,9 @@ impl Story {
         for _ in 0..faults {
             story.fault(&mut random);
         }
+        if seed % 8 == 5 {
+            story.lossy(&mut Random::new(crate::random::mix(0x006c_6f73_7379, seed)));
+        }
         story.words(&mut Random::new(crate::random::mix(0x0077_6f72_6473, seed)));
         story.acts.sort_by_key(|(at, _)| *at);
         story
@@ -315,6 +318,27 @@ impl Story {
                 self.acts.push((end, Act::Evil { gateway, on: false }));
             }
         }
+    }
+
+    /// All ways of a gateway to a cluster, and some of them back, lose what they carry. Only some worlds have that, so
+    /// that seeds from before there was it stand for the same worlds.
+    fn lossy(&mut self, random: &mut Random) {
+        let (from, to, _) = self.direction(random);
+        // What lost so much is not called good again for up to half a minute.
+        let begin = FIRST + random.below(QUIET - FIRST - 26 * SECOND);
+        let end = begin + 6 * SECOND + random.below(6 * SECOND);
+        let thousandths = [200, 300, 600][random.below(3) as usize];
+        let both = random.percent(50);
+        for to in gateways_of(of_gateway(to)) {
+            for network in 0..NETWORKS {
+                for (from, to) in [(from, to), (to, from)].into_iter().take(1 + usize::from(both)) {
+                    let loss = |thousandths| Act::Loss { from, to, network, thousandths };
+                    self.acts.push((begin, loss(thousandths)));
+                    self.acts.push((end, loss(0)));
+                }
+            }
+        }
+        self.faults += 1;
     }
 
     /// What clusters announce meanwhile.

@@ -280,6 +280,8 @@ impl World {
         let hash = mix(mix(self.story.seed, number as u64), port.into());
         match self.nodes[from].next_hop(of_node(to), hash) {
             Some(gateway) => {
+                let held = self.truth().avoidance(&self.flows[number], gateway);
+                self.hold(held);
                 let mut frame = self.wire.buffer();
                 let stamp = packet::stamp(number, packet);
                 let (source, target) = ((place::pod(from), port), (place::pod(to), PORT));
@@ -294,9 +296,11 @@ impl World {
     fn tend(&mut self) {
         let (at, number) = self.next_control;
         self.next_control = (at + CONTROL, number + 1);
-        if self.now >= SETTLED {
-            let changes = self.changes();
-            self.settled.get_or_insert(changes);
+        if self.now >= SETTLED && self.settled.is_none() {
+            // Where one is about to be called good again, nodes will take it.
+            let mut ranks = self.gateways.iter().flat_map(|gateway| gateway.ranks);
+            let calm = ranks.all(|rank| rank.is_none_or(|rank| rank == 0));
+            self.settled = calm.then(|| self.changes());
         }
         let others = (&self.links, &self.governors[..]);
         self.control.tend(self.start, self.now, &self.gateways, others, &mut self.wire);

@@ -129,7 +129,7 @@ impl Lane {
         let received = received?;
         self.note_authentic(slot, now, from);
         if let Some(tunnel) = &mut self.slots[slot] {
-            tunnel.health.note_data(now, from);
+            tunnel.note_data(now, from);
         }
         let routed = match received {
             Received::Packet(length) => self.take_packet(slot, length, (from, ecn), now, sink),
