@@ -429,6 +429,13 @@ impl Agent {
         self.ends.view.send_modify(|view| view.reports += 1);
     }
 
+    /// Whether there is a shortcut to a gateway; `None` where it is not on this node.
+    fn shortcut_to(&self, name: &str) -> Option<bool> {
+        let Desired::Configured(desired) = &self.desired else { return None };
+        let local = desired.0.gateways.iter().find(|gateway| gateway.local && gateway.name == name);
+        local.map(|gateway| self.node.has_shortcut_to(gateway.address))
+    }
+
     fn state(&self, findings: &Findings) -> AgentState {
         let left_out = match &self.desired {
             Desired::Configured(desired) => desired.1.errors.as_slice(),
@@ -442,7 +449,9 @@ impl Agent {
             probes: report::probes(findings),
             errors: errors.take(MAX_ERRORS).cloned().collect(),
             withdrawn: self.withdrawn,
-            gateways: report::gateways(&self.ends.seen.borrow().gateways),
+            gateways: report::gateways(&self.ends.seen.borrow().gateways, |name| {
+                self.shortcut_to(name)
+            }),
             mesh_mtu: self.mesh_mtu.unwrap_or(0),
             drill: self.ends.measured.borrow().clone().map(Box::new),
             fault: self.unlinking.state().map(Box::new),

@@ -95,6 +95,11 @@ impl Node {
         self.shortcuts.count()
     }
 
+    /// Whether the gateway of this node with this outer address is reached past a bridge.
+    pub fn has_shortcut_to(&self, gateway: IpAddr) -> bool {
+        self.shortcuts.leads_to(gateway)
+    }
+
     /// What sort of next-hop groups plans may use.
     pub fn support(&self) -> GroupSupport {
         self.support

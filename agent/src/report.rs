@@ -14,12 +14,14 @@ pub fn is_alarming(findings: &Findings) -> bool {
     targets.any(|target| target.health != Health::Well)
 }
 
-/// One entry a gateway of ours that is watched.
-pub fn gateways(seen: &[Seen]) -> Vec<GatewayProbe> {
+/// One entry a gateway of ours that is watched; `shortcut` says of one on this node, by its name, whether there is
+/// one to it.
+pub fn gateways(seen: &[Seen], shortcut: impl Fn(&str) -> Option<bool>) -> Vec<GatewayProbe> {
     let probe = |one: &Seen| GatewayProbe {
         gateway: one.name.clone(),
         state: one.verdict.label().to_owned(),
         rtt_micros: micros(one.rtt),
+        shortcut: shortcut(&one.name),
     };
     seen.iter().map(probe).collect()
 }

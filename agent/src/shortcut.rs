@@ -49,6 +49,11 @@ impl Shortcuts {
         self.made.as_ref().map_or(0, Ports::len)
     }
 
+    /// Whether the gateway with this outer address is.
+    pub fn leads_to(&self, gateway: IpAddr) -> bool {
+        self.made.as_ref().is_some_and(|made| made.contains_key(&gateway))
+    }
+
     /// Makes those to these gateways as bridges know them now, for UDP to `port`, and no others. Whether the
     /// kernel still has them is seen if `full`. What is in the way is logged once and is no failure. Returns
     /// how much was written.

@@ -78,7 +78,7 @@ pub fn identity() -> ClusterIdentity {
             "endpoints": [{ "gateway": "carrick-gateway-0", "address": "192.0.2.1", "port": 31820 }],
             "gateways": [{
                 "name": "carrick-gateway-0", "offloads": ["device_tcp", "socket_send"],
-                "offloadsOff": ["device_udp"],
+                "offloadsOff": ["device_udp"], "shortcut": true,
             }],
             "clusterPeering": {
                 "apiVersion": "carrick.dev/v1alpha1",

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use carrick_exchange::message::member::{AgentState, GatewayState, ProbeTarget};
+use carrick_exchange::message::member::{AgentState, GatewayProbe, GatewayState, ProbeTarget};
 use carrick_model::{ClusterId, IdentityKey, MemberName, MeshPrefix, Prefix};
 use jiff::Timestamp;
 
@@ -143,6 +143,17 @@ impl World {
     pub fn mesh_mtu(&self, now: Instant) -> Option<u32> {
         let agents = self.agents.values().filter_map(|member| member.live(now));
         agents.map(|state| state.mesh_mtu).filter(|mtu| *mtu > 0).min()
+    }
+
+    /// What live agents say of a gateway of ours, by node.
+    pub fn probes_of_gateway<'a>(
+        &'a self,
+        gateway: &'a str,
+        now: Instant,
+    ) -> impl Iterator<Item = (&'a MemberName, &'a GatewayProbe)> {
+        let agents = self.agents.iter().filter_map(move |(name, m)| Some((name, m.live(now)?)));
+        let probes = agents.flat_map(|(name, state)| state.gateways.iter().map(move |p| (name, p)));
+        probes.filter(move |(_, probe)| probe.gateway == gateway)
     }
 
     /// Gateways of ours that do not answer some node, as live agents say.

@@ -112,6 +112,12 @@ pub struct IdentityGateway {
     /// Offloads that are not: switched off, not had by the kernel, or failed on some lane.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub offloads_off: Vec<String>,
+    /// Nodes that it does not answer, five at most: their traffic goes by other gateways.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub silent_to: Vec<String>,
+    /// Whether packets of its own node reach it past the CNI's bridge, uncut; absent where that node does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shortcut: Option<bool>,
 }
 
 /// A node's mesh address.

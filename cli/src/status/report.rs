@@ -49,6 +49,20 @@ pub struct ClusterReport {
     pub agents: Option<Count>,
     /// What each gateway that reports leaves to the kernel.
     pub offloads: Vec<OffloadsReport>,
+    /// How nodes find each gateway.
+    pub nearby: Vec<NearbyReport>,
+}
+
+/// How the nodes of this cluster find one of its gateways.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NearbyReport {
+    /// Its pod.
+    pub gateway: String,
+    /// Nodes that it does not answer, some of them.
+    pub silent_to: Vec<String>,
+    /// Whether packets of its own node reach it past the CNI's bridge, uncut.
+    pub shortcut: Option<bool>,
 }
 
 /// What one gateway leaves to the kernel.
@@ -163,13 +177,19 @@ fn cluster(state: &State) -> Result<ClusterReport, FetchError> {
         controllers: parts::controllers(state),
         gateways: parts::gateways(state),
         agents: parts::agents(state),
+        nearby: status.gateways.iter().map(nearby).collect(),
         offloads: status.gateways.into_iter().map(offloads).collect(),
     })
 }
 
 fn offloads(gateway: IdentityGateway) -> OffloadsReport {
-    let IdentityGateway { name, offloads, offloads_off } = gateway;
+    let IdentityGateway { name, offloads, offloads_off, .. } = gateway;
     OffloadsReport { gateway: name, in_use: offloads, off: offloads_off }
+}
+
+fn nearby(gateway: &IdentityGateway) -> NearbyReport {
+    let IdentityGateway { name, silent_to, shortcut, .. } = gateway;
+    NearbyReport { gateway: name.clone(), silent_to: silent_to.clone(), shortcut: *shortcut }
 }
 
 fn peering(listed: &Listed) -> PeeringReport {

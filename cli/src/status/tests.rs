@@ -24,8 +24,8 @@ mesh        240.1.16.0/20
 dialled at  192.0.2.1:31820
 ready       controllers 2/2, gateways 1/1, agents 2/2
 
-GATEWAY             OFFLOADS IN USE           OFF
-carrick-gateway-0   device_tcp, socket_send   device_udp
+GATEWAY             SILENT TO NODES   SHORTCUT   OFFLOADS IN USE           OFF
+carrick-gateway-0   -                 yes        device_tcp, socket_send   device_udp
 
 PEERING   CLUSTER   READY   REASON   PEER VERSION   GATEWAYS   TUNNELS   MTU    ROUTED   REFUSED   AGE
 osaka     osaka     True    Ready    0.1.0          1/1        1/1       1420   1        1         100s
@@ -78,6 +78,18 @@ fn trouble_of_the_cluster_itself_is_shown() {
     fixture::set(&mut status.conditions, "PrefixesCoverPods", outside);
     state.identity = Ok(Some(identity));
     let expected = "attention   PrefixesCoverPods=False PodsOutside: pod a/b has 10.7.0.3\n";
+    assert!(text(&state).contains(expected), "{}", text(&state));
+}
+
+#[test]
+fn a_gateway_that_does_not_answer_nodes_is_shown() {
+    let mut state = fixture::well();
+    let mut identity = fixture::identity();
+    let status = identity.status.as_mut().expect("status");
+    let gateway = &mut status.gateways[0];
+    (gateway.silent_to, gateway.shortcut) = (vec!["n0".to_owned(), "n1".to_owned()], None);
+    state.identity = Ok(Some(identity));
+    let expected = "carrick-gateway-0   n0, n1            -          device_tcp";
     assert!(text(&state).contains(expected), "{}", text(&state));
 }
 

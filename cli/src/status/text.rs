@@ -9,10 +9,10 @@ use crate::table::{Table, ago};
 /// The whole report.
 pub fn table(report: &Report) -> String {
     let mut text = cluster(&report.cluster);
-    let offloads = offloads(&report.cluster);
-    if !offloads.is_empty() {
+    let gateways = gateways(&report.cluster);
+    if !gateways.is_empty() {
         text.push('\n');
-        text.push_str(&offloads.render());
+        text.push_str(&gateways.render());
     }
     if report.peerings.is_empty() {
         text.push_str(
@@ -59,10 +59,19 @@ fn cluster(cluster: &ClusterReport) -> String {
     text
 }
 
-fn offloads(cluster: &ClusterReport) -> Table {
-    let mut table = Table::new(&["GATEWAY", "OFFLOADS IN USE", "OFF"]);
-    for one in &cluster.offloads {
-        table.row([one.gateway.clone(), one.in_use.join(", "), one.off.join(", ")]);
+fn gateways(cluster: &ClusterReport) -> Table {
+    let mut table =
+        Table::new(&["GATEWAY", "SILENT TO NODES", "SHORTCUT", "OFFLOADS IN USE", "OFF"]);
+    for (one, nearby) in cluster.offloads.iter().zip(&cluster.nearby) {
+        let shortcut = nearby.shortcut.map_or("", |there| if there { "yes" } else { "no" });
+        let silent = nearby.silent_to.join(", ");
+        table.row([
+            one.gateway.clone(),
+            silent,
+            shortcut.to_owned(),
+            one.in_use.join(", "),
+            one.off.join(", "),
+        ]);
     }
     table
 }

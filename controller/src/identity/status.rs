@@ -71,22 +71,28 @@ pub fn unreadable(
     status
 }
 
-/// Our gateways that report what they leave to the kernel, by name.
+/// Our gateways of which something is known, by name: what they leave to the kernel, and how nodes find them.
 fn gateways(world: &World, now: Now) -> Vec<IdentityGateway> {
     let pods = world.facts.gateway_pods(&world.settings.namespace);
     let reported = pods.iter().filter_map(|pod| {
-        let member = world.gateways.get(&pod.uid.parse().ok()?)?;
-        let said = &member.live(now.instant)?.offloads;
+        let member = pod.uid.parse().ok().and_then(|uid| world.gateways.get(&uid));
+        let live = member.and_then(|member| member.live(now.instant));
+        let said = live.map_or(&[][..], |state| &state.offloads);
         let those = |used: bool| {
             let some = said.iter().filter(|offload| offload.used == used);
             some.map(|offload| offload.name.clone()).collect()
         };
-        let (offloads, offloads_off) = (those(true), those(false));
-        (!said.is_empty()).then(|| IdentityGateway {
+        let probes = || world.probes_of_gateway(&pod.uid, now.instant);
+        let silent = probes().filter(|(_, probe)| probe.state == "Silent");
+        let gateway = IdentityGateway {
             name: pod.name.clone(),
-            offloads,
-            offloads_off,
-        })
+            offloads: those(true),
+            offloads_off: those(false),
+            silent_to: silent.map(|(node, _)| node.to_string()).take(NAMED).collect(),
+            shortcut: probes().find_map(|(_, probe)| probe.shortcut),
+        };
+        let nothing = IdentityGateway { name: pod.name.clone(), ..IdentityGateway::default() };
+        (gateway != nothing).then_some(gateway)
     });
     let mut gateways: Vec<_> = reported.take(MAX_GATEWAYS).collect();
     gateways.sort_unstable();
@@ -94,13 +100,15 @@ fn gateways(world: &World, now: Now) -> Vec<IdentityGateway> {
 }
 
 /// Whether two statuses differ in more than figures and wordings. A gateway that falls back now and
-/// then is no reason to write at once.
+/// then is no reason to write at once; that it is silent is, but not for whom.
 pub fn differs_in_substance(old: &ClusterIdentityStatus, new: &ClusterIdentityStatus) -> bool {
     let bare = |status: &ClusterIdentityStatus| {
         let mut status = status.clone();
         status.conditions.iter_mut().for_each(|c: &mut Condition| c.message.clear());
         for gateway in &mut status.gateways {
             (gateway.offloads, gateway.offloads_off) = (Vec::new(), Vec::new());
+            gateway.silent_to.truncate(1);
+            gateway.silent_to.iter_mut().for_each(String::clear);
         }
         status
     };

@@ -182,7 +182,8 @@ mod tests {
             ..Default::default()
         };
         let probe = ProbeState { cluster: long(), targets: vec![target; 100] };
-        let gateway = GatewayProbe { gateway: long(), state: long(), rtt_micros: 1 };
+        let gateway =
+            GatewayProbe { gateway: long(), state: long(), rtt_micros: 1, shortcut: None };
         let gateways = vec![gateway; 1000];
         let said =
             AgentState { release: long(), probes: vec![probe], gateways, ..Default::default() };

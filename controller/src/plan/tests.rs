@@ -477,7 +477,7 @@ fn a_gateway_that_is_silent_for_one_node_is_counted_once() {
     let probe = |state: &str| GatewayProbe {
         gateway: GATEWAY_UID.to_owned(),
         state: state.to_owned(),
-        rtt_micros: 0,
+        ..GatewayProbe::default()
     };
     scene.agents_say(|_, state| state.gateways = vec![probe("Answers")]);
     assert!(scene.world.silent_gateways(scene.now.instant).is_empty());

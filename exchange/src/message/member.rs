@@ -482,6 +482,9 @@ pub struct GatewayProbe {
     /// Smoothed round-trip time in microseconds; 0 before the first answer.
     #[prost(uint64, tag = "3")]
     pub rtt_micros: u64,
+    /// Of a gateway on this very node, whether packets reach it uncut, past the CNI's bridge.
+    #[prost(bool, optional, tag = "4")]
+    pub shortcut: Option<bool>,
 }
 
 /// End-to-end probes of one node to one cluster.

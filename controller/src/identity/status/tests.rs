@@ -1,9 +1,9 @@
 //! What is said of our own gateways.
 
-use carrick_exchange::message::member::OffloadState;
+use carrick_exchange::message::member::{GatewayProbe, OffloadState};
 
 use super::*;
-use crate::scene::Scene;
+use crate::scene::{GATEWAY_UID, Scene};
 
 #[test]
 fn what_gateways_leave_to_the_kernel_is_shown_and_a_fallback_is_no_reason_to_write_at_once() {
@@ -33,4 +33,35 @@ fn what_gateways_leave_to_the_kernel_is_shown_and_a_fallback_is_no_reason_to_wri
     let restarted = shown(&mut scene, &second, false);
     assert_eq!(restarted.gateways, second.gateways, "until everybody could report");
     assert_eq!(shown(&mut scene, &second, true).gateways, []);
+}
+
+#[test]
+fn a_gateway_that_does_not_answer_nodes_is_shown_with_them_and_one_past_a_bridge() {
+    let mut scene = Scene::new();
+    let shown = |scene: &mut Scene, before: &ClusterIdentityStatus| {
+        let plan = scene.step();
+        status(&scene.world, &plan, before, None, true, scene.now)
+    };
+    let say = |scene: &mut Scene, silent: &'static [&str]| {
+        scene.agents_say(|node, state| {
+            let silent = silent.contains(&node);
+            state.gateways = vec![GatewayProbe {
+                gateway: GATEWAY_UID.to_owned(),
+                state: if silent { "Silent" } else { "Answers" }.to_owned(),
+                shortcut: (node == "n1").then_some(true),
+                ..GatewayProbe::default()
+            }];
+        });
+    };
+    say(&mut scene, &[]);
+    let well = shown(&mut scene, &Default::default());
+    assert_eq!((&well.gateways[0].silent_to, well.gateways[0].shortcut), (&vec![], Some(true)));
+    say(&mut scene, &["n0"]);
+    let silent = shown(&mut scene, &well);
+    assert_eq!(silent.gateways[0].silent_to, ["n0"]);
+    assert!(differs_in_substance(&well, &silent));
+    say(&mut scene, &["n0", "n1"]);
+    let more = shown(&mut scene, &silent);
+    assert_eq!(more.gateways[0].silent_to, ["n0", "n1"]);
+    assert!(!differs_in_substance(&silent, &more));
 }
