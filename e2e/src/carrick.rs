@@ -1,6 +1,6 @@
 //! Carrick in a lab's clusters, used as its users do: helm, `carrick invite`, kubectl, `carrick status`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -29,7 +29,7 @@ pub fn chart() -> PathBuf {
 /// # Errors
 /// When helm refuses, with what it said.
 pub fn install(cluster: &Cluster, tag: &str, values: &[&str]) -> Result<()> {
-    helm_release(cluster, "install", tag, values)
+    release(cluster, "install", &chart(), tag, values)
 }
 
 /// As [`install`], with `helm upgrade`.
@@ -37,11 +37,20 @@ pub fn install(cluster: &Cluster, tag: &str, values: &[&str]) -> Result<()> {
 /// # Errors
 /// When helm refuses, with what it said.
 pub fn upgrade(cluster: &Cluster, tag: &str, values: &[&str]) -> Result<()> {
-    helm_release(cluster, "upgrade", tag, values)
+    release(cluster, "upgrade", &chart(), tag, values)
 }
 
-fn helm_release(cluster: &Cluster, verb: &str, tag: &str, values: &[&str]) -> Result<()> {
-    let chart = chart();
+/// `helm install` or `helm upgrade` (`verb`) from the chart in a folder, which may be another release's.
+///
+/// # Errors
+/// When helm refuses, with what it said.
+pub fn release(
+    cluster: &Cluster,
+    verb: &str,
+    chart: &Path,
+    tag: &str,
+    values: &[&str],
+) -> Result<()> {
     let id = format!("clusterID={}", cluster.plan().name);
     let services = format!("serviceRanges={{{}}}", cluster.plan().services);
     let tag = format!("image.tag={tag}");
@@ -55,6 +64,14 @@ fn helm_release(cluster: &Cluster, verb: &str, tag: &str, values: &[&str]) -> Re
         arguments.extend(["--set", value]);
     }
     cluster.helm(&arguments).map(drop)
+}
+
+/// Goes back to what was installed before the last upgrade.
+///
+/// # Errors
+/// When helm refuses, with what it said.
+pub fn rollback(cluster: &Cluster) -> Result<()> {
+    cluster.helm(&["rollback", "carrick", "--namespace", NAMESPACE]).map(drop)
 }
 
 /// Removes the release; the hook takes Carrick off the nodes first.

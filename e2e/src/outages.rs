@@ -23,6 +23,21 @@ pub struct Trial {
     pub lost: u64,
     /// TCP connections that broke, or paused for longer than their application waits.
     pub broken: u64,
+    /// For a path that goes on to carry packets, badly: how traffic left it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved: Option<Moved>,
+}
+
+/// How traffic left a path.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Moved {
+    /// From the fault to when the last packet that it hit had left, in milliseconds.
+    pub after_ms: f64,
+    /// Packets lost later.
+    pub lost_after: u64,
+    /// Packets that later ones of their flow had overtaken.
+    pub reordered: u64,
 }
 
 impl Trial {
@@ -59,26 +74,46 @@ impl Outages {
         all.get(rank - 1).copied().unwrap_or(0.0)
     }
 
+    /// The median and three more of what is measured of each trial, as cells of a table.
+    fn spread(&self, of: impl Fn(&Trial) -> f64) -> String {
+        let at = |percent| format!("{:.0}", self.percentile(percent, &of));
+        let p99 = if self.trials.len() < FOR_P99 { "–".to_owned() } else { at(99) };
+        format!("{} | {} | {p99} | {}", at(50), at(95), at(100))
+    }
+
     /// A row of the table.
     #[must_use]
     pub fn row(&self) -> String {
-        let at = |percent| format!("{:.0}", self.percentile(percent, Trial::outage_ms));
         let ends = |of: fn(&Trial) -> f64| {
             format!("{:.0} / {:.0}", self.percentile(50, of), self.percentile(100, of))
         };
-        let p99 = if self.trials.len() < FOR_P99 { "–".to_owned() } else { at(99) };
         let broken: u64 = self.trials.iter().map(|trial| trial.broken).sum();
         format!(
-            "| {} | {} | {} | {} | {p99} | {} | {} | {} | {} | {broken} |",
+            "| {} | {} | {} | {} | {} | {} | {broken} |",
             self.fault,
             self.trials.len(),
-            at(50),
-            at(95),
-            at(100),
+            self.spread(Trial::outage_ms),
             ends(|trial| trial.out_ms),
             ends(|trial| trial.into_ms),
             ends(|trial| trial.lost as f64),
         )
+    }
+
+    /// The table of how traffic left a path, of one row; nothing for a fault without such.
+    #[must_use]
+    pub fn moves(&self) -> Option<String> {
+        let of = |trial: &Trial| trial.moved.unwrap_or_default();
+        self.trials.first()?.moved?;
+        let lost: u64 = self.trials.iter().map(|trial| of(trial).lost_after).sum();
+        Some(format!(
+            "| fault | moved p50, ms | p95 | p99 | most | lost after the move, of all trials | overtaken, median / most |\n\
+             |---|---|---|---|---|---|---|\n\
+             | {} | {} | {lost} | {:.0} / {:.0} |",
+            self.fault,
+            self.spread(|trial| of(trial).after_ms),
+            self.percentile(50, |trial| of(trial).reordered as f64),
+            self.percentile(100, |trial| of(trial).reordered as f64),
+        ))
     }
 
     /// Which share of the trials had an outage of at most how many milliseconds, as a picture by itself.
@@ -169,6 +204,7 @@ mod tests {
             sent: 1000,
             lost: u64::from(number) / 2,
             broken: u64::from(number == 1),
+            moved: None,
         };
         Outages { fault: "killed <9>".to_owned(), trials: (1..=count).rev().map(trial).collect() }
     }
@@ -191,6 +227,22 @@ mod tests {
         assert!(outages(199).row().contains("| – |"));
         let columns = |text: &str| text.lines().next().map(|line| line.matches('|').count());
         assert_eq!(columns(Outages::head()), columns(&outages(3).row()));
+    }
+
+    #[test]
+    fn a_path_that_is_left_has_a_row_of_its_own() {
+        let mut outages = outages(3);
+        assert_eq!(outages.moves(), None);
+        for (number, trial) in (0_u32..).zip(&mut outages.trials) {
+            let (after_ms, number) = (f64::from(number * 100), u64::from(number));
+            trial.moved = Some(Moved { after_ms, lost_after: number, reordered: 2 * number });
+        }
+        let table = outages.moves().expect("a table");
+        assert!(table.ends_with("| killed <9> | 100 | 200 | – | 200 | 3 | 2 / 4 |"), "{table}");
+        let columns: Vec<usize> = table.lines().map(|line| line.matches('|').count()).collect();
+        assert_eq!(columns, [8, 8, 8]);
+        let json = serde_json::to_string(&outages).expect("JSON");
+        assert_eq!(serde_json::from_str::<Outages>(&json).expect("the same"), outages);
     }
 
     #[test]

@@ -64,16 +64,33 @@ pub fn cluster_images(parts: &Parts, folder: &Path) -> Result<Vec<PathBuf>> {
 /// # Errors
 /// When the build fails or an archive can't be written.
 pub fn build_carrick(folder: &Path, progress: &Progress) -> Result<Carrick> {
-    let cache = cache_folder();
-    std::fs::create_dir_all(&cache).map_err(Error::file("making", &cache))?;
-    let log = cache.join(format!("images-{}.log", std::process::id()));
-    let detail = || last_line(&log);
     let packages: Vec<&str> = PROGRAMS.iter().map(|(package, _)| *package).collect();
-    let packages = [&packages[..], &["carrick-cli"]].concat();
-    let mut command = cargo_build(&packages);
-    let words = "built Carrick's programs for images";
-    progress.step(words, detail, || run_logged(&mut command, &log))?;
-    let built = built_folder()?;
+    let command = cargo_build(&[&packages[..], &["carrick-cli"]].concat());
+    run_build("Carrick's programs for images", "images", command, progress)?;
+    write_carrick(&built_folder()?, folder)
+}
+
+/// As [`build_carrick`], from another copy of this repository and with a target folder of its own. It builds with the
+/// compiler that the copy asks for, and leaves the processor to others.
+///
+/// # Errors
+/// When the build fails or an archive can't be written.
+pub(super) fn build_copy(
+    copy: &Path,
+    target: &Path,
+    folder: &Path,
+    progress: &Progress,
+) -> Result<Carrick> {
+    let packages: Vec<&str> = PROGRAMS.iter().map(|(package, _)| *package).collect();
+    let mut command = build_command("cargo", 19, &packages);
+    command.current_dir(copy).env_remove("RUSTUP_TOOLCHAIN").arg("--target-dir").arg(target);
+    let words = "Carrick's programs of another commit, which takes minutes,";
+    run_build(words, "previous", command, progress)?;
+    write_carrick(&target.join(TARGET).join("image"), folder)
+}
+
+/// Writes the images of programs that are built.
+fn write_carrick(built: &Path, folder: &Path) -> Result<Carrick> {
     let tag = tag(&PROGRAMS.map(|(name, _)| built.join(name)))?;
     let images = PROGRAMS
         .iter()
@@ -143,10 +160,15 @@ pub fn program_alone(package: &str, progress: &Progress) -> Result<PathBuf> {
     Ok(built_folder()?.join(package))
 }
 
-fn build_alone(what: &str, mut command: Command, progress: &Progress) -> Result<()> {
+fn build_alone(what: &str, command: Command, progress: &Progress) -> Result<()> {
+    run_build(what, "alone", command, progress)
+}
+
+/// Builds something, with a log that is there as long as that takes.
+fn run_build(what: &str, log: &str, mut command: Command, progress: &Progress) -> Result<()> {
     let cache = cache_folder();
     std::fs::create_dir_all(&cache).map_err(Error::file("making", &cache))?;
-    let log = cache.join(format!("alone-{}.log", std::process::id()));
+    let log = cache.join(format!("{log}-{}.log", std::process::id()));
     let detail = || last_line(&log);
     progress.step(&format!("built {what}"), detail, || run_logged(&mut command, &log))
 }
@@ -157,10 +179,16 @@ fn built_folder() -> Result<PathBuf> {
 
 fn cargo_build(packages: &[&str]) -> Command {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let mut command = Command::new("nice");
-    command.args(["-n", "5", &cargo, "build", "--profile", "image", "--target", TARGET]);
-    command.args(packages.iter().flat_map(|package| ["--package", package]));
+    let mut command = build_command(&cargo, 5, packages);
     command.current_dir(repository());
+    command
+}
+
+fn build_command(cargo: &str, niceness: u8, packages: &[&str]) -> Command {
+    let mut command = Command::new("nice");
+    let niceness = niceness.to_string();
+    command.args(["-n", &niceness, cargo, "build", "--profile", "image", "--target", TARGET]);
+    command.args(packages.iter().flat_map(|package| ["--package", package]));
     // Variables of the cargo that runs us would make the inner one build other things.
     let outer = std::env::vars_os().map(|(name, _)| name);
     for name in outer.filter(|name| name.to_string_lossy().starts_with("CARGO_PKG")) {
@@ -170,7 +198,7 @@ fn cargo_build(packages: &[&str]) -> Command {
     command
 }
 
-fn target_folder() -> Result<PathBuf> {
+pub(super) fn target_folder() -> Result<PathBuf> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let mut command = Command::new(cargo);
     command.args(["metadata", "--format-version=1", "--no-deps"]).current_dir(repository());

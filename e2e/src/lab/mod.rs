@@ -155,6 +155,15 @@ impl Lab {
         Ok(carrick)
     }
 
+    /// Loads other images beside them, as of another release.
+    ///
+    /// # Errors
+    /// When an import fails.
+    pub fn import(&self, carrick: &Carrick, progress: &Progress) -> Result<()> {
+        let _book = Book::open(&self.store)?;
+        up::import(&self.clusters(), carrick, progress)
+    }
+
     fn unknown(&self, kind: &'static str, name: &str, known: &[String]) -> Error {
         let (lab, name, known) = (self.spec.name.clone(), name.to_owned(), known.join(", "));
         Error::Unknown { lab, kind, name, known }

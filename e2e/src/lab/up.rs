@@ -73,13 +73,18 @@ pub(super) fn load_carrick(
     carrick: &Carrick,
     progress: &Progress,
 ) -> Result<()> {
+    import(clusters, carrick, progress)?;
+    book.change(|state| state.image_tag = Some(carrick.tag.clone()))
+}
+
+/// Loads images on every node that has power.
+pub(super) fn import(clusters: &[Cluster], carrick: &Carrick, progress: &Progress) -> Result<()> {
     progress.step(&format!("loaded Carrick's images, tag {}", carrick.tag), String::new, || {
         each(clusters, |cluster| {
             let nodes: Vec<_> = cluster.nodes().into_iter().filter(|n| n.has_power()).collect();
             each(&nodes, |node| node.import(&carrick.archives))
         })
-    })?;
-    book.change(|state| state.image_tag = Some(carrick.tag.clone()))
+    })
 }
 
 /// Whether a lab is complete and none of its processes has died with its lab.

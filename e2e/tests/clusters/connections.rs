@@ -21,8 +21,8 @@ const INTERVAL: Duration = Duration::from_millis(80);
 /// The application gives a connection up that says nothing for so long.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Bytes of a message.
-const BYTES: usize = 512;
+/// Bytes of a message, where no other size is asked for.
+pub const BYTES: usize = 512;
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -45,25 +45,25 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// Opens them to a port of `to` that nobody uses, and waits until each has had an answer.
+    /// Opens them to a port of `to` that nobody uses, for messages of so many bytes, and waits until each has had an
+    /// answer.
     pub fn start(
         from: &Network,
         to: &Network,
-        address: Ipv4Addr,
-        port: u16,
+        target: SocketAddr,
+        bytes: usize,
     ) -> Result<Self, String> {
-        let listener = to.inside(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)))?;
+        let listener = to.inside(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, target.port())))?;
         let listener = text(listener)?;
         text(listener.set_nonblocking(true))?;
         let counts = Arc::<Counts>::default();
         let mut threads = vec![{
             let counts = counts.clone();
-            std::thread::spawn(move || serve(&listener, &counts))
+            std::thread::spawn(move || serve(&listener, bytes, &counts))
         }];
-        let target = SocketAddr::from((address, port));
         for number in 0..CONNECTIONS {
             let (counts, from) = (counts.clone(), *from);
-            threads.push(std::thread::spawn(move || keep(number, &from, target, &counts)));
+            threads.push(std::thread::spawn(move || keep((number, bytes), &from, target, &counts)));
         }
         let connections = Self { counts, threads };
         text(wait_until(Duration::from_secs(20), "an answer on each connection", || {
@@ -92,13 +92,13 @@ impl Drop for Connections {
 }
 
 /// Sends back what comes, on every connection.
-fn serve(listener: &TcpListener, counts: &Arc<Counts>) {
+fn serve(listener: &TcpListener, bytes: usize, counts: &Arc<Counts>) {
     let mut threads = Vec::new();
     while !counts.stopped() {
         match listener.accept() {
             Ok((stream, _)) => {
                 let counts = counts.clone();
-                threads.push(std::thread::spawn(move || echo(stream, &counts)));
+                threads.push(std::thread::spawn(move || echo(stream, bytes, &counts)));
             }
             Err(_) => std::thread::sleep(Duration::from_millis(5)),
         }
@@ -110,8 +110,8 @@ fn serve(listener: &TcpListener, counts: &Arc<Counts>) {
     }
 }
 
-fn echo(mut stream: TcpStream, counts: &Counts) {
-    let mut message = [0; BYTES];
+fn echo(mut stream: TcpStream, bytes: usize, counts: &Counts) {
+    let mut message = vec![0; bytes];
     let timed =
         stream.set_nonblocking(false).and_then(|()| stream.set_read_timeout(Some(PATIENCE)));
     if timed.is_err() {
@@ -124,23 +124,27 @@ fn echo(mut stream: TcpStream, counts: &Counts) {
     }
 }
 
-/// Keeps one connection busy until the end.
-fn keep(number: usize, from: &Network, to: SocketAddr, counts: &Counts) {
+/// Keeps one connection, with its number and its messages' size, busy until the end.
+fn keep(which: (usize, usize), from: &Network, to: SocketAddr, counts: &Counts) {
     while !counts.stopped() {
         // A socket that cannot be made is counted like one that breaks: the pods are there all the time.
         let made = from.inside(|| TcpStream::connect_timeout(&to, PATIENCE));
-        let ended = made.and_then(text).and_then(|stream| talk(number, stream, counts));
+        let ended = made.and_then(text).and_then(|stream| talk(which, stream, counts));
         if ended.is_err() && !counts.stopped() {
             counts.broken.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
-fn talk(number: usize, mut stream: TcpStream, counts: &Counts) -> Result<(), String> {
+fn talk(
+    (number, bytes): (usize, usize),
+    mut stream: TcpStream,
+    counts: &Counts,
+) -> Result<(), String> {
     text(stream.set_nodelay(true))?;
     text(stream.set_read_timeout(Some(PATIENCE)))?;
     text(stream.set_write_timeout(Some(PATIENCE)))?;
-    let (mut sent, mut answer) = ([0; BYTES], [0; BYTES]);
+    let (mut sent, mut answer) = (vec![0; bytes], vec![0; bytes]);
     for count in 0_u64.. {
         if counts.stopped() {
             return Ok(());

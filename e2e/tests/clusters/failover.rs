@@ -118,14 +118,20 @@ pub fn kill_gateway(cluster: &Cluster, pod: &str) -> Result<Instant, String> {
 
 /// Waits until all nodes of a cluster spread flows over two gateways.
 pub fn both_used(lab: &Lab, cluster: &Cluster) -> Outcome {
+    all_used(lab, cluster, 2)
+}
+
+/// Waits until all nodes of a cluster spread flows over so many gateways.
+pub fn all_used(lab: &Lab, cluster: &Cluster, gateways: usize) -> Outcome {
     let used = || {
         for name in node_names(cluster) {
             let listing = node_network(lab, &name)?.run(&["ip", "nexthop", "show"])?;
             let group = listing.lines().find_map(|line| line.split_once(" group "));
             let members = group.and_then(|(_, rest)| rest.split(' ').next()).unwrap_or_default();
-            check(members.split('/').count() == 2, || format!("{name}: {listing}"))?;
+            let count = members.split('/').count();
+            check(count == gateways, || format!("{name}: {listing}"))?;
         }
         Ok(())
     };
-    text(wait_until(BACK, "two gateways in use", used))
+    text(wait_until(BACK, &format!("{gateways} gateways in use"), used))
 }

@@ -131,6 +131,15 @@ pub struct Flow {
 impl Flow {
     /// Starts it, and waits for the first answer.
     pub fn start(from: &Network, to: SocketAddr) -> Result<Self, String> {
+        let begin = Instant::now();
+        let flow = Self::begin(from, to)?;
+        flow.wait_answer(begin, Duration::from_secs(10))
+            .map_err(|error| format!("a flow to {to}: {error}"))?;
+        Ok(flow)
+    }
+
+    /// Starts it.
+    pub fn begin(from: &Network, to: SocketAddr) -> Result<Self, String> {
         let socket = from.udp(0)?;
         text(socket.set_read_timeout(Some(Duration::from_millis(50))))?;
         let receiving = text(socket.try_clone())?;
@@ -143,11 +152,7 @@ impl Flow {
             let (record, stop) = (record.clone(), stop.clone());
             std::thread::spawn(move || receive(&receiving, &record, &stop))
         };
-        let flow = Self { record, stop, threads: vec![sender, receiver] };
-        let begin = Instant::now();
-        flow.wait_answer(begin, Duration::from_secs(10))
-            .map_err(|error| format!("a flow to {to}: {error}"))?;
-        Ok(flow)
+        Ok(Self { record, stop, threads: vec![sender, receiver] })
     }
 
     /// Waits for an answer to a packet that left after `since`.

@@ -17,6 +17,7 @@ mod narrow;
 mod peering;
 mod quiet;
 mod refusals;
+mod skew;
 mod stream;
 mod table;
 mod third;
@@ -57,10 +58,10 @@ fn main() -> ExitCode {
         .into_iter()
         .flatten()
         .map(|(name, case)| Trial::test(*name, move || world::with(case).map_err(Into::into)));
-    let table = table::CASES.iter().map(|(name, case)| {
+    let long = table::CASES.iter().chain(skew::CASES).map(|(name, case)| {
         Trial::test(*name, move || world::with(case).map_err(Into::into)).with_ignored_flag(true)
     });
-    let conclusion = libtest_mimic::run(&arguments, trials.chain(table).collect());
+    let conclusion = libtest_mimic::run(&arguments, trials.chain(long).collect());
     world::end();
     conclusion.exit_code()
 }

@@ -1,6 +1,6 @@
 //! Numbered packets one way, some flows at once: how long each flow had nothing to receive, and what it lost.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,13 +23,15 @@ pub struct Shape {
     pub flows: usize,
     /// Between two packets; each goes to the next flow.
     pub interval: Duration,
+    /// Of a packet.
+    pub bytes: usize,
 }
 
 /// What most streams are: 1,000 packets a second, fast enough that a gap of a flow is known within 8 ms.
-pub const USUAL: Shape = Shape { flows: 8, interval: Duration::from_millis(1) };
+pub const USUAL: Shape = Shape { flows: 8, interval: Duration::from_millis(1), bytes: 200 };
 
-/// Bytes of a packet.
-const BYTES: usize = 200;
+/// The largest packet that there may be, in bytes.
+const MOST_BYTES: usize = 2048;
 
 /// Bytes of the number at the front of each packet.
 const HEADER: usize = 4;
@@ -42,6 +44,9 @@ type Arrivals = Vec<Vec<(u32, Instant)>>;
 
 /// How long the last packets may take.
 const TAIL: Duration = Duration::from_millis(500);
+
+/// A packet that arrives so much later than usual came by a path that has become slow.
+const LATE: Duration = Duration::from_millis(100);
 
 /// Packets of a stream.
 #[derive(Debug, Clone, Copy)]
@@ -96,13 +101,11 @@ impl Stream {
         let threads = vec![
             {
                 let (sent, stop) = (sent.clone(), stop[0].clone());
-                std::thread::spawn(move || {
-                    send(&senders, (target, start, shape.interval), &sent, &stop)
-                })
+                std::thread::spawn(move || send(&senders, (target, start, shape), &sent, &stop))
             },
             {
                 let (arrivals, stop) = (arrivals.clone(), stop[1].clone());
-                std::thread::spawn(move || receive(&receiver, &arrivals, &stop))
+                std::thread::spawn(move || receive(&receiver, shape.bytes, &arrivals, &stop))
             },
         ];
         let stream = Self { arrivals, sent, stop, threads, shape, start };
@@ -135,19 +138,64 @@ impl Stream {
     /// Of the packets that left between `since` and `until`, how many there were, and which did not arrive. To be
     /// asked when those under way have had the time.
     pub fn losses(&self, since: Instant, until: Instant) -> Losses {
-        let number = |at: Instant| {
-            let passed = at.saturating_duration_since(self.start).as_micros();
-            u32::try_from(passed / self.shape.interval.as_micros()).unwrap_or(u32::MAX)
-        };
-        let sent = number(since)..number(until);
+        let sent = self.number(since)..self.number(until);
         let arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
         let arrived: BTreeSet<u32> = arrivals.iter().flatten().map(|(number, _)| *number).collect();
         let lost = sent.clone().filter(|number| !arrived.contains(number)).collect();
         Losses { sent: sent.len(), lost, shape: self.shape }
     }
 
+    /// The number of the packet that leaves at this time.
+    fn number(&self, at: Instant) -> u32 {
+        let passed = at.saturating_duration_since(self.start).as_micros();
+        u32::try_from(passed / self.shape.interval.as_micros()).unwrap_or(u32::MAX)
+    }
+
+    /// How the stream got away from a path that went bad at `since`, by its packets until `until`: each flow has once
+    /// it has had no loss for as long as `quiet`, nor a packet that was late. To be asked when the last ones have had
+    /// the time.
+    pub fn moved(&self, since: Instant, until: Instant, quiet: Duration) -> Moved {
+        let Shape { flows, interval, .. } = self.shape;
+        let arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        let (first, end) = (self.number(since), self.number(until));
+        let late = self.usual(&arrivals, first) + LATE;
+        let mut moved = Moved::default();
+        for (flow, arrived) in (0_u32..).zip(arrivals.iter()) {
+            let times: BTreeMap<u32, Instant> = arrived.iter().copied().collect();
+            let of_flow = (first..end).filter(|number| number % flows as u32 == flow);
+            let mut left = first;
+            for number in of_flow {
+                let took = times.get(&number).map(|at| self.took(number, *at));
+                if took.is_some_and(|took| took < late) {
+                    continue;
+                }
+                if interval * (number - left) >= quiet {
+                    moved.lost_after += u64::from(took.is_none());
+                } else {
+                    left = number;
+                }
+            }
+            moved.after = moved.after.max(interval * (left - first));
+            moved.reordered += overtaken(arrived, first..end);
+        }
+        moved
+    }
+
+    /// How long a packet took that arrived at this time.
+    fn took(&self, number: u32, at: Instant) -> Duration {
+        at.saturating_duration_since(self.start + self.shape.interval * number)
+    }
+
+    /// The median of how long packets before this one took.
+    fn usual(&self, arrivals: &Arrivals, first: u32) -> Duration {
+        let before = arrivals.iter().flatten().filter(|(number, _)| *number < first);
+        let mut times: Vec<Duration> = before.map(|(number, at)| self.took(*number, *at)).collect();
+        times.sort_unstable();
+        times.get(times.len() / 2).copied().unwrap_or_default()
+    }
+
     /// Ends it, and counts once the last packets had time to arrive.
-    pub fn end(mut self) -> Counts {
+    pub fn end(&mut self) -> Counts {
         self.stop[0].store(true, Ordering::Relaxed);
         self.join(1);
         std::thread::sleep(TAIL);
@@ -166,6 +214,39 @@ impl Stream {
             }
         }
     }
+}
+
+/// How a stream got away from a path.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Moved {
+    /// From the fault to when the last packet that it hit had left.
+    pub after: Duration,
+    /// Packets lost later.
+    pub lost_after: u64,
+    /// Packets that later ones of their flow had overtaken.
+    pub reordered: u64,
+}
+
+impl Moved {
+    /// Of two streams as of one.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            after: self.after.max(other.after),
+            lost_after: self.lost_after + other.lost_after,
+            reordered: self.reordered + other.reordered,
+        }
+    }
+}
+
+/// How many packets of a flow, of those with these numbers, came after later ones.
+fn overtaken(arrived: &[(u32, Instant)], numbers: std::ops::Range<u32>) -> u64 {
+    let inside = arrived.iter().map(|(number, _)| *number).filter(|n| numbers.contains(n));
+    let late = inside.scan(0, |most, number| {
+        let late = number < *most;
+        *most = number.max(*most);
+        Some(u64::from(late))
+    });
+    late.sum()
 }
 
 /// What was lost of a stream.
@@ -191,7 +272,7 @@ impl Losses {
 
     /// For how long some flow lost packets again and again: from before its first loss to after its last.
     pub fn longest_span(&self) -> Duration {
-        let Shape { flows, interval } = self.shape;
+        let Shape { flows, interval, .. } = self.shape;
         let flows = flows as u32;
         let span = |flow: u32| {
             let mut lost = self.lost.iter().filter(|number| *number % flows == flow);
@@ -213,17 +294,17 @@ impl Drop for Stream {
 
 fn send(
     senders: &[UdpSocket],
-    (to, start, interval): (SocketAddr, Instant, Duration),
+    (to, start, shape): (SocketAddr, Instant, Shape),
     sent: &AtomicU64,
     stop: &AtomicBool,
 ) {
-    let mut datagram = [0; BYTES];
+    let mut datagram = vec![0; shape.bytes];
     for (number, sender) in (0_u32..).zip(senders.iter().cycle()) {
         if stop.load(Ordering::Relaxed) {
             return;
         }
         // By the clock, not by pauses: a late one does not delay the rest.
-        std::thread::sleep(interval.saturating_mul(number).saturating_sub(start.elapsed()));
+        std::thread::sleep(shape.interval.saturating_mul(number).saturating_sub(start.elapsed()));
         datagram[..HEADER].copy_from_slice(&number.to_be_bytes());
         // A refusal (no route) is a loss like any other.
         let _refused = sender.send_to(&datagram, to);
@@ -231,10 +312,10 @@ fn send(
     }
 }
 
-fn receive(socket: &UdpSocket, arrivals: &Mutex<Arrivals>, stop: &AtomicBool) {
-    let mut buffer = [0; BYTES];
+fn receive(socket: &UdpSocket, bytes: usize, arrivals: &Mutex<Arrivals>, stop: &AtomicBool) {
+    let mut buffer = [0; MOST_BYTES];
     while !stop.load(Ordering::Relaxed) {
-        if let Ok(BYTES) = socket.recv(&mut buffer)
+        if socket.recv(&mut buffer).is_ok_and(|length| length == bytes)
             && let Some(number) = buffer.first_chunk::<HEADER>()
         {
             let number = u32::from_be_bytes(*number);

@@ -1,5 +1,8 @@
 //! The table of failover: faults again and again under traffic, and how long each interrupted it. Not part of the usual
-//! tests, as 200 trials take the better part of an hour: `cargo drills [FAULT]`.
+//! tests, as 200 trials take the better part of an hour: `cargo drills table[::FAULT]`.
+
+mod paths;
+mod whole;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -7,34 +10,40 @@ use std::time::{Duration, Instant};
 
 use carrick_e2e::carrick::NAMESPACE;
 use carrick_e2e::cluster::Cluster;
-use carrick_e2e::outages::{Outages, Trial};
+use carrick_e2e::outages::{Moved, Outages, Trial};
 use carrick_e2e::wait::wait_until;
 use carrick_e2e::{Lab, probes};
-use serde_json::{Value, json};
 
 use crate::common::{
     SOON, check, figure, node_names, node_of, pod_network, processes, ready, rolled_out, text,
 };
-use crate::connections::Connections;
-use crate::failover::{both_used, doubled, kill_gateway};
+use crate::connections::{self, Connections};
+use crate::failover::{all_used, both_used, doubled, kill_gateway};
 use crate::kill::{api_answers, kill_process, scale_dns};
-use crate::quiet::{live, other_controllers, settled};
-use crate::stream::{Stream, USUAL};
+use crate::quiet::{other_controllers, settled};
+use crate::stream::{Shape, Stream, USUAL};
+use crate::upgrade::gateways;
 use crate::world::{Case, Outcome};
 
 /// All faults.
 pub const CASES: &[(&str, Case)] = &[
     ("table::gateway_killed", gateway_killed),
     ("table::gateways_node_loses_power", power),
-    ("table::path_cut", |lab| path_cut(lab, true)),
-    ("table::path_cut_one_way", |lab| path_cut(lab, false)),
+    ("table::path_cut", |lab| paths::cut(lab, true)),
+    ("table::path_cut_one_way", |lab| paths::cut(lab, false)),
+    ("table::path_loses_much", paths::loses_much),
+    ("table::path_loses_little_in_bursts", paths::loses_little),
+    ("table::path_becomes_slow", paths::becomes_slow),
+    ("table::path_passes_small_packets_only", paths::becomes_narrow),
     ("table::gateway_drained", gateway_drained),
+    ("table::gateways_scaled", scaled),
     ("table::gateways_replaced", |lab| replaced(lab, "statefulset/carrick-gateway")),
     ("table::agents_replaced", |lab| replaced(lab, "daemonset/carrick-agent")),
     ("table::controllers_killed", controllers_killed),
     ("table::api_server_restarted", api_server_restarted),
     ("table::api_server_and_controllers_away", control_away),
     ("table::dns_away", dns_away),
+    ("table::peer_without_power", whole::away),
 ];
 
 /// How many trials of each fault, if not [`TRIALS`].
@@ -57,11 +66,38 @@ type Fault<'a> = &'a mut dyn FnMut(&Cluster, usize) -> Result<(String, Instant),
 /// Brings all back to how it was.
 type Repair<'a> = &'a mut dyn FnMut(&Cluster) -> Outcome;
 
+/// What goes on while a fault lasts, and for how long it is looked at.
+#[derive(Debug, Clone, Copy)]
+struct Watching {
+    /// Looked at for so long after a fault, or after its end where it lasts.
+    window: Duration,
+    /// The streams.
+    shape: Shape,
+    /// Bytes of the TCP connections' messages.
+    message: usize,
+    /// A flow has left a bad path when it had no trouble for so long. Only for paths that go on, badly.
+    quiet: Option<Duration>,
+}
+
+impl Default for Watching {
+    fn default() -> Self {
+        Self { window: WINDOW, shape: USUAL, message: connections::BYTES, quiet: None }
+    }
+}
+
+/// How many trials of each fault are asked for.
+fn wanted() -> Result<usize, String> {
+    match std::env::var(TRIALS_VARIABLE) {
+        Ok(count) => count.parse().map_err(|error| format!("{TRIALS_VARIABLE}={count}: {error}")),
+        Err(_) => Ok(TRIALS),
+    }
+}
+
 /// Makes all trials of a fault, in both clusters by turns, with traffic between their last nodes, and keeps what was
 /// measured.
 fn measure(lab: &Lab, name: &str, fault: Fault<'_>, repair: Repair<'_>) -> Result<Outages, String> {
     let (paris, osaka) = doubled(lab)?;
-    measure_between(lab, (&paris, &osaka), name, fault, repair)
+    measure_between(lab, (&paris, &osaka), name, Watching::default(), fault, repair)
 }
 
 /// As [`measure`], on clusters that are as they should be.
@@ -69,30 +105,32 @@ fn measure_between(
     lab: &Lab,
     (paris, osaka): (&Cluster, &Cluster),
     name: &str,
+    watching: Watching,
     fault: Fault<'_>,
     repair: Repair<'_>,
 ) -> Result<Outages, String> {
-    let trials = match std::env::var(TRIALS_VARIABLE) {
-        Ok(count) => {
-            text(count.parse().map_err(|error| format!("{TRIALS_VARIABLE}={count}: {error}")))?
-        }
-        Err(_) => TRIALS,
-    };
+    let trials = wanted()?;
     let ends = Ends::of(paris, osaka)?;
-    let connections = ends.connect()?;
+    let connections = ends.connect(watching.message)?;
     let mut outages = Outages { fault: name.to_owned(), trials: Vec::new() };
     for number in 0..trials {
         let hit = if number % 2 == 0 { paris } else { osaka };
         both_used(lab, paris)?;
         both_used(lab, osaka)?;
-        let (there, back) = (ends.stream(true)?, ends.stream(false)?);
+        let shape = watching.shape;
+        let (mut there, mut back) = (ends.stream(true, shape)?, ends.stream(false, shape)?);
         let before = connections.broken();
         let (target, at) = fault(hit, number / 2)?;
-        let until = Instant::now() + WINDOW;
+        let until = Instant::now() + watching.window;
         std::thread::sleep(until.saturating_duration_since(Instant::now()));
         let gaps = [&there, &back].map(|stream| stream.longest_gap(at, until).as_secs_f64() * 1e3);
         let [out_ms, into_ms] = if number % 2 == 0 { gaps } else { [gaps[1], gaps[0]] };
         let counts = [there.end(), back.end()];
+        let moved = watching.quiet.map(|quiet| {
+            let moved = there.moved(at, until, quiet).and(back.moved(at, until, quiet));
+            let after_ms = moved.after.as_secs_f64() * 1e3;
+            Moved { after_ms, lost_after: moved.lost_after, reordered: moved.reordered }
+        });
         let trial = Trial {
             target: format!("{target} of {}", hit.plan().name),
             out_ms,
@@ -100,24 +138,46 @@ fn measure_between(
             sent: counts.iter().map(|count| count.sent).sum(),
             lost: counts.iter().map(|count| count.sent - count.arrived).sum(),
             broken: connections.broken() - before,
+            moved,
         };
-        figure(&format!(
-            "{:>3}/{trials} {name}: {}: out {out_ms:.0} ms, in {into_ms:.0} ms, lost {} of {}, TCP broken {}",
-            number + 1,
-            trial.target,
-            trial.lost,
-            trial.sent,
-            trial.broken
-        ));
         outages.trials.push(trial);
-        keep(&outages)?;
+        kept(&outages, trials)?;
         repair(hit)?;
         ready(paris, osaka)?;
     }
-    for line in Outages::head().lines().chain([outages.row().as_str()]) {
+    told(&outages);
+    Ok(outages)
+}
+
+/// Prints what all trials say.
+fn told(outages: &Outages) {
+    let row = format!("{}\n{}", Outages::head(), outages.row());
+    for line in row.lines().chain(outages.moves().unwrap_or_default().lines()) {
         figure(line);
     }
-    Ok(outages)
+}
+
+/// Prints the newest of so many trials, and writes what is known so far.
+fn kept(outages: &Outages, trials: usize) -> Outcome {
+    let Some(trial) = outages.trials.last() else { return Ok(()) };
+    let moved = trial.moved.map_or_else(String::new, |moved| {
+        format!(
+            ", moved after {:.0} ms, lost later {}, overtaken {}",
+            moved.after_ms, moved.lost_after, moved.reordered
+        )
+    });
+    figure(&format!(
+        "{:>3}/{trials} {}: {}: out {:.0} ms, in {:.0} ms, lost {} of {}, TCP broken {}{moved}",
+        outages.trials.len(),
+        outages.fault,
+        trial.target,
+        trial.out_ms,
+        trial.into_ms,
+        trial.lost,
+        trial.sent,
+        trial.broken
+    ));
+    keep(outages)
 }
 
 /// Writes what is known so far, so that a run that is broken off is not lost.
@@ -150,14 +210,15 @@ impl Ends {
         })
     }
 
-    fn stream(&self, there: bool) -> Result<Stream, String> {
+    fn stream(&self, there: bool, shape: Shape) -> Result<Stream, String> {
         let (from, to) = if there { (0, 1) } else { (1, 0) };
         let target = SocketAddr::from((self.addresses[to], PORTS[0]));
-        Stream::start(&self.networks[from], &self.networks[to], target, USUAL)
+        Stream::start(&self.networks[from], &self.networks[to], target, shape)
     }
 
-    fn connect(&self) -> Result<Connections, String> {
-        Connections::start(&self.networks[0], &self.networks[1], self.addresses[1], PORTS[1])
+    fn connect(&self, bytes: usize) -> Result<Connections, String> {
+        let target = SocketAddr::from((self.addresses[1], PORTS[1]));
+        Connections::start(&self.networks[0], &self.networks[1], target, bytes)
     }
 }
 
@@ -246,6 +307,24 @@ fn gateway_drained(lab: &Lab) -> Outcome {
             another_pod(cluster, &pod)?;
             both_used(lab, cluster)?;
             Ok((pod, at))
+        },
+        &mut nothing,
+    )?;
+    unbroken(&outages)
+}
+
+/// A third gateway comes, and goes again.
+fn scaled(lab: &Lab) -> Outcome {
+    let outages = measure(
+        lab,
+        "gateways scaled from 2 to 3 and back",
+        &mut |cluster, _| {
+            let at = Instant::now();
+            for replicas in [3, 2] {
+                gateways(lab, cluster, replicas)?;
+                all_used(lab, cluster, replicas)?;
+            }
+            Ok(("all gateways".to_owned(), at))
         },
         &mut nothing,
     )?;
@@ -345,126 +424,4 @@ fn dns_away(lab: &Lab) -> Outcome {
         },
     )?;
     unbroken(&outages)
-}
-
-/// The two ways between the clusters, as sites of the WAN emulator.
-const WAYS: [[&str; 2]; 2] = [["paris", "osaka"], ["paris-private", "osaka-private"]];
-
-/// One of two paths is cut, by turns, and with it whichever is used: both directions of it, or the one out of the
-/// cluster that counts as hit.
-fn path_cut(lab: &Lab, both: bool) -> Outcome {
-    let (paris, osaka) = doubled(lab)?;
-    let plain = [(&paris, &osaka), (&osaka, &paris)].map(|(own, peer)| endpoints(own, peer));
-    let [in_paris, in_osaka] = plain;
-    let (in_paris, in_osaka) = (in_paris?, in_osaka?);
-    let outcome = with_two_paths(lab, &paris, &osaka, both);
-    set_endpoints(&paris, &osaka, &in_paris)?;
-    set_endpoints(&osaka, &paris, &in_osaka)?;
-    ready(&paris, &osaka)?;
-    outcome
-}
-
-fn with_two_paths(lab: &Lab, paris: &Cluster, osaka: &Cluster, both: bool) -> Outcome {
-    for (own, peer) in [(paris, osaka), (osaka, paris)] {
-        let nodes = &peer.plan().nodes;
-        let of = |address: Ipv4Addr, cost: u32| {
-            [31_820, 31_828].map(|port| json!({"address": address, "port": port, "cost": cost}))
-        };
-        let all: Vec<Value> = nodes
-            .iter()
-            .flat_map(|node| of(node.address, 0).into_iter().chain(of(node.private, 10)))
-            .collect();
-        set_endpoints(own, peer, &Value::Array(all))?;
-    }
-    ready(paris, osaka)?;
-    let wan = lab.wan();
-    let name = if both { "path cut" } else { "path cut, one direction" };
-    let outages = measure_between(
-        lab,
-        (paris, osaka),
-        name,
-        &mut |cluster, _| {
-            let way = used_way(paris)?;
-            let [one, other] = WAYS[way];
-            let at = Instant::now();
-            let out = if std::ptr::eq(cluster, paris) { (one, other) } else { (other, one) };
-            text(wan.cut(out.0, out.1))?;
-            if both {
-                text(wan.cut(out.1, out.0))?;
-            }
-            Ok((format!("the way {one} – {other}"), at))
-        },
-        &mut |_| {
-            text(wan.reset())?;
-            both_ways_work(paris)?;
-            both_ways_work(osaka)
-        },
-    );
-    text(wan.reset())?;
-    unbroken(&outages?)
-}
-
-fn endpoints(own: &Cluster, peer: &Cluster) -> Result<Value, String> {
-    let get = ["get", "clusterpeering", peer.plan().name.as_str()];
-    Ok(text(own.kubectl_json(&get))?["spec"]["endpoints"].take())
-}
-
-/// As who applied the ClusterPeering at first, so that it can be applied again.
-fn set_endpoints(own: &Cluster, peer: &Cluster, endpoints: &Value) -> Outcome {
-    let name = peer.plan().name.as_str();
-    let mut object = text(own.kubectl_json(&["get", "clusterpeering", name]))?;
-    object["spec"]["endpoints"].clone_from(endpoints);
-    let manifest = json!({
-        "apiVersion": object["apiVersion"],
-        "kind": object["kind"],
-        "metadata": {"name": name},
-        "spec": object["spec"],
-    });
-    text(own.apply(&manifest.to_string())).map(drop)
-}
-
-/// What each tunnel of a cluster's gateways says of each of its paths: where it leads, whether it is used, and its
-/// state.
-fn paths(cluster: &Cluster) -> Result<Vec<Vec<Value>>, String> {
-    let status = live(cluster)?;
-    let list = |value: &Value, name: &str| value[name].as_array().cloned().unwrap_or_default();
-    let peers = list(&status, "gateways").into_iter().flat_map(|one| list(&one["state"], "peers"));
-    let connections = peers.flat_map(|peer| list(&peer, "connections"));
-    let tunnels = connections.flat_map(|connection| list(&connection, "tunnels"));
-    Ok(tunnels.map(|tunnel| list(&tunnel, "paths")).collect())
-}
-
-fn is_private(path: &Value) -> bool {
-    path["endpoint"].as_str().is_some_and(|endpoint| endpoint.starts_with("172.30."))
-}
-
-/// Which way all tunnels of a cluster use.
-fn used_way(cluster: &Cluster) -> Result<usize, String> {
-    text(wait_until(BACK, "tunnels that all use one way", || {
-        let tunnels = paths(cluster)?;
-        let used: Vec<bool> = tunnels
-            .iter()
-            .flatten()
-            .filter(|path| path["active"] == true)
-            .map(is_private)
-            .collect();
-        match used.first() {
-            Some(first) if used.iter().all(|way| way == first) => Ok(usize::from(*first)),
-            _ => Err(format!("{tunnels:?}")),
-        }
-    }))
-}
-
-/// Waits until every tunnel of a cluster has a path on each way that works.
-fn both_ways_work(cluster: &Cluster) -> Outcome {
-    text(wait_until(BACK, "two paths that work", || {
-        let tunnels = paths(cluster)?;
-        let works = |path: &&Value| ["up", "held"].iter().any(|state| path["state"] == **state);
-        let both = |tunnel: &Vec<Value>| {
-            let ways: Vec<bool> = tunnel.iter().filter(works).map(is_private).collect();
-            ways.contains(&true) && ways.contains(&false)
-        };
-        let all = tunnels.len() >= 4 && tunnels.iter().all(both);
-        if all { Ok(()) } else { Err(format!("{tunnels:?}")) }
-    }))
 }

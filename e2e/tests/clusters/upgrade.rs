@@ -62,7 +62,7 @@ fn goes(lab: &Lab) -> Outcome {
 }
 
 /// Has so many gateways in a cluster.
-fn gateways(lab: &Lab, cluster: &Cluster, replicas: usize) -> Outcome {
+pub fn gateways(lab: &Lab, cluster: &Cluster, replicas: usize) -> Outcome {
     let value = format!("gateway.replicas={replicas}");
     text(carrick::upgrade(cluster, &text(lab.image_tag())?, &[&value]))?;
     rolled_out(cluster)
@@ -76,23 +76,34 @@ fn under_traffic(
     what: &str,
     work: impl FnOnce() -> Outcome,
 ) -> Outcome {
+    let (records, outcome) = observed(paris, osaka, what, work)?;
+    records.iter().map(|row| gap_below(row, SHORT)).fold(outcome, Result::and)
+}
+
+/// Does something while pods of all nodes talk to each other, and prints what each flow lost; the flows, both ways, and
+/// what came of it.
+pub fn observed(
+    paris: &Cluster,
+    osaka: &Cluster,
+    what: &str,
+    work: impl FnOnce() -> Outcome,
+) -> Result<(Vec<[Record; 2]>, Outcome), String> {
     let (here, there) = (node_names(paris), node_names(osaka));
     let pairs = here.iter().cycle().zip(there.iter().cycle().skip(1)).take(FLOWS);
     let traffic: Result<Vec<Traffic>, String> =
         pairs.map(|(one, other)| Traffic::start((paris, one), (osaka, other))).collect();
     let traffic = traffic?;
     let before = Drops::read(&[paris, osaka]);
-    let mut outcome = work().and_then(|()| ready(paris, osaka));
-    let mut lost = 0;
-    for (number, traffic) in traffic.into_iter().enumerate() {
-        let row = traffic.row(&format!("{what}: flow {number}"))?;
-        lost += row.iter().map(Record::lost).sum::<usize>();
-        outcome = outcome.and(gap_below(&row, SHORT));
-    }
-    if lost > 0 {
+    let outcome = work().and_then(|()| ready(paris, osaka));
+    let rows: Result<Vec<[Record; 2]>, String> = (0..)
+        .zip(traffic)
+        .map(|(number, traffic)| traffic.row(&format!("{what}: flow {number}")))
+        .collect();
+    let rows = rows?;
+    if rows.iter().flatten().any(|record| record.lost() > 0) {
         for line in Drops::read(&[paris, osaka]).grown(&before) {
             figure(&format!("  dropped by {line}"));
         }
     }
-    outcome
+    Ok((rows, outcome))
 }

@@ -1,7 +1,7 @@
 //! The model's promises, on made-up time.
 
 use carrick_wan::Conditions;
-use carrick_wan::conditions::{Distribution, GilbertElliott, Rate, Reorder};
+use carrick_wan::conditions::{Distribution, GilbertElliott, Rate, Reorder, by_name};
 use carrick_wan::link::{DropReason, Link, Verdict};
 
 const MS: u64 = 1_000_000;
@@ -82,6 +82,17 @@ fn burst_loss_has_its_rate_and_its_bursts() {
     let bursts = lost.windows(2).filter(|pair| !pair[0] && pair[1]).count();
     let mean = rate * lost.len() as f64 / bursts as f64;
     assert!((4.5..5.5).contains(&mean), "{mean}");
+}
+
+#[test]
+fn the_named_loss_of_two_percent_comes_in_bursts() {
+    let conditions = by_name("loses-2-percent-in-bursts").unwrap();
+    let lost = drops(&mut Link::new(conditions, 5), 1_000_000, DropReason::Burst);
+    let rate = share(&lost);
+    assert!((0.019..0.021).contains(&rate), "{rate}");
+    let bursts = lost.windows(2).filter(|pair| !pair[0] && pair[1]).count();
+    let mean = rate * lost.len() as f64 / bursts as f64;
+    assert!((9.5..11.0).contains(&mean), "{mean}");
 }
 
 #[test]

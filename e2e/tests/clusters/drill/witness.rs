@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::common::{check, figure, text};
-use crate::stream::{Shape, Stream};
+use crate::stream::{Shape, Stream, USUAL};
 use crate::traffic::last;
 use crate::world::Outcome;
 
@@ -24,7 +24,7 @@ const NOTHING: f64 = 0.1;
 const SENT: f64 = 1600.0;
 
 /// So many flows that each pair of gateways has one: of two times two, each is left out once in ten thousand times.
-const SHAPE: Shape = Shape { flows: 32, interval: Duration::from_micros(500) };
+const SHAPE: Shape = Shape { flows: 32, interval: Duration::from_micros(500), ..USUAL };
 
 /// Unused by everything else.
 const PORT: u16 = 9410;

@@ -1,0 +1,123 @@
+//! A whole cluster loses power, and gets it back: how soon traffic goes on once its controller answers.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use carrick_e2e::Lab;
+use carrick_e2e::cluster::Cluster;
+use carrick_e2e::outages::{Outages, Trial};
+use carrick_e2e::wait::wait_until;
+
+use crate::common::{node_names, pod_network, ready, rolled_out, target, text};
+use crate::failover::doubled;
+use crate::flow::Flow;
+use crate::kill::api_answers;
+use crate::quiet::{live, settled};
+use crate::world::Outcome;
+
+use super::{BACK, kept, spread, told, wanted};
+
+/// How long the power is away.
+const AWAY: Duration = Duration::from_secs(60);
+
+/// The control plane's processes, in the order of their start: those of etcd and the API server come first.
+const CONTROL_PLANE: [&str; 4] =
+    ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
+
+/// All trials, in both clusters by turns. An outage is here the time from the answer of the cluster's controller, or
+/// from when the pods that talk are there again if that is later, to the first packet that crosses and is answered.
+pub fn away(lab: &Lab) -> Outcome {
+    let (paris, osaka) = doubled(lab)?;
+    let trials = wanted()?;
+    let fault = "cluster back after a power cut".to_owned();
+    let mut outages = Outages { fault, trials: Vec::new() };
+    for number in 0..trials {
+        let (hit, other) = if number % 2 == 0 { (&paris, &osaka) } else { (&osaka, &paris) };
+        cut(hit)?;
+        std::thread::sleep(AWAY);
+        let trial = back(hit, other)?;
+        outages.trials.push(trial);
+        kept(&outages, trials)?;
+        text(hit.wait_nodes())?;
+        rolled_out(hit)?;
+        text(hit.wait_dns())?;
+        settled(hit)?;
+        spread(hit)?;
+        ready(&paris, &osaka)?;
+    }
+    told(&outages);
+    Ok(())
+}
+
+/// Cuts the power of all machines at once.
+fn cut(cluster: &Cluster) -> Outcome {
+    for node in cluster.nodes() {
+        text(node.power_cut())?;
+    }
+    CONTROL_PLANE.iter().try_for_each(|name| text(cluster.control_plane_process(name).kill()))
+}
+
+/// Gives it back, and looks when controller and traffic are there again.
+fn back(hit: &Cluster, other: &Cluster) -> Result<Trial, String> {
+    let begin = Instant::now();
+    power_on(hit)?;
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let controller = scope.spawn(|| controller_answers(hit, &stop));
+        let crossed = packets_cross(hit, other);
+        stop.store(crossed.is_err(), Ordering::Relaxed);
+        let answered = controller.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let (pods, [out, into]) = crossed?;
+        let answered = answered?;
+        let since = answered.max(pods);
+        let [out_ms, into_ms] =
+            [out, into].map(|at| at.saturating_duration_since(since).as_secs_f64() * 1e3);
+        let seconds = |at: Instant| at.saturating_duration_since(begin).as_secs_f64();
+        let target = format!(
+            "{}: from the power's return to the controller's answer {:.1} s, to its test pod {:.1} s, to traffic \
+             {:.1} s",
+            hit.plan().name,
+            seconds(answered),
+            seconds(pods),
+            seconds(out.max(into))
+        );
+        Ok(Trial { target, out_ms, into_ms, sent: 0, lost: 0, broken: 0, moved: None })
+    })
+}
+
+fn power_on(cluster: &Cluster) -> Outcome {
+    let start = |name: &&str| text(cluster.control_plane_process(name).start());
+    CONTROL_PLANE[..2].iter().try_for_each(start)?;
+    for node in cluster.nodes() {
+        text(node.power_on())?;
+    }
+    api_answers(cluster)?;
+    CONTROL_PLANE[2..].iter().try_for_each(start)
+}
+
+/// When a controller of the cluster leads and answers.
+fn controller_answers(cluster: &Cluster, stop: &AtomicBool) -> Result<Instant, String> {
+    text(wait_until(BACK, "the controller's answer", || {
+        if stop.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        live(cluster).map(drop)
+    }))?;
+    Ok(Instant::now())
+}
+
+/// When the test pod of the cluster's last node is there again, and when a packet out of it, and one to it, is answered.
+fn packets_cross(hit: &Cluster, other: &Cluster) -> Result<(Instant, [Instant; 2]), String> {
+    let last = |cluster: &Cluster| node_names(cluster).pop().ok_or("a cluster without nodes");
+    let (own, far) = (last(hit)?, last(other)?);
+    let mut found = None;
+    text(wait_until(BACK, "the test pod", || {
+        found = Some((pod_network(hit, &own)?, target(hit, &own, 2)?));
+        Ok(())
+    }))?;
+    let (network, address) = found.ok_or("no test pod")?;
+    let pods = Instant::now();
+    let out = Flow::begin(&network, target(other, &far, 2)?)?;
+    let into = Flow::begin(&pod_network(other, &far)?, address)?;
+    Ok((pods, [out.wait_answer(pods, BACK)?, into.wait_answer(pods, BACK)?]))
+}
