@@ -152,13 +152,20 @@ impl Stream {
     }
 
     /// How the stream got away from a path that went bad at `since`, by its packets until `until`: each flow has once
-    /// it has had no loss for as long as `quiet`, nor a packet that was late. To be asked when the last ones have had
-    /// the time.
-    pub fn moved(&self, since: Instant, until: Instant, quiet: Duration) -> Moved {
+    /// it has had no such trouble for as long as `quiet`. To be asked when the last ones have had the time.
+    pub fn moved(
+        &self,
+        since: Instant,
+        until: Instant,
+        (trouble, quiet): (Trouble, Duration),
+    ) -> Moved {
         let Shape { flows, interval, .. } = self.shape;
         let arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
         let (first, end) = (self.number(since), self.number(until));
-        let late = self.usual(&arrivals, first) + LATE;
+        let late = match trouble {
+            Trouble::Lost => Duration::MAX,
+            Trouble::Late => self.usual(&arrivals, first) + LATE,
+        };
         let mut moved = Moved::default();
         for (flow, arrived) in (0_u32..).zip(arrivals.iter()) {
             let times: BTreeMap<u32, Instant> = arrived.iter().copied().collect();
@@ -214,6 +221,15 @@ impl Stream {
             }
         }
     }
+}
+
+/// What a bad path does to packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// They do not arrive.
+    Lost,
+    /// They arrive 100 ms later than usual, or not at all.
+    Late,
 }
 
 /// How a stream got away from a path.

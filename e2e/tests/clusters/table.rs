@@ -21,7 +21,7 @@ use crate::connections::{self, Connections};
 use crate::failover::{all_used, both_used, doubled, kill_gateway};
 use crate::kill::{api_answers, kill_process, scale_dns};
 use crate::quiet::{other_controllers, settled};
-use crate::stream::{Shape, Stream, USUAL};
+use crate::stream::{Shape, Stream, Trouble, USUAL};
 use crate::upgrade::gateways;
 use crate::world::{Case, Outcome};
 
@@ -75,8 +75,8 @@ struct Watching {
     shape: Shape,
     /// Bytes of the TCP connections' messages.
     message: usize,
-    /// A flow has left a bad path when it had no trouble for so long. Only for paths that go on, badly.
-    quiet: Option<Duration>,
+    /// A flow has left a bad path when it had no such trouble for so long. Only for paths that go on, badly.
+    quiet: Option<(Trouble, Duration)>,
 }
 
 impl Default for Watching {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::common::{node_names, pod_network, ready, text};
 use crate::failover::doubled;
 use crate::quiet::live;
-use crate::stream::{Shape, USUAL};
+use crate::stream::{Shape, Trouble, USUAL};
 use crate::world::Outcome;
 
 use super::{BACK, Watching, measure_between, unbroken};
@@ -44,7 +44,8 @@ pub fn loses_much(lab: &Lab) -> Outcome {
     let lossy = text(by_name("loses-30-percent"))?;
     let worse = |now: Conditions| Conditions { loss: lossy.loss, ..now };
     let window = Duration::from_secs(8);
-    let watching = Watching { window, quiet: Some(QUIET), ..Watching::default() };
+    let quiet = Some((Trouble::Lost, QUIET));
+    let watching = Watching { window, quiet, ..Watching::default() };
     hit(lab, &Fault { name: "path loses 30 %", watching, ..Fault::new(&worse) })
 }
 
@@ -52,7 +53,7 @@ pub fn loses_much(lab: &Lab) -> Outcome {
 pub fn loses_little(lab: &Lab) -> Outcome {
     let lossy = text(by_name("loses-2-percent-in-bursts"))?;
     let worse = |now: Conditions| Conditions { burst: lossy.burst.clone(), ..now };
-    let (window, quiet) = (Duration::from_secs(30), Some(5 * QUIET));
+    let (window, quiet) = (Duration::from_secs(30), Some((Trouble::Lost, 5 * QUIET)));
     let watching = Watching { window, quiet, ..Watching::default() };
     hit(lab, &Fault { name: "path loses 2 % in bursts", watching, ..Fault::new(&worse) })
 }
@@ -60,7 +61,8 @@ pub fn loses_little(lab: &Lab) -> Outcome {
 /// What leaves the cluster that counts as hit by one of two paths takes longer, and round trips do.
 pub fn becomes_slow(lab: &Lab) -> Outcome {
     let worse = |now: Conditions| Conditions { delay_us: now.delay_us + 200_000, ..now };
-    let watching = Watching { quiet: Some(QUIET), ..Watching::default() };
+    let quiet = Some((Trouble::Late, QUIET));
+    let watching = Watching { quiet, ..Watching::default() };
     hit(lab, &Fault { name: "path gains 200 ms", both: false, watching, ..Fault::new(&worse) })
 }
 
