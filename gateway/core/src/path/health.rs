@@ -345,6 +345,7 @@ impl Health {
             }
         }
         if lost {
+            self.find_shared();
             self.hurry();
         }
         self.judge(now);
@@ -431,12 +432,16 @@ impl Health {
         echoed
     }
 
+    /// A path that is heard has its source for itself unless another one that is heard comes from there too. One that
+    /// is no more, as that to a learned address once others work, leaves the count of data to those that are.
     fn find_shared(&mut self) {
-        let sources: [_; MOST_PATHS] =
-            std::array::from_fn(|n| self.inbound[n].as_ref().map(|inbound| inbound.source));
-        for inbound in self.inbound.iter_mut().flatten() {
-            let same = sources.iter().filter(|source| **source == Some(inbound.source));
-            inbound.share(same.count() > 1);
+        let heard: [_; MOST_PATHS] = std::array::from_fn(|n| {
+            self.inbound[n].as_ref().filter(|inbound| inbound.heard).map(|inbound| inbound.source)
+        });
+        for (number, inbound) in self.inbound.iter_mut().enumerate() {
+            let Some(inbound) = inbound else { continue };
+            let mut others = heard.iter().enumerate().filter(|(other, _)| *other != number);
+            inbound.share(others.any(|(_, source)| *source == Some(inbound.source)));
         }
     }
 

@@ -9,13 +9,15 @@ const HALF: Duration = Duration::from_millis(10);
 struct World {
     sides: [Health; 2],
     now: Instant,
-    /// When, to whom, by which path, what.
-    wire: Vec<(Instant, usize, Vec<u8>)>,
+    /// When, to whom, by which path, what: a heartbeat, or data.
+    wire: Vec<(Instant, usize, u8, Option<Vec<u8>>)>,
     /// Whether a side's path carries anything, and with which delay.
     cut: [[bool; 3]; 2],
     delay: [[Duration; 3]; 2],
     /// Every so many heartbeats are lost.
     loses: [[u32; 3]; 2],
+    /// All paths come from one address.
+    same: bool,
     sent: u32,
     beats: [u32; 2],
     /// A side is of the release before the short form, and how many came to one that it cannot read.
@@ -44,6 +46,7 @@ impl World {
             cut: [[false; 3]; 2],
             delay: [[HALF; 3]; 2],
             loses: [[0; 3]; 2],
+            same: false,
             sent: 0,
             beats: [0; 2],
             older: [false; 2],
@@ -77,19 +80,21 @@ impl World {
                 let loses = self.loses[side][path];
                 if !self.cut[side][path] && (loses == 0 || !self.sent.is_multiple_of(loses)) {
                     let at = now + self.delay[side][path];
-                    self.wire.push((at, 1 - side, self.write(side, &beat)));
+                    let bytes = self.write(side, &beat);
+                    self.wire.push((at, 1 - side, beat.path, Some(bytes)));
                 }
             }
         }
         let here: Vec<_> = self.wire.extract_if(.., |(at, ..)| *at <= now).collect();
-        for (_, to, bytes) in here {
-            if self.older[to] && bytes.len() == beat::SHORT_LENGTH {
+        for (_, to, path, bytes) in here {
+            let from = end(1 - to, if self.same { 0 } else { path.into() });
+            if self.older[to] && bytes.as_ref().is_some_and(|b| b.len() == beat::SHORT_LENGTH) {
                 self.unread += 1;
                 continue;
             }
-            let beat = beat::parse(&bytes).expect("good").expect("ours");
-            let from = end(1 - to, beat.path.into());
             self.sides[to].note_data(now, from);
+            let Some(bytes) = bytes else { continue };
+            let beat = beat::parse(&bytes).expect("good").expect("ours");
             self.sides[to].handle_beat(now, from, &beat).expect("an echo of ours");
         }
     }
@@ -99,6 +104,16 @@ impl World {
             (true, _) => beat::write(&Beat { reads_short: false, ..*beat }).to_vec(),
             (false, true) => beat::write_short(beat).to_vec(),
             (false, false) => beat::write(beat).to_vec(),
+        }
+    }
+
+    /// A packet leaves by the path that is used, and arrives or not.
+    fn data(&mut self, side: usize, arrives: bool) {
+        let path = self.sides[side].active().expect("a path");
+        self.sides[side].note_sent(path);
+        if arrives {
+            let at = self.now + self.delay[side][usize::from(path)];
+            self.wire.push((at, 1 - side, path, None));
         }
     }
 
@@ -206,6 +221,30 @@ fn loss_and_delay_move_it_away_and_not_to_and_fro() {
             world.pass(1000);
             assert_eq!(world.active()[0], Some(1));
         }
+    }
+}
+
+#[test]
+fn a_little_loss_shows_although_a_path_that_is_no_more_came_from_there_too() {
+    for gone in [false, true] {
+        let mut world = World::new(13, 3);
+        world.same = gone;
+        world.pass(1000);
+        for side in [0, 1] {
+            world.sides[side].set_paths(world.now, ends(side, 2, [0, 10, 20]));
+        }
+        world.same = false;
+        world.pass(3000);
+        let took = (0..10_000).find(|millis| {
+            // 2 % of 250 packets a second, ten in a row.
+            if millis % 4 == 0 {
+                world.data(0, millis / 4 % 500 >= 10);
+            }
+            world.step();
+            world.active()[0] == Some(1)
+        });
+        println!("moved after {took:?} ms");
+        assert!(took.is_some(), "with a path that is gone: {gone}");
     }
 }
 
