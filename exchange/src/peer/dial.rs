@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use carrick_model::IdentityKey;
 
-/// How long the higher identity waits for the lower one to dial.
-pub const PATIENCE: Duration = Duration::from_secs(2);
+/// How long the higher identity waits for the lower one to dial, which may try ever more seldom by then: after a power
+/// cut traffic is back that much later. Long enough for a handshake over a satellite.
+pub const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Our part in connecting to a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
