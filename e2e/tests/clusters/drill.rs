@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::common::{SOON, check, figure, peered, pod_network, ready, target, text};
+use crate::failover::both_used;
 use crate::flow::Flow;
 use crate::traffic::last;
 use crate::world::{Case, Outcome};
@@ -209,7 +210,7 @@ fn two_gateways(lab: &Lab) -> Outcome {
     let (paris, osaka) = willing(lab, 2)?;
     let hit = twice(|| crash(&paris, &osaka))
         .and_then(|()| drain(&paris, &osaka))
-        .and_then(|()| twice(|| avoided(&paris, &osaka)));
+        .and_then(|()| twice(|| avoided(lab, &paris, &osaka)));
     upgrade(lab, (&paris, &osaka), 1)?;
     hit
 }
@@ -240,13 +241,18 @@ fn drain(paris: &Cluster, osaka: &Cluster) -> Outcome {
     witness.agrees_on_nothing(&object)
 }
 
-fn avoided(paris: &Cluster, osaka: &Cluster) -> Outcome {
+fn avoided(lab: &Lab, paris: &Cluster, osaka: &Cluster) -> Outcome {
+    // A gateway that was hit before is used again only when its tunnels are called good again.
+    both_used(lab, paris)?;
     let witness = Witness::start(paris, osaka)?;
     let fault = ["--fault=path-loss", "--loss=30", "--duration=8"];
     // Nodes leave the gateway, and the peer's gateways its tunnels, long before the fault ends.
     let bounds = ["--max-recovery=3000", "--connections-survive"];
     let (code, object) = run(paris, "avoided", &[&fault[..], &bounds].concat())?;
     passed(code, &object)?;
+    let rows = object["status"]["streams"].as_array().into_iter().flatten();
+    let lost: u64 = rows.filter_map(|row| row["lost"].as_u64()).sum();
+    check(lost > 0, || format!("no flow was hit at all: {}", brief(&object)))?;
     witness.agrees_on_avoidance(&object)
 }
 
