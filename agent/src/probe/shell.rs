@@ -184,7 +184,13 @@ impl Sockets {
     fn bind_responder(&mut self) {
         if let Some((address, socket @ None)) = &mut self.responder {
             match Socket::bind(*address, PORT, At::Responder, &self.sender) {
-                Ok(bound) => *socket = Some(bound),
+                Ok(bound) => {
+                    if let Err(error) = sys::hold_more(bound.socket.as_fd()) {
+                        tracing::warn!(%address, port = PORT, %error,
+                            "drills may count as lost what waits here: no larger receive buffer");
+                    }
+                    *socket = Some(bound);
+                }
                 Err(error) => {
                     tracing::debug!(%address, port = PORT, %error, "cannot answer probes yet");
                 }
