@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use carrick_e2e::carrick::NAMESPACE;
 use carrick_e2e::cluster::Cluster;
+use carrick_e2e::wait::wait_until;
 use carrick_e2e::{Lab, carrick, probes};
 
 use crate::flow::Network;
@@ -16,7 +18,7 @@ pub const SOON: Duration = Duration::from_secs(30);
 pub const ONE_GATEWAY: &str = "gateway.replicas=1";
 
 /// For pods that start, on a machine that does much else.
-const PODS: &str = "--timeout=120s";
+const PODS: Duration = Duration::from_secs(120);
 
 /// From both ClusterPeerings to Ready, where that time is not what a case is about.
 const READY: Duration = Duration::from_secs(30);
@@ -61,7 +63,7 @@ pub fn installed(lab: &Lab) -> Result<(Cluster, Cluster), String> {
 
 /// Installs Carrick unless it is there, and does not wait for its pods.
 pub fn install(lab: &Lab, cluster: &Cluster) -> Outcome {
-    let status = ["status", "carrick", "--namespace", carrick::NAMESPACE];
+    let status = ["status", "carrick", "--namespace", NAMESPACE];
     if cluster.helm(&status).is_ok() {
         return Ok(());
     }
@@ -72,8 +74,25 @@ pub fn install(lab: &Lab, cluster: &Cluster) -> Outcome {
 pub fn rolled_out(cluster: &Cluster) -> Outcome {
     let parts = ["deployment/carrick-controller", "statefulset/carrick-gateway"];
     for workload in parts.into_iter().chain(["daemonset/carrick-agent"]) {
-        let wait = ["rollout", "status", workload, PODS, "--namespace", carrick::NAMESPACE];
-        text(cluster.kubectl(&wait))?;
+        let look = ["rollout", "status", workload, "--timeout=5s", "--namespace", NAMESPACE];
+        let rolled_out = || {
+            supervise(cluster)?;
+            text(cluster.kubectl(&look))
+        };
+        text(wait_until(PODS, workload, rolled_out))?;
+    }
+    Ok(())
+}
+
+/// Starts again what has ended of a control plane, as a supervisor would: a kube-scheduler ends by itself when it
+/// cannot explain what it missed while the API server was away, and then nothing else starts any pod.
+pub fn supervise(cluster: &Cluster) -> Outcome {
+    for name in ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"] {
+        let part = cluster.control_plane_process(name);
+        if !text(part.running())? {
+            figure(&format!("{name} ended: {}", part.log_tail(3)));
+            text(part.start())?;
+        }
     }
     Ok(())
 }
@@ -163,7 +182,7 @@ pub fn processes(cluster: &Cluster, component: &str) -> Result<Vec<i32>, String>
 
 /// The node of one of Carrick's pods.
 pub fn node_of(cluster: &Cluster, pod: &str) -> Result<String, String> {
-    let get = ["get", "pod", pod, "--namespace", carrick::NAMESPACE];
+    let get = ["get", "pod", pod, "--namespace", NAMESPACE];
     let object = text(cluster.kubectl_json(&get))?;
     let node = object["spec"]["nodeName"].as_str();
     node.map(str::to_owned).ok_or_else(|| format!("{pod} is on no node"))

@@ -9,7 +9,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::common::{
-    SOON, figure, gateway_pids, node_names, node_of, peered, processes, ready, rolled_out, text,
+    SOON, figure, gateway_pids, node_names, node_of, peered, processes, ready, rolled_out,
+    supervise, text,
 };
 use crate::quiet::settled;
 use crate::traffic::{Traffic, gap_below, last, nothing_lost};
@@ -101,16 +102,10 @@ fn node_process(lab: &Lab, name: &str) -> Outcome {
     nothing_lost(&records)
 }
 
-/// Waits for the API server; starts what has ended of it again, as a supervisor would.
+/// Waits for the API server; starts what has ended beside it again.
 pub fn api_answers(cluster: &Cluster) -> Outcome {
-    let parts = ["etcd", "kube-apiserver"].map(|name| cluster.control_plane_process(name));
     let answer = || {
-        for part in &parts {
-            if !text(part.running())? {
-                figure(&format!("{} ended: {}", part.name(), part.log_tail(3)));
-                text(part.start())?;
-            }
-        }
+        supervise(cluster)?;
         text(cluster.kubectl(&["get", "--raw", "/readyz"]))
     };
     text(wait_until(2 * SOON, "the API server", answer)).map(drop)
