@@ -215,8 +215,8 @@ fn two_gateways(lab: &Lab) -> Outcome {
     hit
 }
 
-/// Again if it fails: gateways notice a fault up to 100 ms apart, and once in fifty drills none of a node's 16
-/// streams goes by one of the two that the witness sees. That hardly happens twice in a row.
+/// Again if it fails: gateways notice a fault up to 100 ms apart, and once in fifty runs none of a node's 16
+/// streams goes by one of the two that the witness sees, or the other way round. That hardly happens twice in a row.
 fn twice(compare: impl Fn() -> Outcome) -> Outcome {
     compare().or_else(|first| {
         figure(&format!("once more, since: {first}"));
