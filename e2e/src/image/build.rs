@@ -145,7 +145,7 @@ pub fn gateway_program(which: Gateway, progress: &Progress) -> Result<PathBuf> {
             let mut command = cargo_build(&[package]);
             command.env("RUSTFLAGS", format!("{FLAGS} --cfg carrick_floor"));
             command.arg("--target-dir").arg(&target);
-            build_alone("carrick-gateway without its cipher", command, progress)?;
+            run_build("carrick-gateway without its cipher", "alone", command, progress)?;
             Ok(target.join(TARGET).join("image").join(package))
         }
     }
@@ -156,12 +156,8 @@ pub fn gateway_program(which: Gateway, progress: &Progress) -> Result<PathBuf> {
 /// # Errors
 /// When the build fails.
 pub fn program_alone(package: &str, progress: &Progress) -> Result<PathBuf> {
-    build_alone(package, cargo_build(&[package]), progress)?;
+    run_build(package, "alone", cargo_build(&[package]), progress)?;
     Ok(built_folder()?.join(package))
-}
-
-fn build_alone(what: &str, command: Command, progress: &Progress) -> Result<()> {
-    run_build(what, "alone", command, progress)
 }
 
 /// Builds something, with a log that is there as long as that takes.

@@ -1,9 +1,10 @@
 //! What the cases share: two clusters that are peered, and words for what is wrong.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use carrick_e2e::carrick::NAMESPACE;
-use carrick_e2e::cluster::Cluster;
+use carrick_e2e::cluster::{CONTROL_PLANE_PROCESSES, Cluster};
 use carrick_e2e::wait::wait_until;
 use carrick_e2e::{Lab, carrick, probes};
 
@@ -63,11 +64,15 @@ pub fn installed(lab: &Lab) -> Result<(Cluster, Cluster), String> {
 
 /// Installs Carrick unless it is there, and does not wait for its pods.
 pub fn install(lab: &Lab, cluster: &Cluster) -> Outcome {
-    let status = ["status", "carrick", "--namespace", NAMESPACE];
-    if cluster.helm(&status).is_ok() {
+    if is_installed(cluster) {
         return Ok(());
     }
     text(carrick::install(cluster, &text(lab.image_tag())?, &[ONE_GATEWAY]))
+}
+
+/// Whether there is a release of Carrick.
+pub fn is_installed(cluster: &Cluster) -> bool {
+    cluster.helm(&["status", "carrick", "--namespace", NAMESPACE]).is_ok()
 }
 
 /// Waits until all of Carrick's pods are Ready.
@@ -76,7 +81,7 @@ pub fn rolled_out(cluster: &Cluster) -> Outcome {
     for workload in parts.into_iter().chain(["daemonset/carrick-agent"]) {
         let look = ["rollout", "status", workload, "--timeout=5s", "--namespace", NAMESPACE];
         let rolled_out = || {
-            supervise(cluster)?;
+            supervise(cluster, &CONTROL_PLANE_PROCESSES)?;
             text(cluster.kubectl(&look))
         };
         text(wait_until(PODS, workload, rolled_out))?;
@@ -84,10 +89,10 @@ pub fn rolled_out(cluster: &Cluster) -> Outcome {
     Ok(())
 }
 
-/// Starts again what has ended of a control plane, as a supervisor would: a kube-scheduler ends by itself when it
-/// cannot explain what it missed while the API server was away, and then nothing else starts any pod.
-pub fn supervise(cluster: &Cluster) -> Outcome {
-    for name in ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"] {
+/// Starts again what has ended of these parts of a control plane, as a supervisor would: a kube-scheduler ends by itself
+/// when it cannot explain what it missed while the API server was away, and then nothing else starts any pod.
+pub fn supervise(cluster: &Cluster, parts: &[&str]) -> Outcome {
+    for name in parts {
         let part = cluster.control_plane_process(name);
         if !text(part.running())? {
             figure(&format!("{name} ended: {}", part.log_tail(3)));
@@ -186,6 +191,14 @@ pub fn node_of(cluster: &Cluster, pod: &str) -> Result<String, String> {
     let object = text(cluster.kubectl_json(&get))?;
     let node = object["spec"]["nodeName"].as_str();
     node.map(str::to_owned).ok_or_else(|| format!("{pod} is on no node"))
+}
+
+/// The IPv4 address of the test pod on a node.
+pub fn address_v4(cluster: &Cluster, node: &str) -> Result<Ipv4Addr, String> {
+    match text(probes::address(cluster, node))? {
+        IpAddr::V4(v4) => Ok(v4),
+        IpAddr::V6(v6) => Err(format!("{v6} is no IPv4 address")),
+    }
 }
 
 /// A port of the test pod on a node: 0 the page, 1 TCP echo, 2 UDP echo.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use carrick_e2e::Lab;
-use carrick_e2e::cluster::{Cluster, Process};
+use carrick_e2e::cluster::{CONTROL_PLANE_PROCESSES, Cluster, Process};
 use carrick_e2e::wait::wait_until;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -102,10 +102,11 @@ fn node_process(lab: &Lab, name: &str) -> Outcome {
     nothing_lost(&records)
 }
 
-/// Waits for the API server; starts what has ended beside it again.
+/// Waits for the API server; starts it and what it keeps its data in again when they have ended.
 pub fn api_answers(cluster: &Cluster) -> Outcome {
+    // The others must not come before it.
     let answer = || {
-        supervise(cluster)?;
+        supervise(cluster, &CONTROL_PLANE_PROCESSES[..2])?;
         text(cluster.kubectl(&["get", "--raw", "/readyz"]))
     };
     text(wait_until(2 * SOON, "the API server", answer)).map(drop)

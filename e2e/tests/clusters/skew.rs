@@ -10,7 +10,7 @@ use carrick_e2e::image::{Previous, previous};
 use carrick_e2e::probes;
 use carrick_e2e::progress::Progress;
 
-use crate::common::{check, clusters, figure, pod_network, ready, rolled_out, text};
+use crate::common::{check, clusters, figure, is_installed, pod_network, ready, rolled_out, text};
 use crate::connections::{BYTES, CONNECTIONS, Connections};
 use crate::failover::both_used;
 use crate::flow::Record;
@@ -68,8 +68,7 @@ fn there_and_back(lab: &Lab) -> Outcome {
 
 /// Takes Carrick away with all that it keeps but the identity.
 fn anew(cluster: &Cluster) -> Outcome {
-    let status = ["status", "carrick", "--namespace", carrick::NAMESPACE];
-    if cluster.helm(&status).is_ok() {
+    if is_installed(cluster) {
         text(carrick::uninstall(cluster))?;
     }
     let delete = ["delete", "customresourcedefinitions", "--ignore-not-found"];

@@ -1,18 +1,17 @@
 //! Numbered packets one way, some flows at once: how long each flow had nothing to receive, and what it lost.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use carrick_e2e::cluster::Cluster;
-use carrick_e2e::probes;
 use carrick_e2e::wait::wait_until;
 use nix::sys::socket::{setsockopt, sockopt};
 
-use crate::common::{pod_network, text};
+use crate::common::{address_v4, pod_network, text};
 use crate::flow::Network;
 use crate::traffic::last;
 
@@ -74,10 +73,7 @@ impl Stream {
     /// From the pod on the last node of one cluster to that of the other.
     pub fn between(from: &Cluster, to: &Cluster, port: u16, shape: Shape) -> Result<Self, String> {
         let (source, target) = (last(from), last(to));
-        let address: Ipv4Addr = match text(probes::address(to, &target))? {
-            IpAddr::V4(v4) => v4,
-            IpAddr::V6(v6) => return Err(format!("{v6} is no IPv4 address")),
-        };
+        let address = address_v4(to, &target)?;
         let (from, to) = (pod_network(from, &source)?, pod_network(to, &target)?);
         Self::start(&from, &to, SocketAddr::from((address, port)), shape)
     }

@@ -4,24 +4,26 @@
 mod paths;
 mod whole;
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use carrick_e2e::Lab;
 use carrick_e2e::carrick::NAMESPACE;
 use carrick_e2e::cluster::Cluster;
 use carrick_e2e::outages::{Moved, Outages, Trial};
 use carrick_e2e::wait::wait_until;
-use carrick_e2e::{Lab, probes};
 
 use crate::common::{
-    SOON, check, figure, node_names, node_of, pod_network, processes, ready, rolled_out, text,
+    SOON, address_v4, check, figure, node_names, node_of, pod_network, processes, ready,
+    rolled_out, text,
 };
 use crate::connections::{self, Connections};
 use crate::failover::{all_used, both_used, doubled, kill_gateway};
 use crate::kill::{api_answers, kill_process, scale_dns};
 use crate::quiet::{other_controllers, settled};
 use crate::stream::{Shape, Stream, Trouble, USUAL};
+use crate::traffic::last;
 use crate::upgrade::gateways;
 use crate::world::{Case, Outcome};
 
@@ -198,15 +200,10 @@ struct Ends {
 
 impl Ends {
     fn of(paris: &Cluster, osaka: &Cluster) -> Result<Self, String> {
-        let last = |cluster: &Cluster| node_names(cluster).pop().ok_or("a cluster without nodes");
-        let nodes = [last(paris)?, last(osaka)?];
-        let address = |cluster: &Cluster, node: &str| match text(probes::address(cluster, node))? {
-            IpAddr::V4(v4) => Ok(v4),
-            IpAddr::V6(v6) => Err(format!("{v6} is no IPv4 address")),
-        };
+        let nodes = [last(paris), last(osaka)];
         Ok(Self {
             networks: [pod_network(paris, &nodes[0])?, pod_network(osaka, &nodes[1])?],
-            addresses: [address(paris, &nodes[0])?, address(osaka, &nodes[1])?],
+            addresses: [address_v4(paris, &nodes[0])?, address_v4(osaka, &nodes[1])?],
         })
     }
 

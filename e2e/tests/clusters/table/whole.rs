@@ -4,25 +4,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use carrick_e2e::Lab;
-use carrick_e2e::cluster::Cluster;
+use carrick_e2e::cluster::{CONTROL_PLANE_PROCESSES, Cluster};
 use carrick_e2e::outages::{Outages, Trial};
 use carrick_e2e::wait::wait_until;
 
-use crate::common::{node_names, pod_network, ready, rolled_out, target, text};
+use crate::common::{pod_network, ready, rolled_out, target, text};
 use crate::failover::doubled;
 use crate::flow::Flow;
 use crate::kill::api_answers;
 use crate::quiet::{live, settled};
+use crate::traffic::last;
 use crate::world::Outcome;
 
 use super::{BACK, kept, spread, told, wanted};
 
 /// How long the power is away.
 const AWAY: Duration = Duration::from_secs(60);
-
-/// The control plane's processes, in the order of their start: those of etcd and the API server come first.
-const CONTROL_PLANE: [&str; 4] =
-    ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 
 /// All trials, in both clusters by turns. An outage is here the time from the answer of the cluster's controller, or
 /// from when the pods that talk are there again if that is later, to the first packet that crosses and is answered.
@@ -54,7 +51,8 @@ fn cut(cluster: &Cluster) -> Outcome {
     for node in cluster.nodes() {
         text(node.power_cut())?;
     }
-    CONTROL_PLANE.iter().try_for_each(|name| text(cluster.control_plane_process(name).kill()))
+    let kill = |name: &&str| text(cluster.control_plane_process(name).kill());
+    CONTROL_PLANE_PROCESSES.iter().try_for_each(kill)
 }
 
 /// Gives it back, and looks when controller and traffic are there again.
@@ -87,12 +85,12 @@ fn back(hit: &Cluster, other: &Cluster) -> Result<Trial, String> {
 
 fn power_on(cluster: &Cluster) -> Outcome {
     let start = |name: &&str| text(cluster.control_plane_process(name).start());
-    CONTROL_PLANE[..2].iter().try_for_each(start)?;
+    CONTROL_PLANE_PROCESSES[..2].iter().try_for_each(start)?;
     for node in cluster.nodes() {
         text(node.power_on())?;
     }
     api_answers(cluster)?;
-    CONTROL_PLANE[2..].iter().try_for_each(start)
+    CONTROL_PLANE_PROCESSES[2..].iter().try_for_each(start)
 }
 
 /// When a controller of the cluster leads and answers.
@@ -108,8 +106,7 @@ fn controller_answers(cluster: &Cluster, stop: &AtomicBool) -> Result<Instant, S
 
 /// When the test pod of the cluster's last node is there again, and when a packet out of it, and one to it, is answered.
 fn packets_cross(hit: &Cluster, other: &Cluster) -> Result<(Instant, [Instant; 2]), String> {
-    let last = |cluster: &Cluster| node_names(cluster).pop().ok_or("a cluster without nodes");
-    let (own, far) = (last(hit)?, last(other)?);
+    let (own, far) = (last(hit), last(other));
     let mut found = None;
     text(wait_until(BACK, "the test pod", || {
         found = Some((pod_network(hit, &own)?, target(hit, &own, 2)?));
