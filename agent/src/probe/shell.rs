@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::AsFd as _;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use carrick_model::{ClusterId, Prefix};
+use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
@@ -21,6 +22,10 @@ use crate::timer::sleep_until;
 
 /// Packets read and not yet looked at: those of 100 ms of a drill.
 const QUEUE: usize = 1024;
+
+/// What may wait in the socket of who answers until it is read, in bytes of the kernel's: more than a thousand short
+/// packets. By default it is some 250, which a drill's streams send in 150 ms.
+const WAITING: usize = 1 << 20;
 
 /// How often round-trip times are published while nothing else changes.
 const REFRESH: Duration = Duration::from_secs(5);
@@ -185,7 +190,7 @@ impl Sockets {
         if let Some((address, socket @ None)) = &mut self.responder {
             match Socket::bind(*address, PORT, At::Responder, &self.sender) {
                 Ok(bound) => {
-                    if let Err(error) = sys::hold_more(bound.socket.as_fd()) {
+                    if let Err(error) = hold_more(&bound.socket) {
                         tracing::warn!(%address, port = PORT, %error,
                             "drills may count as lost what waits here: no larger receive buffer");
                     }
@@ -216,6 +221,12 @@ impl Sockets {
             tracing::debug!(%to, %error, "cannot answer a probe");
         }
     }
+}
+
+/// Lets a socket keep what comes while this process gets no turn, so that it does not pass for lost on the way.
+/// Needs NET_ADMIN.
+fn hold_more(socket: &impl AsFd) -> nix::Result<()> {
+    setsockopt(socket, sockopt::RcvBufForce, &WAITING)
 }
 
 /// A socket with the task that reads it.
@@ -264,5 +275,24 @@ async fn read(socket: Arc<UdpSocket>, at: At, to: mpsc::Sender<Packet>) {
             // An earlier packet of ours was refused on the way; the answer that is missing tells.
             Err(error) => tracing::debug!(%error, "probe socket"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thousand_packets_wait_for_a_reader_that_gets_no_turn() {
+        let receiver = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        receiver.set_nonblocking(true).expect("an option");
+        hold_more(&receiver).expect("more room");
+        let sender = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+        sender.connect(receiver.local_addr().expect("an address")).expect("an address");
+        for _ in 0..1000 {
+            sender.send(&[0; 100]).expect("sent");
+        }
+        let waiting = (0..1000).take_while(|_| receiver.recv(&mut [0; 100]).is_ok()).count();
+        assert_eq!(waiting, 1000);
     }
 }
