@@ -145,22 +145,19 @@ impl World {
         agents.map(|state| state.mesh_mtu).filter(|mtu| *mtu > 0).min()
     }
 
-    /// What live agents say of a gateway of ours, by node.
-    pub fn probes_of_gateway<'a>(
-        &'a self,
-        gateway: &'a str,
+    /// What live agents say of gateways of ours, by node.
+    pub fn gateway_probes(
+        &self,
         now: Instant,
-    ) -> impl Iterator<Item = (&'a MemberName, &'a GatewayProbe)> {
+    ) -> impl Iterator<Item = (&MemberName, &GatewayProbe)> {
         let agents = self.agents.iter().filter_map(move |(name, m)| Some((name, m.live(now)?)));
-        let probes = agents.flat_map(|(name, state)| state.gateways.iter().map(move |p| (name, p)));
-        probes.filter(move |(_, probe)| probe.gateway == gateway)
+        agents.flat_map(|(name, state)| state.gateways.iter().map(move |probe| (name, probe)))
     }
 
     /// Gateways of ours that do not answer some node, as live agents say.
     pub fn silent_gateways(&self, now: Instant) -> BTreeSet<&str> {
-        let agents = self.agents.values().filter_map(|member| member.live(now));
-        let probes = agents.flat_map(|state| &state.gateways);
-        probes.filter(|probe| probe.state == "Silent").map(|probe| probe.gateway.as_str()).collect()
+        let silent = self.gateway_probes(now).filter(|(_, probe)| probe.is_silent());
+        silent.map(|(_, probe)| probe.gateway.as_str()).collect()
     }
 
     /// Takes an agent's report.

@@ -1,13 +1,14 @@
 //! What is said of this cluster in ClusterIdentity's status. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use carrick_crds::condition::{self, IdentityCondition, Verdict};
 use carrick_crds::identity::{IdentityEndpoint, IdentityGateway};
 use carrick_crds::peering::{AcceptSpec, EndpointSpec};
 use carrick_crds::{ClusterIdentityStatus, ClusterPeering, ClusterPeeringSpec, Reason};
+use carrick_exchange::message::member::GatewayProbe;
 use carrick_exchange::snapshot::MAX_GATEWAYS;
-use carrick_model::Prefix;
+use carrick_model::{MemberName, Prefix};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::Record;
@@ -74,6 +75,10 @@ pub fn unreadable(
 /// Our gateways of which something is known, by name: what they leave to the kernel, and how nodes find them.
 fn gateways(world: &World, now: Now) -> Vec<IdentityGateway> {
     let pods = world.facts.gateway_pods(&world.settings.namespace);
+    let mut probes = BTreeMap::<&str, Vec<(&MemberName, &GatewayProbe)>>::new();
+    for (node, probe) in world.gateway_probes(now.instant) {
+        probes.entry(&probe.gateway).or_default().push((node, probe));
+    }
     let reported = pods.iter().filter_map(|pod| {
         let member = pod.uid.parse().ok().and_then(|uid| world.gateways.get(&uid));
         let live = member.and_then(|member| member.live(now.instant));
@@ -82,14 +87,14 @@ fn gateways(world: &World, now: Now) -> Vec<IdentityGateway> {
             let some = said.iter().filter(|offload| offload.used == used);
             some.map(|offload| offload.name.clone()).collect()
         };
-        let probes = || world.probes_of_gateway(&pod.uid, now.instant);
-        let silent = probes().filter(|(_, probe)| probe.state == "Silent");
+        let probes = probes.get(pod.uid.as_str()).map_or(&[][..], Vec::as_slice);
+        let silent = probes.iter().filter(|(_, probe)| probe.is_silent());
         let gateway = IdentityGateway {
             name: pod.name.clone(),
             offloads: those(true),
             offloads_off: those(false),
             silent_to: silent.map(|(node, _)| node.to_string()).take(NAMED).collect(),
-            shortcut: probes().find_map(|(_, probe)| probe.shortcut),
+            shortcut: probes.iter().find_map(|(_, probe)| probe.shortcut),
         };
         let nothing = IdentityGateway { name: pod.name.clone(), ..IdentityGateway::default() };
         (gateway != nothing).then_some(gateway)

@@ -487,6 +487,13 @@ pub struct GatewayProbe {
     pub shortcut: Option<bool>,
 }
 
+impl GatewayProbe {
+    /// Whether the gateway does not answer this node, though it did.
+    pub fn is_silent(&self) -> bool {
+        self.state == "Silent"
+    }
+}
+
 /// End-to-end probes of one node to one cluster.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ProbeState {
