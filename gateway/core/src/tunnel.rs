@@ -1,6 +1,7 @@
 //! One tunnel: its session, its paths, the packets that wait for a handshake, and its retries.
 
 mod ends;
+mod preference;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -17,6 +18,7 @@ use crate::noise::null::NoiseTunnel;
 use crate::path::{self, Fitness, Health, HealthReport, PATH_RANGE, PathReport, PathState};
 
 use ends::Ends;
+pub(crate) use preference::Preference;
 
 /// Packets that wait for a handshake, at most.
 const QUEUE: usize = 64;
@@ -72,49 +74,6 @@ pub struct TunnelReport {
     pub health: Vec<HealthReport>,
     /// How fit it is to carry traffic; `None` where the peer sends no heartbeats.
     pub fitness: Option<Fitness>,
-}
-
-/// How much a tunnel is to be preferred to others with the same peer, the best first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Preference {
-    /// Its path works well, or for all that is known.
-    Fit,
-    /// It works, but not well.
-    Ailing,
-    /// It works, but badly.
-    Failing,
-    /// It works, but others are to be chosen.
-    Wanted,
-    /// It works by an address that may cease to: worse than a gateway that leaves, which carries on until
-    /// others do.
-    Makeshift,
-    /// Its first session stands since a moment, and the heartbeats that should come have not.
-    Unproven,
-    /// Something was heard of it within the last 15 s.
-    Up,
-    /// Nothing speaks for it.
-    Any,
-}
-
-impl Preference {
-    /// `up`: something was heard within the last 15 s; `silent` is what holds of one whose peer never sent a
-    /// heartbeat.
-    fn of(fitness: Option<Fitness>, up: bool, silent: Self) -> Self {
-        match fitness {
-            Some(Fitness::Fit) => Self::Fit,
-            Some(Fitness::Ailing) => Self::Ailing,
-            Some(Fitness::Failing) => Self::Failing,
-            Some(Fitness::Wanted) => Self::Wanted,
-            None if up => silent,
-            Some(Fitness::Lost) if up => Self::Up,
-            Some(Fitness::Lost) | None => Self::Any,
-        }
-    }
-
-    /// What nodes are told of who has no better tunnel: 0 is as well as can be; `None` where none works.
-    pub fn rank(self) -> Option<u8> {
-        (self <= Self::Unproven).then_some(self as u8)
-    }
 }
 
 /// Packets and their bytes.
@@ -612,15 +571,6 @@ mod tests {
             now += Duration::from_millis(50);
         }
         assert_eq!(at, [0, 250, 750, 1250, 2250, 4250, 9250, 14250, 19250]);
-    }
-
-    #[test]
-    fn what_is_known_to_work_comes_before_what_never_sent_a_heartbeat() {
-        let of = |fitness, up, silent| Preference::of(fitness, up, silent);
-        let fit = of(Some(Fitness::Fit), true, Preference::Unproven);
-        assert!(fit < of(None, true, Preference::Ailing));
-        assert_eq!(of(None, true, Preference::Fit), fit, "plain WireGuard sends none");
-        assert_eq!(of(None, false, Preference::Ailing), Preference::Any);
     }
 
     #[test]
