@@ -220,7 +220,9 @@ impl Truth<'_> {
             }
         }
         for (number, gateway) in self.gateways.iter().enumerate() {
-            let poor = |c: &usize| gateway.ranks[*c].is_some_and(|r| ![0, FLAPPED].contains(&r)) && !skewed(*c);
+            let poor = |c: &usize| {
+                gateway.ranks[*c].is_some_and(|r| ![0, FLAPPED].contains(&r)) && !skewed(*c)
+            };
             let judged = self.story.skewed != Some(number);
             for cluster in (0..CLUSTERS).filter(poor).filter(|_| judged) {
                 let calm = |far| !self.links.is_rough(number, far, self.now, GRUDGE);
