@@ -10,9 +10,11 @@ pub mod key;
 pub mod member;
 pub mod mesh;
 pub mod prefix;
+pub mod service;
 
 pub use cluster::ClusterId;
 pub use key::{IdentityKey, TunnelKey};
 pub use member::{MemberId, MemberName, Role};
 pub use mesh::{Mac, MeshPrefix};
 pub use prefix::{Family, Prefix};
+pub use service::{ExportedService, ServiceName};
