@@ -21,6 +21,9 @@ pub const INTERVAL: Duration = Duration::from_millis(5);
 /// How long the last answers are awaited.
 const TAIL: Duration = Duration::from_secs(1);
 
+/// Losses that are further apart are told as two.
+const SPAN: Duration = Duration::from_millis(500);
+
 /// Bytes of a flow's packets.
 const BYTES: usize = 200;
 
@@ -72,6 +75,27 @@ impl Record {
     /// Packets without an answer.
     pub fn lost(&self) -> usize {
         self.packets.iter().filter(|(_, answer)| answer.is_none()).count()
+    }
+
+    /// Times of day between which packets left that got no answer, each span with its number of packets, for a
+    /// person who compares it with logs.
+    pub fn spans(&self) -> String {
+        let mut spans: Vec<(Instant, Instant, usize)> = Vec::new();
+        for at in self.losses() {
+            match spans.last_mut() {
+                Some((_, end, count)) if at < *end + SPAN => (*end, *count) = (at, *count + 1),
+                _ => spans.push((at, at, 1)),
+            }
+        }
+        let clock = |at: Instant| {
+            let time = jiff::Timestamp::now()
+                - jiff::SignedDuration::try_from(at.elapsed()).unwrap_or_default();
+            time.strftime("%H:%M:%S%.3f").to_string()
+        };
+        let told = spans.iter().map(|(begin, end, count)| {
+            format!("{count} from {} to {}", clock(*begin), clock(*end))
+        });
+        told.collect::<Vec<_>>().join(", ")
     }
 
     /// Packets sent.

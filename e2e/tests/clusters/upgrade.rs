@@ -101,6 +101,13 @@ pub fn observed(
         .collect();
     let rows = rows?;
     if rows.iter().flatten().any(|record| record.lost() > 0) {
+        for (flow, record) in
+            (0..).zip(&rows).flat_map(|(n, pair)| pair.iter().map(move |r| (n, r)))
+        {
+            if record.lost() > 0 {
+                figure(&format!("  flow {flow} lost {}", record.spans()));
+            }
+        }
         for line in Drops::read(&[paris, osaka]).grown(&before) {
             figure(&format!("  dropped by {line}"));
         }

@@ -15,6 +15,7 @@ use crate::noise::NoiseTunnel;
 use crate::noise::SecretKey;
 #[cfg(carrick_null)]
 use crate::noise::null::NoiseTunnel;
+use crate::path::random::Random;
 use crate::path::{self, Fitness, Health, HealthReport, PATH_RANGE, PathReport, PathState};
 
 use ends::Ends;
@@ -32,6 +33,9 @@ const RETRIES: [Duration; 5] = [
     Duration::from_secs(2),
 ];
 const LAST_RETRY: Duration = Duration::from_secs(5);
+/// Each pause lasts up to a third longer, by chance, but no longer than this: two who begin at the same moment would
+/// otherwise go on doing so.
+const SPREAD: Duration = Duration::from_millis(333);
 /// From this age on a session is replaced although nothing asks for it: boringtun does so only after
 /// data, and a session ends at 180 s. The side with the lower key begins, the other soon after it.
 const RENEWAL: Duration = Duration::from_secs(150);
@@ -113,6 +117,7 @@ pub(crate) struct Tunnel {
     renewal: Duration,
     attempts: usize,
     retry: Option<Instant>,
+    random: Random,
     initiations: u64,
     pub ends: Ends,
     pub health: Health,
@@ -157,6 +162,7 @@ impl Tunnel {
             sessions: 0,
             attempts: 0,
             retry: None,
+            random: Random::new(seed.rotate_left(32)),
             initiations: 0,
             ends: Ends::new(seed),
             health: Health::new(!seed),
@@ -249,18 +255,23 @@ impl Tunnel {
         let target = self.ends.handshake_target(self.attempts);
         let pause = RETRIES.get(self.attempts).copied().unwrap_or(LAST_RETRY);
         self.attempts += 1;
-        self.retry = Some(now + pause);
+        self.retry_after(now, pause);
         let target = target?;
         let length = self.noise.initiate(out)?;
         self.initiations += 1;
         Some((target, length))
     }
 
+    fn retry_after(&mut self, now: Instant, pause: Duration) {
+        let share = (self.random.number() % 1000) as u32;
+        self.retry = Some(now + pause + (pause / 3).min(SPREAD) * share / 1000);
+    }
+
     /// Notes that boringtun's own timer began a handshake; where it goes.
     pub fn note_own_initiation(&mut self, now: Instant) -> Option<SocketAddr> {
         let target = self.ends.handshake_target(self.attempts);
         self.attempts += 1;
-        self.retry = Some(now + LAST_RETRY);
+        self.retry_after(now, LAST_RETRY);
         self.initiations += 1;
         target
     }
@@ -558,19 +569,41 @@ mod tests {
         assert_eq!(roams.target(), Some(address(moved)));
     }
 
-    #[test]
-    fn retries_come_soon_and_then_seldom() {
-        let (mut tunnel, start) = (tunnel(Some(ANNOUNCED), false), start());
-        let (mut now, mut out) = (start, [0; 148]);
-        let mut at = Vec::new();
+    /// After how many milliseconds each attempt follows the one before, within 20 s.
+    fn pauses(mut tunnel: Tunnel) -> Vec<u128> {
+        let (start, mut out) = (start(), [0; 148]);
+        let (mut now, mut last, mut pauses) = (start, None::<Instant>, Vec::new());
         while now < start + Duration::from_secs(20) {
             if tunnel.wants_initiation(now) {
                 tunnel.initiate(now, &mut out).expect("an initiation");
-                at.push(now.duration_since(start).as_millis());
+                pauses.extend(last.map(|last| (now - last).as_millis()));
+                last = Some(now);
             }
-            now += Duration::from_millis(50);
+            now += Duration::from_millis(1);
         }
-        assert_eq!(at, [0, 250, 750, 1250, 2250, 4250, 9250, 14250, 19250]);
+        pauses
+    }
+
+    #[test]
+    fn retries_come_soon_and_then_seldom() {
+        let pauses = pauses(tunnel(Some(ANNOUNCED), false));
+        let least = [250, 500, 500, 1000, 2000, 5000, 5000];
+        assert_eq!(pauses.len(), least.len(), "{pauses:?}");
+        for (pause, least) in pauses.iter().zip(least) {
+            assert!((least..=least + (least / 3).min(333) + 1).contains(pause), "{pauses:?}");
+        }
+    }
+
+    #[test]
+    fn two_who_begin_at_once_part() {
+        let with_seed = |seed| {
+            let tunnel = tunnel(Some(ANNOUNCED), false);
+            let secret = SecretKey::from_bytes([1; 32]);
+            pauses(Tunnel::new(start(), tunnel.config, &secret, 0, seed))
+        };
+        let (one, other) = (with_seed(1), with_seed(2));
+        let met = one.iter().zip(&other).filter(|(one, other)| one == other).count();
+        assert!(met <= 1, "{one:?} and {other:?}");
     }
 
     #[test]
