@@ -1,4 +1,5 @@
-//! Carrick's Kubernetes API types, group `carrick.dev`, version `v1alpha1`; all cluster-scoped.
+//! Carrick's Kubernetes API types, group `carrick.dev`, version `v1alpha1`; all cluster-scoped. Beside them, those of the
+//! Multi-Cluster Services API ([`service`]).
 //!
 //! A `spec` holds plain strings and numbers, so that an object that is wrong can still be read and be
 //! told so in its status; [`peering::parse`] turns it into a type that is known to be good. The schema
@@ -10,13 +11,15 @@ pub mod generate;
 pub mod identity;
 pub mod peering;
 pub mod reason;
+pub mod service;
 
 pub use drill::{FailoverDrill, FailoverDrillSpec, FailoverDrillStatus};
 pub use identity::{ClusterIdentity, ClusterIdentitySpec, ClusterIdentityStatus};
 pub use peering::{ClusterPeering, ClusterPeeringSpec, ClusterPeeringStatus};
 pub use reason::Reason;
+pub use service::{ServiceExport, ServiceImport};
 
-/// The API group of every kind here.
+/// The API group of Carrick's own kinds.
 pub const GROUP: &str = "carrick.dev";
 
 /// The name of the only [`ClusterIdentity`].

@@ -184,13 +184,39 @@ fn detection_times_and_costs_out_of_range_are_refused_with_the_range() {
 fn what_this_release_cannot_do_is_refused_as_such() {
     for (change, field) in [
         ("remap: Auto", "spec.remap"),
-        ("services: {export: [shop]}", "spec.services"),
         ("endpoints: [{address: 192.0.2.1, network: backbone}]", "spec.endpoints[0].network"),
     ] {
         let text = errors(change);
         assert!(text.starts_with(field), "{change}: {text}");
         assert!(text.ends_with("is not implemented in this release"), "{change}: {text}");
     }
+}
+
+#[test]
+fn namespaces_are_shared_when_they_are_named() {
+    let nothing = Peering::parse(&spec("{}")).expect("good");
+    assert!(!nothing.exports.contain("shop") && !nothing.imports.contain("shop"));
+    let some = Peering::parse(&spec("services: {export: [shop], import: ['*']}")).expect("good");
+    assert!(some.exports.contain("shop") && !some.exports.contain("default"));
+    assert!(some.imports.contain("default") && !some.imports.contain("kube-system"));
+}
+
+#[test]
+fn bad_namespaces_are_refused() {
+    for (bad, why) in [
+        ("Shop", "must be a namespace"),
+        ("", "must be a namespace"),
+        ("shop*", "must be a namespace"),
+        ("kube-system", "belongs to Kubernetes itself"),
+    ] {
+        let text = errors(&format!("services: {{import: [shop, '{bad}']}}"));
+        assert!(text.starts_with("spec.services.import[1]: ") && text.contains(why), "{text}");
+    }
+    let many: Vec<_> = (0..257).map(|i| format!("n{i}")).collect();
+    assert_eq!(
+        errors(&format!("services: {{export: {many:?}}}")),
+        "spec.services.export: has 257 entries; at most 256 are allowed"
+    );
 }
 
 #[test]

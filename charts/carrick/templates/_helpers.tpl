@@ -78,3 +78,17 @@ tolerations: {{- toYaml . | nindent 2 }}
       fieldPath: {{ index . 1 }}
 {{- end }}
 {{- end }}
+
+{{/* "true" where a definition of the Multi-Cluster Services API is to be installed: wanted, and not there unless this
+release brought it. `helm template` cannot look, and takes it for not there. Call with (list $ "name of the CRD"). */}}
+{{- define "carrick.installs" -}}
+{{- $root := index . 0 -}}
+{{- if $root.Values.services.installCRDs -}}
+{{- $held := lookup "apiextensions.k8s.io/v1" "CustomResourceDefinition" "" (index . 1) -}}
+{{- $marks := dig "metadata" "annotations" (dict) $held -}}
+{{- $ours := and (eq (get $marks "meta.helm.sh/release-name") $root.Release.Name) (eq (get $marks "meta.helm.sh/release-namespace") $root.Release.Namespace) -}}
+{{- if or (empty $held) $ours -}}
+true
+{{- end -}}
+{{- end -}}
+{{- end }}

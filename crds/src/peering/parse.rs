@@ -6,9 +6,11 @@ use std::net::IpAddr;
 
 use carrick_model::{ClusterId, IdentityKey, Prefix};
 
+use super::namespaces::Namespaces;
 use super::spec::{
     AcceptSpec, COST_LIMIT, ClusterPeeringSpec, DETECTION_RANGE, ENDPOINTS_LIMIT, EndpointSpec,
-    IDENTITIES_LIMIT, MAX_PREFIXES_LIMIT, MTU_RANGE, RANGES_LIMIT, ServicesSpec, TunnelSpec,
+    IDENTITIES_LIMIT, MAX_PREFIXES_LIMIT, MTU_RANGE, NAMESPACES_LIMIT, RANGES_LIMIT, ServicesSpec,
+    TunnelSpec,
 };
 
 /// A `ClusterPeering.spec` that is known to be good by itself. Whether it collides with this cluster
@@ -39,6 +41,10 @@ pub struct Peering {
     pub post_quantum_required: bool,
     /// After how many milliseconds of silence a path is lost, 150–60,000, if not after 300.
     pub detection_milliseconds: Option<u32>,
+    /// Namespaces whose exported services it may use.
+    pub exports: Namespaces,
+    /// Namespaces into which its exported services are imported.
+    pub imports: Namespaces,
     /// Its drills may hit the traffic between both clusters.
     pub drills_allowed: bool,
     /// All traffic is stopped.
@@ -116,6 +122,11 @@ impl Peering {
         let announced = spec.announce.iter().flat_map(|a| &a.pod_ranges);
         let announce = ranges("spec.announce.podRanges", announced, &mut errors);
         let access = access(&spec.access, &mut errors);
+        let shared = |list: fn(&ServicesSpec) -> &Vec<String>| {
+            spec.services.as_ref().map(list).map(Vec::as_slice).unwrap_or_default()
+        };
+        let exports = namespaces("spec.services.export", shared(|s| &s.export), &mut errors);
+        let imports = namespaces("spec.services.import", shared(|s| &s.import), &mut errors);
         refuse_unimplemented(spec, &mut errors);
         let detection = spec.failover.as_ref().and_then(|failover| failover.detection_milliseconds);
         let field = "spec.failover.detectionMilliseconds";
@@ -135,6 +146,8 @@ impl Peering {
                 lanes: tunnel.lanes,
                 post_quantum_required: tunnel.post_quantum_required,
                 detection_milliseconds: detection,
+                exports,
+                imports,
                 drills_allowed: spec.drills == "Allow",
                 suspended: spec.suspended,
             }),
@@ -308,6 +321,17 @@ fn unusable(prefix: &Prefix, others: &[Prefix]) -> Option<String> {
     Some(format!("{prefix} overlaps {other} in the same list"))
 }
 
+/// Namespaces that are good by themselves.
+fn namespaces(field: &str, texts: &[String], errors: &mut Errors) -> Namespaces {
+    let mut good = Namespaces::default();
+    if errors.within(field, texts.len(), NAMESPACES_LIMIT) {
+        for (i, text) in texts.iter().enumerate() {
+            errors.keep(format!("{field}[{i}]"), good.add(text));
+        }
+    }
+    good
+}
+
 fn access(text: &str, errors: &mut Errors) -> Option<Access> {
     match text {
         "AllPods" => Some(Access::AllPods),
@@ -322,9 +346,6 @@ fn access(text: &str, errors: &mut Errors) -> Option<Access> {
 
 /// What the schema knows already and this release cannot do yet.
 fn refuse_unimplemented(spec: &ClusterPeeringSpec, errors: &mut Errors) {
-    if spec.services.as_ref().is_some_and(|s| *s != ServicesSpec::default()) {
-        errors.not_implemented("spec.services", "sharing services");
-    }
     match spec.drills.as_str() {
         "Allow" | "Deny" => {}
         other => errors.invalid("spec.drills", format!("{:?} must be Allow or Deny", shown(other))),

@@ -18,6 +18,8 @@ pub const IDENTITIES_LIMIT: usize = 4;
 pub const ENDPOINTS_LIMIT: usize = 32;
 /// The most entries of each list of ranges.
 pub const RANGES_LIMIT: usize = 64;
+/// The most entries of each list of namespaces.
+pub const NAMESPACES_LIMIT: usize = 256;
 /// The largest `accept.maxPrefixes`.
 pub const MAX_PREFIXES_LIMIT: i32 = 256;
 /// The largest `endpoints[].cost`.
@@ -89,7 +91,7 @@ pub struct ClusterPeeringSpec {
     #[schemars(extend("enum" = ["AllPods", "ExportedServices"]))]
     pub access: String,
 
-    /// Which namespaces' services are shared; none when not set. Not implemented in this release.
+    /// Which namespaces' services are shared; none when not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub services: Option<ServicesSpec>,
 
@@ -176,17 +178,19 @@ pub struct AnnounceSpec {
     pub pod_ranges: Vec<String>,
 }
 
-/// Which namespaces' services are shared.
+/// Which namespaces' services are shared. A namespace of the same name in both clusters is one to them: whoever may write
+/// into it there is trusted with it here.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Default, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ServicesSpec {
-    /// Namespaces whose exported services the other cluster may use.
+    /// Namespaces whose exported services the other cluster may use; `*` is all but those of Kubernetes itself.
     #[serde(default)]
-    #[schemars(length(max = 256), inner(length(min = 1, max = 63)))]
+    #[schemars(length(max = NAMESPACES_LIMIT), inner(length(min = 1, max = 63)))]
     pub export: Vec<String>,
-    /// Namespaces into which the other cluster's exported services are imported.
+    /// Namespaces into which the other cluster's exported services are imported; `*` is all but those of Kubernetes
+    /// itself.
     #[serde(default)]
-    #[schemars(length(max = 256), inner(length(min = 1, max = 63)))]
+    #[schemars(length(max = NAMESPACES_LIMIT), inner(length(min = 1, max = 63)))]
     pub import: Vec<String>,
 }
 

@@ -54,6 +54,7 @@ fn bad_values_are_refused(lab: &Lab) -> Outcome {
         ("meshPrefix=240.0.0.0/8", "meshPrefix"),
         ("vxlan.vni=0", "vxlan/vni"),
         ("gatway.replicas=2", "gatway"),
+        ("services.installCRDs=maybe", "services/installCRDs"),
         ("clusterID=Paris", "clusterID"),
     ];
     for (value, field) in cases {
