@@ -7,11 +7,15 @@ use carrick_model::IdentityKey;
 use prost::Message as _;
 use rcgen::{KeyPair, PKCS_ED25519, SigningKey as _};
 
+use crate::message::service::{BookHead, SignedBook};
 use crate::message::snapshot::{ClusterSnapshot, SignedSnapshot};
 
 /// What precedes the payload under a snapshot's signature, so that no other text signed by the
 /// same key can pass for a snapshot.
 const SNAPSHOT_CONTEXT: &[u8] = b"carrick snapshot v1\0";
+
+/// What precedes the payload under the signature of a book's head.
+const BOOK_CONTEXT: &[u8] = b"carrick book v1\0";
 
 /// The private key of a cluster.
 pub struct ClusterIdentity {
@@ -76,11 +80,20 @@ impl ClusterIdentity {
 
     /// Signs a snapshot that is encoded already, whatever it says.
     pub fn sign_payload(&self, payload: Vec<u8>) -> Result<SignedSnapshot, IdentityError> {
-        let signature = self
-            .key
-            .sign(&snapshot_text(&payload))
-            .map_err(|error| IdentityError::Crypto(error.to_string()))?;
+        let signature = self.sign(SNAPSHOT_CONTEXT, &payload)?;
         Ok(SignedSnapshot { payload, key: self.public.as_bytes().to_vec(), signature })
+    }
+
+    /// Signs the head of what this cluster exports to another.
+    pub fn sign_book(&self, head: &BookHead) -> Result<SignedBook, IdentityError> {
+        let payload = head.encode_to_vec();
+        let signature = self.sign(BOOK_CONTEXT, &payload)?;
+        Ok(SignedBook { payload, key: self.public.as_bytes().to_vec(), signature })
+    }
+
+    fn sign(&self, context: &[u8], payload: &[u8]) -> Result<Vec<u8>, IdentityError> {
+        let signed = self.key.sign(&[context, payload].concat());
+        signed.map_err(|error| IdentityError::Crypto(error.to_string()))
     }
 
     pub(crate) fn key_pair(&self) -> &KeyPair {
@@ -94,13 +107,14 @@ impl fmt::Debug for ClusterIdentity {
     }
 }
 
-fn snapshot_text(payload: &[u8]) -> Vec<u8> {
-    [SNAPSHOT_CONTEXT, payload].concat()
-}
-
 /// Whether `signature` over a snapshot's `payload` is `key`'s.
 pub(crate) fn snapshot_signed_by(key: &IdentityKey, payload: &[u8], signature: &[u8]) -> bool {
-    signed_by(key, &snapshot_text(payload), signature)
+    signed_by(key, &[SNAPSHOT_CONTEXT, payload].concat(), signature)
+}
+
+/// Whether `signature` over the `payload` of a book's head is `key`'s.
+pub(crate) fn book_signed_by(key: &IdentityKey, payload: &[u8], signature: &[u8]) -> bool {
+    signed_by(key, &[BOOK_CONTEXT, payload].concat(), signature)
 }
 
 /// Whether `signature` over `text` is `key`'s (Ed25519, RFC 8032).

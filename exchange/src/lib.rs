@@ -5,6 +5,7 @@
 //! its cluster's signature ([`snapshot`]); and of what it says only what the receiver's own policy
 //! accepts is believed ([`filter`]).
 
+pub mod book;
 pub mod certificate;
 pub mod filter;
 pub mod identity;
@@ -21,7 +22,7 @@ pub mod wire;
 pub use certificate::{Credentials, MemberKey};
 pub use identity::ClusterIdentity;
 pub use transport::{
-    Arrival, CloseReason, ConnectError, Exchange, FrameError, Incoming, Limits, Link, Protocol,
-    Receiver, Sender,
+    Arrival, Call, CloseReason, ConnectError, Exchange, FrameError, Incoming, Limits, Link,
+    Protocol, Receiver, Reply, Sender,
 };
 pub use trust::{Pin, Rules, Trust, TrustError};

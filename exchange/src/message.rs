@@ -3,7 +3,7 @@
 //! Every stream carries length-delimited frames of one type per direction: [`member::FromController`]
 //! and [`member::FromMember`] between a controller and its gateways and agents, [`peer::PeerMessage`]
 //! between gateways of two clusters, [`join`] for the one exchange by which a member gets its
-//! certificate. Unknown fields are ignored, and numbers are never used twice, so that versions n and
+//! certificate. Exported services have streams of their own, see [`service`]. Unknown fields are ignored, and numbers are never used twice, so that versions n and
 //! n−1 understand each other. Texts and bytes in here are what the other side claims: the `parse`
 //! modules and the receivers turn them into model types before anyone believes them.
 
@@ -11,6 +11,7 @@ pub mod drill;
 pub mod join;
 pub mod member;
 pub mod peer;
+pub mod service;
 pub mod snapshot;
 
 /// The newest protocol version that this build speaks.

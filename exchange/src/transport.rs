@@ -2,8 +2,10 @@
 //!
 //! An [`Exchange`] is one UDP socket that dials and accepts. A [`Link`] is a connection whose other
 //! end was judged; each side tells the other that it accepted it before either uses it, so that a
-//! refusal arrives with its reason. A link carries one bidirectional stream of frames.
+//! refusal arrives with its reason. A link carries one bidirectional stream of frames, and questions on streams of
+//! their own ([`call`]).
 
+pub mod call;
 pub mod close;
 pub mod error;
 pub mod exchange;
@@ -12,6 +14,7 @@ pub(crate) mod limits;
 pub mod link;
 pub(crate) mod tls;
 
+pub use call::{Call, Reply};
 pub use close::CloseReason;
 pub use error::{ConnectError, ConnectErrorKind};
 pub use exchange::{Arrival, Exchange, Incoming};

@@ -52,6 +52,10 @@ impl Link {
         Self(inner)
     }
 
+    pub(super) fn connection(&self) -> &quinn::Connection {
+        &self.0.connection
+    }
+
     /// Who the other end is.
     pub fn peer(&self) -> &MemberId {
         &self.0.peer

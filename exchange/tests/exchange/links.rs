@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use crate::support::{Cluster, address, linked, peering, socket, soon};
+use carrick_exchange::book::MAX_ASK;
 use carrick_exchange::message::peer::{PeerMessage, Report, peer_message::Kind};
 use carrick_exchange::peer::derive;
-use carrick_exchange::{Arrival, CloseReason, FrameError, Limits, Protocol, Rules};
+use carrick_exchange::{Arrival, CloseReason, FrameError, Limits, Link, Protocol, Rules};
 use carrick_model::{Role, TunnelKey};
 
 fn report(generation: u64) -> PeerMessage {
@@ -210,4 +211,69 @@ async fn accepted_arrival_is_a_link() {
     let (_dialled, incoming) = soon(async { tokio::join!(dial, b.accept()) }).await;
     assert_eq!(incoming.remote, address(&a));
     assert!(matches!(incoming.result, Ok(Arrival::Link(_))));
+}
+
+/// Two linked gateways with their channels, so that questions can be asked.
+async fn asking() -> (Link, Link) {
+    let (paris, osaka) = (Cluster::new("paris"), Cluster::new("osaka"));
+    let (a, b) = (paris.gateway("a", &[&osaka]), osaka.gateway("b", &[&paris]));
+    let (ours, theirs) = linked(&a, &b, &osaka.pin(Role::Gateway)).await;
+    let channels = soon(async {
+        tokio::join!(
+            ours.channel::<PeerMessage, PeerMessage>(),
+            theirs.channel::<PeerMessage, PeerMessage>()
+        )
+    })
+    .await;
+    // They, and the exchanges, must outlive the links.
+    std::mem::forget((a, b, channels.0.expect("channel"), channels.1.expect("channel")));
+    (ours, theirs)
+}
+
+#[tokio::test]
+async fn questions_are_answered_both_ways_beside_the_channel() {
+    let (ours, theirs) = asking().await;
+    for (asker, answerer) in [(&ours, &theirs), (&theirs, &ours)] {
+        answerer.take_calls(2);
+        let answering = async {
+            for _ in 0..3 {
+                let call = answerer.called().await.expect("a question");
+                let (question, reply) = call.read().await.expect("read");
+                let answer = [&question[..], b"!"].concat();
+                reply.answer(&answer).await.expect("answered");
+            }
+        };
+        let asking = async {
+            let both = tokio::join!(asker.call(b"one"), asker.call(b"two"));
+            let third = asker.call(&[7; 20_000]).await.expect("answered");
+            (both.0.expect("answered"), both.1.expect("answered"), third.len())
+        };
+        let (answers, ()) = soon(async { tokio::join!(asking, answering) }).await;
+        assert_eq!(answers, ("one!".into(), "two!".into(), 20_001));
+    }
+}
+
+#[tokio::test]
+async fn questions_wait_for_one_who_takes_none_and_are_bounded() {
+    let (ours, theirs) = asking().await;
+    let unheard = tokio::time::timeout(Duration::from_millis(50), ours.call(b"anybody?"));
+    unheard.await.expect_err("an older release takes no questions");
+    let large = vec![0; MAX_ASK + 1];
+    let error = soon(ours.call(&large)).await.expect_err("too large");
+    assert!(matches!(error, FrameError::TooLarge { limit: MAX_ASK, .. }), "{error}");
+
+    theirs.take_calls(1);
+    let mut first = Box::pin(ours.call(b"first"));
+    let call = tokio::select! {
+        _ = &mut first => panic!("nobody has answered"),
+        call = theirs.called() => call.expect("a question"),
+    };
+    let (question, mut reply) = soon(call.read()).await.expect("read");
+    assert_eq!(question, "first");
+    drop(first);
+    soon(reply.given_up()).await;
+    let answer = reply.answer(b"late").await;
+    assert_eq!(answer, Err(FrameError::Closed), "the asker has taken it back");
+    theirs.close(&CloseReason::Done);
+    assert_eq!(soon(ours.call(b"late")).await, Err(FrameError::Closed));
 }

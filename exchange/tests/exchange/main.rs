@@ -1,5 +1,6 @@
 //! The exchange from the outside: on loopback, and its pure parts with whole inputs.
 
+mod book;
 mod hostile;
 mod joining;
 mod links;
