@@ -14,6 +14,7 @@ use carrick_e2e::wait::wait_until;
 use nix::sched::{CloneFlags, setns};
 
 use crate::common::text;
+use crate::echo::hold_more;
 
 /// Between two packets of a flow.
 pub const INTERVAL: Duration = Duration::from_millis(5);
@@ -165,6 +166,7 @@ impl Flow {
     /// Starts it.
     pub fn begin(from: &Network, to: SocketAddr) -> Result<Self, String> {
         let socket = from.udp(0)?;
+        hold_more(&socket)?;
         text(socket.set_read_timeout(Some(Duration::from_millis(50))))?;
         let receiving = text(socket.try_clone())?;
         let (record, stop) = (Arc::<Mutex<Record>>::default(), Arc::<AtomicBool>::default());

@@ -6,6 +6,7 @@ mod connections;
 mod consent;
 mod drill;
 mod drops;
+mod echo;
 mod failover;
 mod flow;
 mod health;

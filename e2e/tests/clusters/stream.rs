@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use carrick_e2e::cluster::Cluster;
 use carrick_e2e::wait::wait_until;
-use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::common::{address_v4, pod_network, text};
+use crate::echo::hold_more;
 use crate::flow::Network;
 use crate::traffic::last;
 
@@ -34,9 +34,6 @@ const MOST_BYTES: usize = 2048;
 
 /// Bytes of the number at the front of each packet.
 const HEADER: usize = 4;
-
-/// What a receiver may have to hold while this machine does something else, in bytes.
-const BUFFER: usize = 4 << 20;
 
 /// The numbers of packets and when they arrived, by flow, in the order of arrival.
 type Arrivals = Vec<Vec<(u32, Instant)>>;
@@ -86,7 +83,7 @@ impl Stream {
         shape: Shape,
     ) -> Result<Self, String> {
         let receiver = to.udp(target.port())?;
-        text(setsockopt(&receiver, sockopt::RcvBufForce, &BUFFER))?;
+        hold_more(&receiver)?;
         text(receiver.set_read_timeout(Some(Duration::from_millis(50))))?;
         let senders: Result<Vec<UdpSocket>, String> =
             (0..shape.flows).map(|_| from.udp(0)).collect();

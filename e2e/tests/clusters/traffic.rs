@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use carrick_e2e::cluster::Cluster;
 
-use crate::common::{check, figure, node_names, pod_network, target};
+use crate::common::{check, figure, node_names, pod_network};
+use crate::echo::Echo;
 use crate::flow::{Flow, Record};
 use crate::world::Outcome;
 
@@ -17,15 +18,19 @@ pub struct Traffic {
     pub there: Flow,
     /// From osaka to paris.
     pub back: Flow,
+    /// What answers, until the flows have ended.
+    _echoes: [Echo; 2],
 }
 
 impl Traffic {
     /// Between the pods of these nodes.
     pub fn start(paris: (&Cluster, &str), osaka: (&Cluster, &str)) -> Result<Self, String> {
-        let between = |from: (&Cluster, &str), to: (&Cluster, &str)| {
-            Flow::start(&pod_network(from.0, from.1)?, target(to.0, to.1, 2)?)
+        let echoes = [Echo::start(osaka.0, osaka.1)?, Echo::start(paris.0, paris.1)?];
+        let from = |source: (&Cluster, &str), echo: &Echo| {
+            Flow::start(&pod_network(source.0, source.1)?, echo.address)
         };
-        Ok(Self { there: between(paris, osaka)?, back: between(osaka, paris)? })
+        let (there, back) = (from(paris, &echoes[0])?, from(osaka, &echoes[1])?);
+        Ok(Self { there, back, _echoes: echoes })
     }
 
     /// Between the last nodes, whatever is there.
