@@ -10,7 +10,7 @@
 //! |---|---|
 //! | 0 | version (4 bits), 1; kind (4 bits), 1 |
 //! | 1 | bit 7: datagrams of the path echoed were missing of late; bit 6: the sender leaves; bits 5–3: the receiver's path that is echoed, 7 for none; bits 2–0: the sender's path |
-//! | 2 | which of the receiver's paths are heard, a bit each |
+//! | 2 | bit 7: the sender misses heartbeats and asks for some at once; bit 6: it gives them when it is asked so; bits 5–0: which of the receiver's paths are heard, a bit each |
 //! | 3 | how much of what leaves by the path echoed is lost, as 255 times the root of the share |
 //! | 4–5 | sequence number, one count for all paths of the tunnel |
 //! | 6–7 | the newest sequence number that was heard by the path echoed |
@@ -46,6 +46,10 @@ const KIND: u8 = 1 << 4 | 1;
 const MISSING: u8 = 1 << 7;
 const DRAINING: u8 = 1 << 6;
 const NO_PATH: u8 = 7;
+const ASKS: u8 = 1 << 7;
+const ANSWERS: u8 = 1 << 6;
+const HEARS: u8 = (1 << MOST_PATHS) - 1;
+const _: () = assert!(HEARS & (ASKS | ANSWERS) == 0);
 /// Units of times, in microseconds, and the bit that says which.
 const FINE: u128 = 20;
 const COARSE: u128 = 2000;
@@ -70,6 +74,10 @@ pub struct Beat {
     pub echo: Option<Echo>,
     /// The sender reads the short form.
     pub reads_short: bool,
+    /// The sender misses heartbeats: some are to be sent to it at once.
+    pub asks: bool,
+    /// The sender sends some at once when it is asked so.
+    pub answers: bool,
 }
 
 /// What the other side knows of a path of ours.
@@ -128,11 +136,13 @@ pub fn parse(packet: &[u8]) -> Result<Option<Beat>, Malformed> {
         path,
         sequence: short(4),
         draining: content[1] & DRAINING != 0,
-        hears: content[2],
+        hears: content[2] & HEARS,
         interval: Duration::from_millis(short(14).into()),
         sent: u32::from_be_bytes(std::array::from_fn(|i| content[10 + i])),
         echo,
         reads_short: is_short || packet[4..6] == READS_SHORT,
+        asks: content[2] & ASKS != 0,
+        answers: content[2] & ANSWERS != 0,
     }))
 }
 
@@ -157,7 +167,13 @@ fn content(beat: &Beat) -> [u8; CONTENT] {
     let mut content = [0; CONTENT];
     content[0] = KIND;
     content[1] = beat.path & 7 | beat.echo.map_or(NO_PATH, |echo| echo.path & 7) << 3;
-    content[2] = beat.hears;
+    content[2] = beat.hears & HEARS;
+    if beat.asks {
+        content[2] |= ASKS;
+    }
+    if beat.answers {
+        content[2] |= ANSWERS;
+    }
     content[4..6].copy_from_slice(&beat.sequence.to_be_bytes());
     if beat.draining {
         content[1] |= DRAINING;
@@ -227,11 +243,15 @@ mod tests {
         sent: u32::MAX - 1,
         echo: Some(ECHO),
         reads_short: true,
+        asks: true,
+        answers: true,
     };
+    /// What the release before asking knew.
+    const OLDER: Beat = Beat { asks: false, answers: false, ..BEAT };
 
     #[test]
     fn what_is_written_is_read_again_and_is_a_packet_for_nobody_else() {
-        let another = Beat { echo: None, draining: false, reads_short: false, ..BEAT };
+        let another = Beat { echo: None, draining: false, reads_short: false, ..OLDER };
         for beat in [BEAT, another] {
             let bytes = write(&beat);
             assert!(is_beat(&bytes));
@@ -244,7 +264,7 @@ mod tests {
 
     #[test]
     fn the_short_form_says_the_same_and_is_no_packet() {
-        for beat in [BEAT, Beat { echo: None, draining: false, ..BEAT }] {
+        for beat in [BEAT, Beat { echo: None, draining: false, ..OLDER }] {
             let bytes = write_short(&beat);
             assert!(is_beat(&bytes) && bytes.len() == 20);
             assert_eq!(parse(&bytes), Ok(Some(beat)));
@@ -266,11 +286,14 @@ mod tests {
             &[0xff, 0xff, 0xff, 0xfe, 0, 100],
         ]
         .concat();
-        let beat = Beat { reads_short: false, ..BEAT };
+        let beat = Beat { reads_short: false, ..OLDER };
         assert_eq!(parse(&said), Ok(Some(beat)));
         assert_eq!(write(&beat)[..], said);
-        // It looks at neither identification nor checksum of what we write.
+        // It looks at neither identification nor checksum of what we write, and at none of the upper bits of which
+        // paths are heard.
         let mut ours = write(&BEAT);
+        assert_eq!(ours[HEADER + 2], said[HEADER + 2] | 0xc0);
+        ours[HEADER + 2] &= 0x3f;
         ours[4..6].fill(0);
         ours[10..12].copy_from_slice(&said[10..12]);
         assert_eq!(ours[..], said);

@@ -4,7 +4,9 @@
 //! Each heartbeat says which paths of the other side are heard. A path of ours works while the peer hears it
 //! and we hear the peer, on whichever path: so that a path that is cut in one direction is known on both
 //! sides, and what one side says arrives as long as any of its paths works. A path of the peer's is heard
-//! until three intervals pass without a heartbeat, unless data came within the last one and a half.
+//! until three intervals pass without a heartbeat, unless data came within the last one and a half. When one is
+//! overdue by half an interval the peer is asked for some, three times within an interval; where it could have
+//! answered, being close enough, and has not, the path is lost without further patience.
 //! One that was lost is heard again after three heartbeats in a row, and used again after a pause that
 //! doubles each time (see `hold`).
 
@@ -117,6 +119,7 @@ struct Peer {
     draining: bool,
     interval: Duration,
     reads_short: bool,
+    answers: bool,
 }
 
 /// The machine, one a tunnel. Time must not go backwards.
@@ -311,7 +314,17 @@ impl Health {
         let (tended, pace) = (self.tended.filter(|_| self.running)?, self.pace());
         let beats = self.outbound.iter().flatten().map(|outbound| outbound.next.unwrap_or(tended));
         let heard = self.inbound.iter().flatten().filter(|inbound| inbound.heard);
-        beats.chain(heard.map(|inbound| self.graced(inbound.lost_at(pace)))).min()
+        let (answers, prompt) = (self.peer.is_some_and(|peer| peer.answers), self.is_prompt());
+        let asks = heard.clone().filter(|_| answers).filter_map(|inbound| inbound.ask_at(pace));
+        let losses = heard.map(|inbound| inbound.lost_at(pace, prompt));
+        beats.chain(asks.chain(losses).map(|at| self.graced(at))).min()
+    }
+
+    /// Whether the peer answers, and is so close that it has the time for it.
+    fn is_prompt(&self) -> bool {
+        let trips = self.outbound.iter().flatten().filter_map(|outbound| outbound.trip.mean());
+        let close = trips.max().is_some_and(|trip| trip * 3 <= self.pace());
+        close && self.peer.is_some_and(|peer| peer.answers)
     }
 
     fn graced(&self, at: Instant) -> Instant {
@@ -336,19 +349,31 @@ impl Health {
             // It was us who stood still: what the peer sent meanwhile is still to be read.
             self.grace = Some(now + pace);
         }
-        let grace = self.grace;
-        let mut lost = false;
+        if self.grace.is_none_or(|grace| grace <= now) {
+            self.look_for_silence(now, pace);
+        }
+        self.judge(now);
+    }
+
+    /// Gives up paths that are silent for too long, and asks for what is overdue.
+    fn look_for_silence(&mut self, now: Instant, pace: Duration) {
+        let (answers, prompt) = (self.peer.is_some_and(|peer| peer.answers), self.is_prompt());
+        let (mut lost, mut asked) = (false, false);
         for inbound in self.inbound.iter_mut().flatten().filter(|inbound| inbound.heard) {
-            if inbound.lost_at(pace) <= now && grace.is_none_or(|grace| grace <= now) {
+            if inbound.lost_at(pace, prompt) <= now {
                 inbound.lose();
                 lost = true;
+            } else if answers && inbound.ask_at(pace).is_some_and(|at| at <= now) {
+                inbound.note_asked(now);
+                asked = true;
             }
         }
         if lost {
             self.find_shared();
             self.hurry();
+        } else if asked {
+            self.outbound.iter_mut().flatten().for_each(|o| o.hurry(now, Duration::ZERO));
         }
-        self.judge(now);
     }
 
     fn beat(&mut self, now: Instant, number: usize) -> Option<Beat> {
@@ -374,6 +399,8 @@ impl Health {
             sent: outbound.sent,
             echo,
             reads_short: true,
+            asks: self.inbound.iter().flatten().any(Inbound::is_overdue),
+            answers: true,
         })
     }
 
@@ -419,6 +446,9 @@ impl Health {
         if self.pace() < pace {
             // The peer waits for more.
             self.hurry();
+        } else if beat.asks {
+            let pause = pace / 4;
+            self.outbound.iter_mut().flatten().for_each(|outbound| outbound.hurry(now, pause));
         }
         let echoed = beat.echo.map_or(Ok(()), |echo| {
             let outbound = self.outbound.get_mut(usize::from(echo.path)).and_then(Option::as_mut);
@@ -461,6 +491,7 @@ impl Health {
             draining: beat.draining,
             interval: beat.interval.clamp(least, *DETECTION_RANGE.end() / PATIENCE),
             reads_short: beat.reads_short,
+            answers: beat.answers,
         };
         let before = self.peer.replace(peer);
         if before.is_none_or(|before| before.draining != peer.draining) {

@@ -9,6 +9,8 @@ use super::measure::Losses;
 
 /// Intervals of silence after which a path is lost.
 pub(super) const PATIENCE: u32 = 3;
+/// How often the peer is asked for a heartbeat that is overdue, before the path is given up without further patience.
+const ASKS: u8 = 3;
 /// Heartbeats in a row that a lost path has to bring before it is heard again.
 const ROW: u8 = 3;
 
@@ -26,6 +28,10 @@ pub(super) struct Inbound {
     sequence: u16,
     /// Heartbeats in a row.
     row: u8,
+    /// The last ones came as often as they should.
+    brisk: bool,
+    /// When the peer was asked first for the heartbeat that is overdue, when last, and how often.
+    asked: Option<(Instant, Instant, u8)>,
     /// The newest datagram, and how many came, modulo 2³².
     data: Option<Instant>,
     arrived: u32,
@@ -47,6 +53,8 @@ impl Inbound {
             beat: now,
             sequence: beat.sequence,
             row: 1,
+            brisk: false,
+            asked: None,
             data: None,
             arrived: 1,
             due: 0,
@@ -57,7 +65,7 @@ impl Inbound {
 
     /// Notes an authentic datagram from its source.
     pub fn note_data(&mut self, now: Instant) {
-        self.data = Some(now);
+        (self.data, self.asked) = (Some(now), None);
         self.arrived = self.arrived.wrapping_add(1);
     }
 
@@ -74,7 +82,8 @@ impl Inbound {
             self.arrived = self.arrived.wrapping_add(1);
         }
         let silence = now.saturating_duration_since(self.beat);
-        (self.beat, self.sequence) = (now, beat.sequence);
+        (self.beat, self.sequence, self.asked) = (now, beat.sequence, None);
+        self.brisk = silence < pace * 2;
         // By a path that never worked they come seldom.
         let in_row = silence < (pace * 2).max(SELDOM + SELDOM / 5);
         self.row = if in_row { self.row.saturating_add(1) } else { 1 };
@@ -96,16 +105,45 @@ impl Inbound {
         }
     }
 
-    /// When it is lost, unless more comes.
-    pub fn lost_at(&self, pace: Duration) -> Instant {
+    /// When it is lost, unless more comes: with a peer that answers within a third of the interval, an interval after
+    /// it was asked in vain.
+    pub fn lost_at(&self, pace: Duration, prompt: bool) -> Instant {
         let silent = self.beat + pace * PATIENCE;
-        self.data.map_or(silent, |data| silent.max(data + pace + pace / 2))
+        let silent = self.data.map_or(silent, |data| silent.max(data + pace + pace / 2));
+        match self.asked {
+            Some((first, _, ASKS..)) if prompt => silent.min(first + pace),
+            _ => silent,
+        }
+    }
+
+    /// When the peer is to be asked for a heartbeat, as half an interval ago one should have come, and since then
+    /// nothing has.
+    pub fn ask_at(&self, pace: Duration) -> Option<Instant> {
+        match self.asked {
+            None if !self.brisk => None,
+            None => {
+                let overdue = self.beat + pace + pace / 2;
+                Some(self.data.map_or(overdue, |data| overdue.max(data + pace / 2)))
+            }
+            Some((_, last, asks)) => (asks < ASKS).then(|| last + pace * 2 / 5),
+        }
+    }
+
+    /// The peer is asked.
+    pub fn note_asked(&mut self, now: Instant) {
+        let (first, asks) = self.asked.map_or((now, 0), |(first, _, asks)| (first, asks));
+        self.asked = Some((first, now, asks + 1));
+    }
+
+    /// Whether a heartbeat is overdue.
+    pub fn is_overdue(&self) -> bool {
+        self.asked.is_some()
     }
 
     /// It is lost: what is until it comes back is no loss of a path that works.
     pub fn lose(&mut self) {
         self.heard = false;
-        self.row = 0;
+        (self.row, self.asked) = (0, None);
         self.losses.rebase();
     }
 

@@ -72,6 +72,15 @@ impl Outbound {
         self.next.is_none_or(|at| at <= now)
     }
 
+    /// A heartbeat more is wanted now, unless one has just left; none by a path that never worked.
+    pub fn hurry(&mut self, now: Instant, pause: Duration) {
+        let recent = self.flights[(self.flight + FLIGHTS - 1) % FLIGHTS];
+        let just_left = recent.is_some_and(|(_, at, _)| now.saturating_duration_since(at) < pause);
+        if self.unanswered == 0 && !just_left {
+            self.next = None;
+        }
+    }
+
     /// Notes that this heartbeat leaves, and when the next one does.
     pub fn note_beat(&mut self, now: Instant, sequence: u16, next: Instant) {
         self.flights[self.flight] = Some((sequence, now, false));

@@ -65,7 +65,7 @@ fn until(
 }
 
 #[test]
-fn a_cut_is_noticed_within_three_intervals_and_seldom_earlier_than_two() {
+fn a_cut_is_noticed_within_two_and_a_half_intervals_and_not_earlier_than_one_and_a_half() {
     for (name, cut) in [("both ways", [true, true]), ("one way", [true, false])] {
         for data in [false, true] {
             let mut times: Vec<u128> = Vec::new();
@@ -93,8 +93,8 @@ fn a_cut_is_noticed_within_three_intervals_and_seldom_earlier_than_two() {
                 at(99),
                 at(100)
             );
-            assert!(at(100) <= 310, "{times:?}");
-            assert!(times[0] >= 190, "{times:?}");
+            assert!(at(100) <= 260, "{times:?}");
+            assert!(times[0] >= 150, "{times:?}");
         }
     }
 }
@@ -239,6 +239,8 @@ fn forged_heartbeats_are_counted_and_change_nothing() {
         sent: 0,
         echo: None,
         reads_short: true,
+        asks: false,
+        answers: true,
     };
     // None is taken from a device, whatever its routes.
     network.reapply(PARIS, |config| {

@@ -100,6 +100,8 @@ impl World {
     }
 
     fn write(&self, side: usize, beat: &Beat) -> Vec<u8> {
+        let knows = self.older == [false; 2];
+        let beat = &Beat { asks: beat.asks && knows, answers: knows, ..*beat };
         match (self.older[side], self.sides[side].reads_short()) {
             (true, _) => beat::write(&Beat { reads_short: false, ..*beat }).to_vec(),
             (false, true) => beat::write_short(beat).to_vec(),
@@ -155,14 +157,19 @@ fn paths_come_up_within_two_round_trips() {
 fn a_cut_is_noticed_by_whom_it_concerns() {
     // With one path only, a cut in one direction ends both. Where more is left, what the peer says of a
     // path arrives, half a round trip later, and a direction that works is left alone.
-    for (paths, ways, most) in [
-        (1, [true, true], 310),
-        (1, [true, false], 320),
-        (2, [true, true], 320),
-        (2, [true, false], 320),
+    for (paths, ways, older, most) in [
+        (1, [true, true], false, 262),
+        (1, [true, false], false, 272),
+        (2, [true, true], false, 272),
+        (2, [true, false], false, 272),
+        // One who can't be asked is waited for.
+        (1, [true, true], true, 310),
+        (2, [true, false], true, 320),
     ] {
+        let mut times = Vec::new();
         for seed in 0..50 {
             let mut world = World::new(seed, paths);
+            world.older[1] = older;
             world.pass(1000 + seed as u32 * 7);
             (world.cut[0][0], world.cut[1][0]) = (ways[0], ways[1]);
             let ends = |side: usize| paths == 1 || ways[side];
@@ -171,9 +178,78 @@ fn a_cut_is_noticed_by_whom_it_concerns() {
             };
             let took = world.until(1000, noticed);
             assert!(took <= most, "{paths} paths, {ways:?}, seed {seed}: {took} ms");
+            times.push(took);
             let left = (paths > 1).then_some(1);
             assert_eq!(world.active(), [0, 1].map(|side| if ends(side) { left } else { Some(0) }));
         }
+        times.sort_unstable();
+        let (median, most) = (times[times.len() / 2], times.last());
+        println!("{paths} paths, {ways:?}, older {older}: {median} ms, at most {most:?}");
+    }
+}
+
+#[test]
+fn a_heartbeat_that_was_lost_is_asked_for() {
+    let mut world = World::new(11, 1);
+    world.pass(1000);
+    let before = world.beats;
+    world.pass(10_000);
+    let usual = world.beats[1] - before[1];
+    world.loses = [[3; 3]; 2];
+    let before = world.beats;
+    let mut down = 0;
+    for _ in 0..10_000 {
+        world.step();
+        down += u32::from(world.state(0, 0) == HealthState::Down);
+    }
+    let asked = world.beats[1] - before[1];
+    println!("{usual} heartbeats in 10 s, {asked} where a third are lost; down for {down} ms");
+    assert!((95..=112).contains(&usual), "{usual}: nothing was overdue");
+    assert!((usual..=usual * 4).contains(&asked), "{asked} instead of {usual}");
+    assert!(down < 500, "down for {down} ms");
+}
+
+#[test]
+fn who_is_far_away_has_the_time_to_answer() {
+    let mut world = World::new(12, 1);
+    world.delay = [[Duration::from_millis(100); 3]; 2];
+    world.pass(3000);
+    (world.cut[0][0], world.cut[1][0]) = (true, true);
+    let took = world.until(1000, |world| world.state(0, 0) == HealthState::Down);
+    assert!((300..=410).contains(&took), "{took} ms");
+}
+
+#[test]
+fn who_asks_all_the_time_gets_four_times_as_much_at_most() {
+    let mut world = World::new(14, 1);
+    world.pass(1000);
+    let before = world.beats[1];
+    // The other side could not make sense of answers to what it did not say.
+    world.cut[1][0] = true;
+    for _ in 0..1000 {
+        world.step();
+        let now = world.now;
+        let sequence = world.sides[0].sequence;
+        world.sides[0].sequence = sequence.wrapping_add(1);
+        let beat = Beat { asks: true, ..beat_of(sequence) };
+        world.sides[1].handle_beat(now, end(0, 0), &beat).expect("no echo");
+    }
+    let answered = world.beats[1] - before;
+    assert!((30..=45).contains(&answered), "{answered} a second");
+}
+
+fn beat_of(sequence: u16) -> Beat {
+    Beat {
+        path: 0,
+        sequence,
+        draining: false,
+        hears: 1,
+        interval: Duration::from_millis(100),
+        sent: 0,
+        echo: None,
+        reads_short: true,
+        asks: false,
+        answers: true,
     }
 }
 
@@ -343,16 +419,7 @@ fn echoes_of_what_was_never_sent_and_overtaken_heartbeats_count_for_nothing() {
     let now = world.now;
     let sequence = world.sides[1].sequence;
     let echo = beat::Echo { path: 0, sequence: 9, held: Duration::ZERO, loss: 1.0, missing: true };
-    let lie = Beat {
-        path: 0,
-        sequence: sequence.wrapping_add(1),
-        draining: false,
-        hears: 1,
-        interval: Duration::from_millis(100),
-        sent: 0,
-        echo: Some(echo),
-        reads_short: true,
-    };
+    let lie = Beat { echo: Some(echo), ..beat_of(sequence.wrapping_add(1)) };
     let before = world.sides[0].reports().next();
     assert_eq!(world.sides[0].handle_beat(now, end(1, 0), &lie), Err(Unexpected));
     let old = Beat { sequence: sequence.wrapping_sub(3), hears: 0, echo: None, ..lie };
