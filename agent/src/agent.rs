@@ -11,6 +11,7 @@ use carrick_exchange::member::MemberEvent;
 use carrick_exchange::message::WirePrefix;
 use carrick_exchange::message::drill::StreamState;
 use carrick_exchange::message::member::{AgentConfig, AgentState, from_controller, from_member};
+use carrick_exchange::wire::address_bytes;
 use carrick_model::Prefix;
 use carrick_netlink::{Change, Monitor, NetlinkError};
 use tokio::sync::{mpsc, watch};
@@ -20,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Cluster, Gateway, NodeConfig, Order};
 use crate::drill;
 use crate::drill::unlink::Unlinking;
-use crate::node::{Depth, NFT_TABLE, Node, NodeError, Outcome};
+use crate::node::{Depth, GatewayWay, NFT_TABLE, Node, NodeError, Outcome};
 use crate::plan::{Plan, remembered};
 use crate::probe::gateways::{self, Verdict, Verdicts};
 use crate::probe::responder::Accepted;
@@ -89,7 +90,7 @@ pub struct Agent {
     withdrawn: bool,
     claims: Vec<Prefix>,
     /// The largest inner packet to all our gateways.
-    mesh_mtu: Option<u32>,
+    way: GatewayWay,
     /// What is known of our gateways.
     verdicts: Verdicts,
     /// What flows were spread over before we began: a gateway that is none of it has to answer first.
@@ -125,7 +126,7 @@ impl Agent {
             applied: 0,
             withdrawn: false,
             claims: Vec::new(),
-            mesh_mtu: None,
+            way: GatewayWay::default(),
             verdicts: Verdicts::new(),
             spread_over: None,
             device: None,
@@ -353,23 +354,22 @@ impl Agent {
     /// Reads which pods there are, and tells the prober what to probe and whom to answer.
     fn look_around(&mut self) -> Result<(), NodeError> {
         self.device = self.node.device_index()?;
-        let (claims, assignment, watched, mesh_mtu) = match &self.desired {
+        let (claims, assignment, watched, way) = match &self.desired {
             Desired::Configured(desired) => {
                 let (config, plan) = desired.as_ref();
                 let facts = self.node.facts()?;
                 let claims = facts.claims(config);
                 let pod_side = facts.pod_side_address(&claims);
-                let gateways = config.gateways.iter().map(|gateway| gateway.address).collect();
-                let mesh_mtu = self.node.mesh_mtu(&gateways)?;
-                (claims, assignment(config, plan, pod_side), watched(config), mesh_mtu)
+                let way = self.node.way_to_gateways(config)?;
+                (claims, assignment(config, plan, pod_side), watched(config), way)
             }
             Desired::Unknown | Desired::Withdrawn(_) => Default::default(),
         };
         self.ends.assignment.send_if_modified(|assigned| replace(assigned, assignment));
         self.ends.watched.send_if_modified(|assigned| replace(assigned, watched));
         // While there is no gateway, what was known of the ways to them stays.
-        let mesh_mtu = mesh_mtu.or(self.mesh_mtu);
-        if replace(&mut self.claims, claims) | replace(&mut self.mesh_mtu, mesh_mtu) {
+        let way = way.or(self.way);
+        if replace(&mut self.claims, claims) | replace(&mut self.way, way) {
             self.report_within(GATHER);
         }
         Ok(())
@@ -452,7 +452,8 @@ impl Agent {
             gateways: report::gateways(&self.ends.seen.borrow().gateways, |name| {
                 self.shortcut_to(name)
             }),
-            mesh_mtu: self.mesh_mtu.unwrap_or(0),
+            mesh_mtu: self.way.mtu.unwrap_or(0),
+            outer_address: self.way.source.map(address_bytes).unwrap_or_default(),
             drill: self.ends.measured.borrow().clone().map(Box::new),
             fault: self.unlinking.state().map(Box::new),
         }

@@ -87,6 +87,8 @@ pub struct NodeConfig {
     /// Streams of a drill to send; or the drill's ID and what is wrong with the order, which spoils nothing
     /// else.
     pub drill: Option<Result<drill::Order, (String, String)>>,
+    /// Outer addresses of nodes that lie where pods live.
+    pub nodes: Vec<IpAddr>,
     /// A fault of a drill to inject.
     pub fault: Option<FaultOrder>,
 }
@@ -170,6 +172,7 @@ fn node(wire: &AgentConfig) -> Result<NodeConfig, Bad> {
     for (field, count) in [
         ("number of gateways", wire.gateways.len()),
         ("number of clusters", wire.clusters.len()),
+        ("number of node_addresses", wire.node_addresses.len()),
         ("number of prefixes", prefixes + wire.unreachable.len() + wire.pod_prefixes.len()),
     ] {
         in_range(field, count as u64, MAX_ITEMS as u64, "0-16384")?;
@@ -191,6 +194,11 @@ fn node(wire: &AgentConfig) -> Result<NodeConfig, Bad> {
             .drill
             .as_deref()
             .map(|order| drill::Order::parse(order).map_err(|error| (order.id.clone(), error))),
+        nodes: wire
+            .node_addresses
+            .iter()
+            .map(|bytes| wire::address(bytes, "node_addresses"))
+            .collect::<Result<_, _>>()?,
         fault: wire.drill.as_deref().and_then(|drill| drill.fault.as_deref().cloned()),
     })
 }
@@ -241,7 +249,8 @@ mod tests {
     #[test]
     fn a_bad_field_is_named_and_nothing_is_taken() {
         type Spoil = fn(&mut AgentConfig);
-        let spoilers: [(&str, Spoil); 9] = [
+        let spoilers: [(&str, Spoil); 10] = [
+            ("node_addresses", |c| c.node_addresses = vec![vec![10, 1, 2]]),
             ("gateways.mesh_address", |c| c.gateways[0].mesh_address = vec![1]),
             ("vxlan is missing", |c| c.vxlan = None),
             ("vxlan.port", |c| c.vxlan.as_mut().expect("vxlan").port = 70_000),

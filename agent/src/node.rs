@@ -9,6 +9,7 @@ use carrick_netlink::{
 };
 
 use crate::claims::Facts;
+use crate::config::NodeConfig;
 use crate::plan::{DEVICE, MeshRoute, Plan, TABLE};
 use crate::shortcut::Shortcuts;
 
@@ -33,6 +34,24 @@ pub enum Depth {
     Quick,
     /// Everything.
     Full,
+}
+
+/// How our packets get to gateways.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct GatewayWay {
+    /// The largest inner packet in bytes that fits whole into the VXLAN packets to all of them; `None` where no route
+    /// leads to any.
+    pub mtu: Option<u32>,
+    /// The address of ours by which those on other nodes are reached: where some are reached from where pods live, as in
+    /// an overlay, that one.
+    pub source: Option<IpAddr>,
+}
+
+impl GatewayWay {
+    /// What is not known now stays as it was.
+    pub fn or(self, before: Self) -> Self {
+        Self { mtu: self.mtu.or(before.mtu), source: self.source.or(before.source) }
+    }
 }
 
 /// What a reconcile came to.
@@ -136,12 +155,18 @@ impl Node {
         outcome
     }
 
-    /// The largest inner packet in bytes that fits whole into the VXLAN packets to all of these gateways; `None` where
-    /// no route leads to any.
-    pub fn mesh_mtu(&mut self, gateways: &BTreeSet<IpAddr>) -> Result<Option<u32>, NodeError> {
-        let ways = self.netlink.ways_to(gateways)?;
+    /// How our packets get to gateways.
+    pub fn way_to_gateways(&mut self, config: &NodeConfig) -> Result<GatewayWay, NodeError> {
+        let all = config.gateways.iter().map(|gateway| gateway.address).collect();
+        let ways = self.netlink.ways_to(&all)?;
         let inner = ways.iter().map(|(address, way)| way.mtu.saturating_sub(overhead(*address)));
-        Ok(inner.min())
+        let away = config.gateways.iter().filter(|gateway| !gateway.local);
+        let sources = || away.clone().filter_map(|gateway| ways.get(&gateway.address)?.source);
+        let is_pods = |source: &IpAddr| config.pod_prefixes.iter().any(|p| p.contains(*source));
+        Ok(GatewayWay {
+            mtu: inner.min(),
+            source: sources().find(is_pods).or_else(|| sources().next()),
+        })
     }
 
     /// The outer addresses that flows are spread over now, of all clusters; `None` where there are no

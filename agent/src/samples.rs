@@ -44,6 +44,7 @@ pub(crate) fn wire_config() -> AgentConfig {
         withdraw: false,
         node_pod_prefixes: wire_prefixes(&["10.1.0.0/24"]),
         gateway_probe_millis: 0,
+        node_addresses: Vec::new(),
         drill: None,
     }
 }

@@ -2,10 +2,12 @@
 //! remembered across restarts. Only the engine changes it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use carrick_exchange::message::member::{AgentState, GatewayProbe, GatewayState, ProbeTarget};
+use carrick_exchange::wire;
 use carrick_model::{ClusterId, IdentityKey, MemberName, MeshPrefix, Prefix};
 use jiff::Timestamp;
 
@@ -145,6 +147,18 @@ impl World {
         agents.map(|state| state.mesh_mtu).filter(|mtu| *mtu > 0).min()
     }
 
+    /// Outer address of a node's VXLAN packets. In an overlay that is the one by which the node is part of it, as its
+    /// agent says: packets between pods and the address that Kubernetes knows pass by another device each way, and many
+    /// networks drop those that bear a pod's source. It is believed where the node's own pods live.
+    pub fn outer_address(&self, node: &NodeFacts) -> Option<IpAddr> {
+        let name = node.name.parse::<MemberName>().ok();
+        let state = name.and_then(|name| self.agents.get(&name)?.state.as_ref());
+        let said = state.and_then(|state| wire::address(&state.outer_address, "outer").ok());
+        let claims = self.claims.get(&node.name).into_iter().flatten();
+        let mut own = claims.chain(&node.pod_prefixes);
+        said.filter(|said| own.any(|prefix| prefix.contains(*said))).or(node.address())
+    }
+
     /// What live agents say of gateways of ours, by node.
     pub fn gateway_probes(
         &self,
@@ -166,6 +180,11 @@ impl World {
             // It has just begun, and has not looked yet.
             let before = self.agents.get(&name).and_then(|member| member.state.as_ref());
             state.mesh_mtu = before.map_or(0, |before| before.mesh_mtu);
+        }
+        if state.outer_address.is_empty() {
+            let before = self.agents.get(&name).and_then(|member| member.state.as_ref());
+            state.outer_address =
+                before.map(|before| before.outer_address.clone()).unwrap_or_default();
         }
         let held = self.probes.entry(name.clone()).or_default();
         for probe in &state.probes {

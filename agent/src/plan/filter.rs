@@ -49,6 +49,7 @@ pub fn render(config: &NodeConfig, captured: &[Prefix]) -> NftBody {
         ("gateways", gateways(false)),
         ("local_gateways", gateways(true)),
         ("gateway_hosts", hosts),
+        ("nodes", config.nodes.iter().copied().map(Prefix::host).collect()),
         ("pods", config.pod_prefixes.clone()),
         ("remote", captured.to_vec()),
         ("granted", granted),
@@ -91,11 +92,12 @@ chain prerouting {{
   iifname != {{ \"{DEVICE}\", \"lo\" }} ip daddr {mesh} counter name foreign_mesh drop
 }}
 # A source that would be answered by another device than it came by is not whose it says. What a pod
-# sends to a gateway on another node is stopped here, before a masquerade makes it look like ours.
+# sends to a gateway on another node is stopped here, before a masquerade makes it look like ours. In an overlay nodes
+# have addresses where pods live.
 chain vxlan {{
   fib saddr . iif oif missing counter name foreign_vxlan drop
-  ip saddr @pods4 ip saddr != @gateways4 counter name foreign_vxlan drop
-  ip6 saddr @pods6 ip6 saddr != @gateways6 counter name foreign_vxlan drop
+  ip saddr @pods4 ip saddr != @gateways4 ip saddr != @nodes4 counter name foreign_vxlan drop
+  ip6 saddr @pods6 ip6 saddr != @gateways6 ip6 saddr != @nodes6 counter name foreign_vxlan drop
   fib daddr type != local return
   ip saddr @gateways4 return
   ip6 saddr @gateways6 return
@@ -179,6 +181,17 @@ mod tests {
         let text = render(&config(), &[]).sets;
         assert!(set_line(&text, "gateways4").contains("10.1.0.6/32"), "{text}");
         assert!(!set_line(&text, "local_gateways4").contains("10.1.0.6/32"), "{text}");
+    }
+
+    #[test]
+    fn in_an_overlay_nodes_are_no_pods() {
+        let mut config = config();
+        assert!(!set_line(&render(&config, &[]).sets, "nodes4").contains("elements"));
+        config.nodes.push([10, 1, 2, 0].into());
+        let NftBody { sets, chains } = render(&config, &[]);
+        assert!(set_line(&sets, "nodes4").contains("10.1.2.0/32"), "{sets}");
+        let rule = "ip saddr @pods4 ip saddr != @gateways4 ip saddr != @nodes4";
+        assert!(chains.contains(rule), "{chains}");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use crate::support::{Namespace, Side, prefixes};
-use carrick_agent::config::{NodeConfig, Order};
+use carrick_agent::config::{Gateway, NodeConfig, Order};
 use carrick_agent::node::{Depth, Node};
 use carrick_agent::plan::Plan;
 use carrick_exchange::message::member::AgentConfig;
@@ -136,12 +136,21 @@ fn withdrawal_leaves_nothing() {
 #[test]
 fn what_fits_into_vxlan_on_the_way_to_every_gateway_is_known() {
     let stage = Stage::new();
-    let room = |stage: &Stage, gateways: &[&str]| {
-        let gateways = gateways.iter().map(|text| text.parse().expect("address")).collect();
+    let way = |stage: &Stage, gateways: &[&str]| {
+        let mut config = config(&PARIS.order(1));
+        let gateway = |text: &&str| Gateway {
+            name: (*text).to_owned(),
+            address: text.parse().expect("address"),
+            local: false,
+            mesh: None,
+            answers: true,
+        };
+        config.gateways = gateways.iter().map(gateway).collect();
         stage.node.within(move || {
-            Node::open().expect("node").mesh_mtu(&gateways).expect("routes are read")
+            Node::open().expect("node").way_to_gateways(&config).expect("routes are read")
         })
     };
+    let room = |stage: &Stage, gateways: &[&str]| way(stage, gateways).mtu;
     let (near, far) = ("10.1.0.5", "192.0.2.77");
     assert_eq!(room(&stage, &[near, far]), Some(1450));
     stage.node.ip("link set pods1 mtu 1450");
@@ -152,6 +161,19 @@ fn what_fits_into_vxlan_on_the_way_to_every_gateway_is_known() {
     stage.node.ip("addr add fd00:2::1/64 dev up0 nodad");
     assert_eq!(room(&stage, &["fd00:2::7"]), Some(1430));
     assert_eq!(room(&stage, &["203.0.113.9"]), None, "no route leads there");
+    let source = |gateways: &[&str]| way(&stage, gateways).source.map(|at| at.to_string());
+    let plain = source(&[far]).expect("an address");
+    assert!(!plain.starts_with("10.1."), "{plain}");
+    for line in [
+        "link add overlay type bridge",
+        "addr add 10.1.9.0/32 dev overlay",
+        "link set overlay up",
+        "route add 192.0.2.78/32 dev overlay",
+    ] {
+        stage.node.ip(line);
+    }
+    assert_eq!(source(&[far, "192.0.2.78"]).as_deref(), Some("10.1.9.0"), "one by the overlay");
+    assert_eq!(source(&["203.0.113.9"]), None);
 }
 
 fn vxlan(inner: Ipv4Addr, payload: &[u8]) -> Vec<u8> {

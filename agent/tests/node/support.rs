@@ -160,6 +160,7 @@ impl Side {
             withdraw: false,
             node_pod_prefixes: prefixes(&[&format!("10.{n}.0.0/24")]),
             gateway_probe_millis: 0,
+            node_addresses: Vec::new(),
             drill: None,
         }
     }

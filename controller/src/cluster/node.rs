@@ -41,7 +41,7 @@ impl NodeFacts {
         self.readiness == Readiness::Ready
     }
 
-    /// Outer address of its VXLAN packets.
+    /// Its first address on the cluster's network.
     pub fn address(&self) -> Option<IpAddr> {
         self.internal.first().copied()
     }

@@ -52,6 +52,9 @@ pub fn agent(mut state: AgentState) -> AgentState {
         cut(&mut gateway.gateway, WORD_LIMIT);
         cut(&mut gateway.state, WORD_LIMIT);
     }
+    if !matches!(state.outer_address.len(), 4 | 16) {
+        state.outer_address.clear();
+    }
     errors(&mut state.errors);
     if let Some(drill) = &mut state.drill {
         cut(&mut drill.id, WORD_LIMIT);

@@ -35,7 +35,7 @@ fn config(
     node: &NodeFacts,
 ) -> Option<AgentConfig> {
     let mesh = world.record.mesh.get(&node.name)?;
-    let address = address_bytes(node.address()?);
+    let address = address_bytes(world.outer_address(node)?);
     if world.record.withdraw {
         let withdraw = true;
         let mesh_address = mesh.octets().to_vec();
@@ -59,8 +59,18 @@ fn config(
         withdraw: false,
         node_pod_prefixes: node.pod_prefixes.iter().map(|prefix| (*prefix).into()).collect(),
         gateway_probe_millis: probe_millis(world.facts.nodes.len()),
+        node_addresses: node_addresses(world),
         drill: None,
     })
+}
+
+/// Outer addresses of nodes that are not those that Kubernetes knows.
+fn node_addresses(world: &World) -> Vec<Vec<u8>> {
+    let nodes = world.facts.nodes.values();
+    let outer = nodes.filter_map(|node| {
+        world.outer_address(node).filter(|address| !node.internal.contains(address))
+    });
+    outer.map(address_bytes).collect()
 }
 
 /// The pause between two probes of a gateway by one node. In the largest clusters it grows, so that no

@@ -47,7 +47,7 @@ pub(super) fn vxlan(world: &World) -> Vxlan {
 fn nodes(world: &World, claims: &Claims) -> Vec<LocalNode> {
     let complete = |name: &String| {
         let mesh = world.record.mesh.get(name)?;
-        let address = world.facts.nodes.get(name)?.address()?;
+        let address = world.outer_address(world.facts.nodes.get(name)?)?;
         let prefixes = claims.granted.get(name).map(Vec::as_slice).unwrap_or_default();
         Some(LocalNode {
             name: name.clone(),

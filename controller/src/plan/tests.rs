@@ -75,6 +75,43 @@ fn no_packet_is_larger_than_nodes_and_gateways_exchange_whole() {
 }
 
 #[test]
+fn in_an_overlay_nodes_have_the_address_that_their_agents_say_if_it_is_among_their_own() {
+    let (mut scene, _) = peered();
+    let addresses = |scene: &Scene| {
+        let nodes = scene.gateway_config().nodes;
+        let of =
+            |name: &str| nodes.iter().find(|node| node.name == name).map(|n| n.address.clone());
+        let agents = ["n0", "n1"].map(|name| scene.agent_config(name).node_address);
+        assert_eq!(["n0", "n1"].map(of), agents.clone().map(Some), "both sides hear the same");
+        (agents, scene.agent_config("n1").node_addresses)
+    };
+    let known = [[172, 20, 0, 10], [172, 20, 0, 11]].map(|address| address.to_vec());
+    assert_eq!(addresses(&scene), (known.clone(), Vec::new()));
+    for (said, why) in [
+        (vec![10, 1, 1, 0], "of another node"),
+        (vec![192, 0, 2, 1], "of nobody's"),
+        (vec![10, 1, 0], "no address"),
+        (known[0].clone(), "the same"),
+    ] {
+        scene.agents_say(|node, state| {
+            state.outer_address = if node == "n0" { said.clone() } else { Vec::new() };
+        });
+        scene.step();
+        assert_eq!(addresses(&scene), (known.clone(), Vec::new()), "{why}");
+    }
+    let overlay = vec![10, 1, 0, 0];
+    scene.agents_say(|node, state| {
+        state.outer_address = if node == "n0" { overlay.clone() } else { known[1].clone() };
+    });
+    scene.step();
+    let both = ([overlay.clone(), known[1].clone()], vec![overlay]);
+    assert_eq!(addresses(&scene), both);
+    scene.agents_say(|_, state| state.outer_address.clear());
+    scene.step();
+    assert_eq!(addresses(&scene), both, "agents that have just begun");
+}
+
+#[test]
 fn as_much_as_there_is_may_be_wanted() {
     let (mut scene, _) = peered();
     let mut settings = (*scene.world.settings).clone();

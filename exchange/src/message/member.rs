@@ -100,7 +100,7 @@ pub struct LocalNode {
     /// Its name.
     #[prost(string, tag = "1")]
     pub name: String,
-    /// Its IP address on the cluster's network: outer address of its VXLAN packets, 4 or 16 bytes.
+    /// Its IP address on the network that it shares with our pods: outer address of its VXLAN packets, 4 or 16 bytes.
     #[prost(bytes = "vec", tag = "2")]
     pub address: Vec<u8>,
     /// Its mesh address, 4 bytes. Its Ethernet address in the VXLAN follows (`Mac::of_mesh`).
@@ -346,7 +346,7 @@ pub struct AgentConfig {
     /// The VXLAN.
     #[prost(message, optional, tag = "2")]
     pub vxlan: Option<Vxlan>,
-    /// The node's address on the cluster's network: outer source of its VXLAN packets.
+    /// The node's address on the network that it shares with gateways' pods: outer source of its VXLAN packets.
     #[prost(bytes = "vec", tag = "3")]
     pub node_address: Vec<u8>,
     /// The node's mesh address, 4 bytes.
@@ -374,6 +374,9 @@ pub struct AgentConfig {
     /// How long after a probe of a gateway the next one follows, in milliseconds; 0 stands for 100.
     #[prost(uint32, tag = "11")]
     pub gateway_probe_millis: u32,
+    /// Outer addresses of nodes that lie where pods live, as in an overlay: their VXLAN packets are no pod's.
+    #[prost(bytes = "vec", repeated, tag = "12")]
+    pub node_addresses: Vec<Vec<u8>>,
     /// Streams to send for a drill that runs.
     #[prost(message, optional, boxed, tag = "20")]
     pub drill: Option<Box<super::drill::StreamOrder>>,
@@ -462,6 +465,10 @@ pub struct AgentState {
     /// 0 while nobody knows.
     #[prost(uint32, tag = "8")]
     pub mesh_mtu: u32,
+    /// From which address of its own this node's packets reach gateways on other nodes, by its routes: in an overlay not
+    /// the one that Kubernetes knows. 4 or 16 bytes; empty while there are none.
+    #[prost(bytes = "vec", tag = "9")]
+    pub outer_address: Vec<u8>,
     /// What the streams of the drill found that it was ordered, while it is ordered.
     #[prost(message, optional, boxed, tag = "20")]
     pub drill: Option<Box<super::drill::StreamState>>,

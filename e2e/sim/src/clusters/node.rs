@@ -135,6 +135,7 @@ impl Node {
             pod_prefixes: prefixes(own).into_iter().take(1).collect(),
             node_pod_prefixes: Vec::<Prefix>::new(),
             drill: None,
+            nodes: Vec::new(),
             fault: None,
         }
     }
