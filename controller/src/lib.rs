@@ -26,6 +26,7 @@ pub mod remote;
 pub mod run;
 #[cfg(test)]
 mod scene;
+pub mod services;
 pub mod term;
 pub mod withdraw;
 pub mod world;

@@ -72,6 +72,9 @@ pub struct RunOptions {
     /// Where agents are wanted: nodeSelector and tolerations of their DaemonSet, as JSON.
     #[arg(long, env = "CARRICK_AGENT_SCHEDULING", value_name = "JSON", default_value = "{}")]
     pub agent_scheduling: AgentScheduling,
+    /// Share services (ServiceExport, ServiceImport) with peers.
+    #[arg(long, env = "CARRICK_SERVICES")]
+    pub services: bool,
     /// Which failover drills may run.
     #[command(flatten)]
     pub drills: DrillOptions,

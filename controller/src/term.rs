@@ -1,5 +1,6 @@
 //! One term of leadership: everything in here ends with it.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::Path;
@@ -11,7 +12,7 @@ use carrick_exchange::{ClusterIdentity, Credentials, Exchange, Limits, Rules, Tr
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Client;
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch as channel};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
@@ -27,6 +28,7 @@ use crate::link::join::Registrar;
 use crate::link::serve::serve;
 use crate::metrics::Metrics;
 use crate::options::{RunOptions, Settings};
+use crate::services;
 use crate::world::{Now, World};
 use crate::writer::{Desk, Writer, write_identity};
 
@@ -149,6 +151,7 @@ impl Term {
         let writer = Writer::new(client, namespace, pod, desk.clone(), events.clone(), metrics);
         tasks.spawn(writer.run());
         tasks.spawn(self.keep_certified(exchange.clone(), identity.clone()));
+        let (remotes, exports) = self.share_services(&mut tasks);
         let registrar = Registrar::new(
             self.client.clone(),
             namespace,
@@ -172,6 +175,28 @@ impl Term {
         });
         self.board.set(Standing::Leading(events));
         until_one_ends(engine.run(queue), &mut tasks).await;
+        drop((remotes, exports));
+    }
+
+    /// Starts what makes exports and imports of services, if it is wanted. Gives where other clusters' exports go, and
+    /// where our own come from.
+    fn share_services(
+        &self,
+        tasks: &mut JoinSet<()>,
+    ) -> (channel::Sender<services::Remotes>, channel::Receiver<services::Exports>) {
+        let (remotes, heard) = channel::channel(Some(BTreeMap::new()));
+        let (told, exports) = channel::channel(None);
+        if self.options.services {
+            let parts = services::task::Parts {
+                client: self.client.clone(),
+                cluster: self.settings.cluster.clone(),
+                remotes: heard,
+                exports: told,
+                metrics: self.metrics.clone(),
+            };
+            tasks.spawn(services::task::run(parts));
+        }
+        (remotes, exports)
     }
 
     /// ClusterIdentity `self`, made if there is none.

@@ -73,13 +73,17 @@ fn bad_values_are_refused(lab: &Lab) -> Outcome {
 fn rights_are_golden(lab: &Lab) -> Outcome {
     let (paris, _) = clusters(lab)?;
     let only = ["--show-only", "templates/controller/rbac.yaml"];
-    let rendered = render(&paris, &["clusterID=paris"], &only)?;
+    let values = ["clusterID=paris", "services.enabled=true"];
+    let rendered = render(&paris, &values, &only)?;
     let path = carrick::chart().join("tests/rbac.golden.yaml");
     let golden = text(std::fs::read_to_string(&path))?;
     let content = golden.find("---").map_or("", |at| &golden[at..]);
     check(rendered.trim() == content.trim(), || {
         format!("the chart's rights are not those of {}; they are:\n{rendered}", path.display())
-    })
+    })?;
+    // Who shares no services gives no rights for it.
+    let without = render(&paris, &["clusterID=paris", "services.enabled=false"], &only)?;
+    check(!without.contains("multicluster.x-k8s.io"), || without)
 }
 
 fn carrick_comes_up(lab: &Lab) -> Outcome {

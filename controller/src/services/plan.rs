@@ -1,0 +1,283 @@
+//! What is to be written for one service: what is wanted, against what is there. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use carrick_crds::service::GROUP;
+use carrick_model::service::ServiceKind;
+use carrick_model::{ClusterId, ExportedService, ServiceName};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::RemoteServices;
+use super::conditions::{Outcome, changed, of_export, of_import};
+use super::discover::{Discovered, Unexportable};
+use super::facts::ExportFacts;
+use super::merge::{Merged, merge};
+use super::names::{SOURCE_CLUSTER, cluster_label, derived};
+use super::render::{Addresses, Scene, What, render, seal};
+
+mod held;
+
+pub use held::{Content, Held, Kind, Objects, shows};
+
+/// A change of an object.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Write {
+    /// It is to be so. The UID is that of the object that is there, and ours.
+    Apply(Value, Option<String>),
+    /// Its status is to be so.
+    Status(Value),
+    /// The one of this UID is to go.
+    Delete(String),
+}
+
+/// What is known of a service.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    /// Its name.
+    pub name: &'a ServiceName,
+    /// This cluster.
+    pub own: &'a ClusterId,
+    /// Our ServiceExport.
+    pub export: Option<&'a ExportFacts>,
+    /// What it exports.
+    pub discovered: Option<&'a Result<Discovered, Unexportable>>,
+    /// All other clusters.
+    pub remotes: &'a BTreeMap<ClusterId, RemoteServices>,
+    /// Its namespace exists, and is not about to go.
+    pub namespace: bool,
+    /// The objects that are there.
+    pub held: &'a Objects,
+    /// Writes that failed, with what was said.
+    pub troubles: &'a BTreeMap<What, String>,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// What is to be done about a service.
+#[derive(Debug, Default, PartialEq)]
+pub struct Planned {
+    /// What is to be written.
+    pub writes: BTreeMap<What, Write>,
+    /// Objects that are as they should be, with the digests of that.
+    pub settled: Vec<(What, String)>,
+}
+
+/// Makes the plan.
+pub fn plan(view: View<'_>) -> Planned {
+    let waiting = waiting(view);
+    let stand_in = view.held.import.as_ref().map(|import| stand_in(view.name, import));
+    let silent = stand_in.as_ref().filter(|_| !waiting.is_empty());
+    let silent = silent.and_then(|stand_in| Some((waiting.values().next()?.0, stand_in)));
+    let merged = if view.namespace { merge(exports(view).chain(silent)) } else { None };
+    let blocked = view.held.import.as_ref().is_some_and(|import| !import.ours);
+    let mut out = Planned::default();
+    let mut wanted = match &merged {
+        Some(merged) if !blocked => objects(view, merged),
+        _ => BTreeMap::new(),
+    };
+    // What was imported from a cluster that has not spoken yet stays as it is, but for endpoints out of reach.
+    let kept = |what: &What| match what {
+        What::Slice(name) => {
+            let source = view.held.slices.get(name).map(|held| held.source.as_str());
+            source.is_some_and(|source| waiting.get(source).is_some_and(|(_, up)| *up))
+        }
+        _ => !waiting.is_empty(),
+    };
+    wanted.retain(|what, _| !kept(what));
+    let taken = view.held.derived.as_ref().is_some_and(|service| !service.ours);
+    if taken && merged.as_ref().is_some_and(|merged| merged.kind == ServiceKind::ClusterSetIp) {
+        wanted.retain(|what, _| *what == What::Import);
+    }
+    differ(view, &wanted, &mut out);
+    surplus(view, &wanted, kept, &mut out);
+    if waiting.is_empty() {
+        let obstacle = obstacle(view, merged.as_ref(), taken);
+        if let (Some(merged), false) = (&merged, blocked) {
+            import_status(view, merged, obstacle.as_deref(), &mut out);
+        }
+        export_status(view, merged.as_ref(), blocked, &mut out);
+    }
+    out
+}
+
+/// What all clusters export under this name, as far as is known.
+fn exports<'a>(view: View<'a>) -> impl Iterator<Item = (&'a ClusterId, &'a ExportedService)> {
+    let own = view.discovered.and_then(|found| found.as_ref().ok());
+    let remote = view.remotes.iter().filter(move |(cluster, _)| *cluster != view.own);
+    let remote = remote.filter_map(move |(cluster, remote)| {
+        Some((cluster, remote.services.as_ref()?.get(view.name)?.as_ref()))
+    });
+    own.map(|own| (view.own, &own.service)).into_iter().chain(remote)
+}
+
+/// Clusters, by label, from which it was imported and that have not spoken since we began; and whether packets reach them.
+fn waiting(view: View<'_>) -> BTreeMap<String, (&ClusterId, bool)> {
+    let before = view.held.import.iter().filter(|import| import.ours);
+    let before: BTreeSet<&str> =
+        before.flat_map(|import| &import.clusters).map(String::as_str).collect();
+    let silent = view
+        .remotes
+        .iter()
+        .filter(|(cluster, remote)| remote.services.is_none() && before.contains(cluster.as_str()));
+    silent.map(|(cluster, remote)| (cluster_label(cluster), (cluster, remote.up))).collect()
+}
+
+/// What decides while some cluster has not spoken: what was decided before, so that those who have spoken keep within it.
+fn stand_in(name: &ServiceName, import: &Held) -> ExportedService {
+    ExportedService {
+        name: name.clone(),
+        exported_at: 0,
+        kind: if import.headless { ServiceKind::Headless } else { ServiceKind::ClusterSetIp },
+        ports: import.ports.clone(),
+        families: Vec::new(),
+        affinity_seconds: None,
+        local_only: false,
+        traffic_distribution: None,
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+        groups: Vec::new(),
+    }
+}
+
+fn objects(view: View<'_>, merged: &Merged<'_>) -> BTreeMap<What, Value> {
+    let none = (Addresses::default(), BTreeMap::new());
+    let places = view.discovered.and_then(|found| found.as_ref().ok()).map(|found| &found.places);
+    let derived = view.held.derived.as_ref().filter(|derived| derived.ours);
+    let scene = Scene {
+        name: view.name,
+        merged,
+        addresses: derived.map_or(&none.0, |derived| &derived.addresses),
+        own: view.own,
+        places: places.unwrap_or(&none.1),
+    };
+    let up = |cluster: &ClusterId| view.remotes.get(cluster).is_some_and(|remote| remote.up);
+    render(scene, |cluster| cluster == view.own || up(cluster))
+}
+
+/// What is wanted and not so.
+fn differ(view: View<'_>, wanted: &BTreeMap<What, Value>, out: &mut Planned) {
+    for (what, object) in wanted {
+        match view.held.get(what) {
+            Some(held) if held.ours && held.content.is(object) => {
+                out.settled.push((what.clone(), seal(object).to_owned()));
+            }
+            Some(held) if held.ours => {
+                let write = Write::Apply(object.clone(), Some(held.uid.clone()));
+                out.writes.insert(what.clone(), write);
+            }
+            // Somebody else's: it stays.
+            Some(_) => {}
+            None => {
+                out.writes.insert(what.clone(), Write::Apply(object.clone(), None));
+            }
+        }
+    }
+}
+
+/// What is ours and no longer wanted. An EndpointSlice goes after those that take its place have come.
+fn surplus(
+    view: View<'_>,
+    wanted: &BTreeMap<What, Value>,
+    kept: impl Fn(&What) -> bool,
+    out: &mut Planned,
+) {
+    let coming: BTreeSet<String> = out
+        .writes
+        .iter()
+        .filter(|(what, _)| matches!(what, What::Slice(_)) && !view.troubles.contains_key(*what))
+        .filter_map(|(_, write)| match write {
+            Write::Apply(slice, _) => {
+                slice["metadata"]["labels"][SOURCE_CLUSTER].as_str().map(str::to_owned)
+            }
+            _ => None,
+        })
+        .collect();
+    let extra = view.held.all().filter(|(what, held)| {
+        held.ours && !wanted.contains_key(what) && !kept(what) && !coming.contains(&held.source)
+    });
+    for (what, held) in extra {
+        out.writes.insert(what, Write::Delete(held.uid.clone()));
+    }
+}
+
+/// What keeps the import from being ready.
+fn obstacle(view: View<'_>, merged: Option<&Merged<'_>>, taken: bool) -> Option<String> {
+    let merged = merged?;
+    let failed =
+        view.troubles.iter().find(|(what, _)| matches!(what, What::Derived | What::Slice(_)));
+    if let Some((what, trouble)) = failed {
+        let what = match what {
+            What::Slice(name) => format!("EndpointSlice {name}"),
+            _ => format!("Service {}", derived(view.name)),
+        };
+        return Some(format!("{what}: {trouble}"));
+    }
+    if merged.kind == ServiceKind::Headless {
+        return None;
+    }
+    if taken {
+        let name = derived(view.name);
+        return Some(format!("Service {name} is in the way: Carrick did not make it"));
+    }
+    if merged.ports.is_empty() {
+        return Some("the service has no ports".to_owned());
+    }
+    let has = view.held.derived.as_ref().is_some_and(|derived| !derived.addresses.ips.is_empty());
+    (!has).then(|| "it has no address yet".to_owned())
+}
+
+fn import_status(view: View<'_>, merged: &Merged<'_>, obstacle: Option<&str>, out: &mut Planned) {
+    let Some(import) = &view.held.import else { return };
+    let clusters: Vec<&str> = merged.clusters.keys().map(|cluster| cluster.as_str()).collect();
+    let said = [of_import(obstacle)];
+    let conditions = changed(&said, &import.conditions, import.generation, view.now);
+    if conditions.is_none() && import.clusters == clusters {
+        return;
+    }
+    let conditions = match conditions {
+        Some(conditions) => conditions,
+        None => import.conditions.iter().filter(|held| held.type_ == "Ready").cloned().collect(),
+    };
+    let clusters: Vec<Value> =
+        clusters.iter().map(|cluster| json!({ "cluster": cluster })).collect();
+    let status = json!({
+        "clusters": clusters, "conditions": conditions, "endpointSliceObjects": "Present",
+    });
+    let object = status_of("ServiceImport", view.name, &import.uid, &status);
+    out.writes.insert(What::ImportStatus, Write::Status(object));
+}
+
+fn export_status(view: View<'_>, merged: Option<&Merged<'_>>, blocked: bool, out: &mut Planned) {
+    let (Some(export), Some(found)) = (view.export, view.discovered) else { return };
+    let obstacle = match view.troubles.get(&What::Import) {
+        _ if blocked => {
+            Some("the ServiceImport of this name is in the way: Carrick did not make it".to_owned())
+        }
+        Some(trouble) => Some(format!("ServiceImport: {trouble}")),
+        None => None,
+    };
+    let said = of_export(Outcome {
+        refused: found.as_ref().err().copied(),
+        surplus: found.as_ref().map_or(0, |found| found.surplus),
+        obstacle: obstacle.as_deref(),
+        merged: merged.filter(|_| found.is_ok()),
+    });
+    if let Some(conditions) = changed(&said, &export.conditions, export.generation, view.now) {
+        let status = json!({ "conditions": conditions });
+        let object = status_of("ServiceExport", view.name, &export.uid, &status);
+        out.writes.insert(What::ExportStatus, Write::Status(object));
+    }
+}
+
+fn status_of(kind: &str, name: &ServiceName, uid: &str, status: &Value) -> Value {
+    json!({
+        "apiVersion": format!("{GROUP}/v1beta1"),
+        "kind": kind,
+        "metadata": { "name": name.name(), "namespace": name.namespace(), "uid": uid },
+        "status": status,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,384 @@
+//! All that is known of services, by name, and which of them changed since they were last looked at.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use carrick_model::{ClusterId, ServiceName};
+
+use super::discover::{Discovered, Unexportable, discover};
+use super::facts::{ExportFacts, SliceFacts};
+use super::names::derived;
+use super::plan::{Held, Objects};
+use super::render::What;
+use super::watch::{Missing, Seen, SeenService, SeenSlice};
+use super::{RemoteServices, Remotes, Services};
+use crate::event::Change;
+
+/// All that is known.
+#[derive(Debug, Default)]
+pub struct State {
+    exports: Collection<ExportFacts>,
+    imports: Collection<(ServiceName, Held)>,
+    services: Collection<SeenService>,
+    slices: Collection<SeenSlice>,
+    namespaces: Collection<()>,
+    missing_exports: bool,
+    missing_imports: bool,
+    remotes: Remotes,
+    /// EndpointSlices of each Service that we did not make, by key.
+    behind: BTreeMap<ServiceName, BTreeSet<String>>,
+    /// Our objects of each service.
+    objects: BTreeMap<ServiceName, Objects>,
+    dirty: BTreeSet<ServiceName>,
+}
+
+/// A collection as the API has it; by key.
+#[derive(Debug)]
+struct Collection<T> {
+    known: bool,
+    all: BTreeMap<String, T>,
+}
+
+impl<T> Default for Collection<T> {
+    fn default() -> Self {
+        Self { known: false, all: BTreeMap::new() }
+    }
+}
+
+/// One step of a change: what was there, and what is.
+struct Step<T> {
+    key: String,
+    new: Option<T>,
+}
+
+impl<T> Collection<T> {
+    /// A change as steps.
+    fn steps(&mut self, change: Change<T>) -> Vec<Step<T>> {
+        match change {
+            Change::Set(key, value) => vec![Step { key, new: Some(value) }],
+            Change::Gone(key) => vec![Step { key, new: None }],
+            Change::All(all) => {
+                self.known = true;
+                let new: BTreeMap<String, T> = all.into_iter().collect();
+                let gone = self.all.keys().filter(|key| !new.contains_key(*key)).cloned();
+                let gone: Vec<Step<T>> = gone.map(|key| Step { key, new: None }).collect();
+                let set = new.into_iter().map(|(key, value)| Step { key, new: Some(value) });
+                gone.into_iter().chain(set).collect()
+            }
+        }
+    }
+
+    fn put(&mut self, key: String, new: Option<T>) -> Option<T> {
+        match new {
+            Some(value) => self.all.insert(key, value),
+            None => self.all.remove(&key),
+        }
+    }
+}
+
+impl State {
+    /// Takes what a watch saw, or a write gave back.
+    pub fn take(&mut self, seen: Seen) {
+        match seen {
+            Seen::Exports(change) => {
+                if std::mem::take(&mut self.missing_exports) {
+                    self.touch_all();
+                }
+                for Step { key, new } in self.exports.steps(change) {
+                    self.dirty.extend(named(&key));
+                    self.exports.put(key, new);
+                }
+            }
+            Seen::Imports(change) => {
+                if std::mem::take(&mut self.missing_imports) {
+                    self.touch_all();
+                }
+                for Step { key, new } in self.imports.steps(change) {
+                    self.import(key, new);
+                }
+            }
+            Seen::Services(change) => {
+                for Step { key, new } in self.services.steps(change) {
+                    self.service(key, new);
+                }
+            }
+            Seen::Slices(change) => {
+                for Step { key, new } in self.slices.steps(change) {
+                    self.slice(key, new);
+                }
+            }
+            Seen::Namespaces(change) => {
+                for Step { key, new } in self.namespaces.steps(change) {
+                    if self.namespaces.all.contains_key(&key) != new.is_some() {
+                        self.namespaces.put(key.clone(), new);
+                        let names = self.names();
+                        self.dirty.extend(names.into_iter().filter(|name| name.namespace() == key));
+                    }
+                }
+            }
+            Seen::Missing(Missing::Exports) => {
+                (self.missing_exports, self.exports.known) = (true, true)
+            }
+            Seen::Missing(Missing::Imports) => {
+                (self.missing_imports, self.imports.known) = (true, true)
+            }
+        }
+    }
+
+    fn import(&mut self, key: String, new: Option<(ServiceName, Held)>) {
+        let Some(name) = named(&key) else { return };
+        let held = self.objects.get(&name).and_then(|objects| objects.import.as_ref());
+        if let (Some((_, new)), Some(held)) = (&new, held)
+            && is_older(new, held)
+        {
+            return;
+        }
+        let objects = self.objects.entry(name.clone()).or_default();
+        objects.import = new.map(|(_, held)| held);
+        self.tidy(&name);
+        self.dirty.insert(name.clone());
+        // Only that it is there is of interest by key.
+        let shown = self.objects.get(&name).and_then(|objects| objects.import.as_ref());
+        let mark = shown.map(|_| (name, Held::foreign()));
+        self.imports.put(key, mark);
+    }
+
+    fn service(&mut self, key: String, new: Option<SeenService>) {
+        if let Some(SeenService::Ours(name, held)) = &new {
+            let before = self.objects.get(name).and_then(|objects| objects.derived.as_ref());
+            if before.is_some_and(|before| is_older(held, before)) {
+                return;
+            }
+        }
+        let exported = named(&key);
+        let mut keep = None;
+        let ours = match new {
+            Some(SeenService::Ours(name, held)) => {
+                // By key only whose it is matters.
+                self.objects.entry(name.clone()).or_default().derived = Some(*held);
+                keep = Some(SeenService::Ours(name.clone(), Box::new(Held::foreign())));
+                Some(name)
+            }
+            Some(theirs) => {
+                keep = Some(theirs);
+                None
+            }
+            None => None,
+        };
+        if let Some(SeenService::Ours(name, _)) = self.services.put(key.clone(), keep)
+            && ours.as_ref() != Some(&name)
+        {
+            if let Some(objects) = self.objects.get_mut(&name) {
+                objects.derived = None;
+            }
+            self.tidy(&name);
+            self.dirty.insert(name);
+        }
+        // A Service in the way of a derived one: whose way, only the names of imports can say.
+        if key.contains("/derived-") {
+            let (namespace, own) = key.split_once('/').unwrap_or_default();
+            let names = self.names().into_iter();
+            self.dirty.extend(names.filter(|n| n.namespace() == namespace && derived(n) == own));
+        }
+        self.dirty.extend(exported);
+        self.dirty.extend(ours);
+    }
+
+    fn slice(&mut self, key: String, new: Option<SeenSlice>) {
+        let namespace = key.split_once('/').map(|(namespace, _)| namespace.to_owned());
+        let namespace = namespace.unwrap_or_default();
+        let own = key.split_once('/').map(|(_, name)| name.to_owned()).unwrap_or_default();
+        if let Some(SeenSlice::Ours(name, held)) = &new {
+            let before = self.objects.get(name).and_then(|objects| objects.slices.get(&own));
+            if before.is_some_and(|before| is_older(held, before)) {
+                return;
+            }
+        }
+        let mut keep = None;
+        let mut touched: Vec<ServiceName> = Vec::new();
+        match new {
+            Some(SeenSlice::Ours(name, held)) => {
+                self.objects.entry(name.clone()).or_default().slices.insert(own.clone(), *held);
+                keep = Some(SeenSlice::Ours(name.clone(), Box::new(Held::foreign())));
+                touched.push(name);
+            }
+            Some(SeenSlice::Theirs(facts)) => {
+                if let Ok(name) = ServiceName::new(&namespace, &facts.service) {
+                    self.behind.entry(name.clone()).or_default().insert(key.clone());
+                    touched.push(name);
+                }
+                keep = Some(SeenSlice::Theirs(facts));
+            }
+            None => {}
+        }
+        match self.slices.put(key.clone(), keep) {
+            Some(SeenSlice::Ours(name, _)) if !touched.contains(&name) => {
+                if let Some(objects) = self.objects.get_mut(&name) {
+                    objects.slices.remove(&own);
+                }
+                self.tidy(&name);
+                touched.push(name);
+            }
+            Some(SeenSlice::Theirs(facts)) => {
+                if let Ok(name) = ServiceName::new(&namespace, &facts.service)
+                    && !touched.contains(&name)
+                {
+                    if let Some(keys) = self.behind.get_mut(&name) {
+                        keys.remove(&key);
+                    }
+                    self.behind.retain(|other, keys| *other != name || !keys.is_empty());
+                    touched.push(name);
+                }
+            }
+            _ => {}
+        }
+        self.dirty.extend(touched);
+    }
+
+    fn tidy(&mut self, name: &ServiceName) {
+        if self.objects.get(name).is_some_and(Objects::is_empty) {
+            self.objects.remove(name);
+        }
+    }
+
+    /// Takes what other clusters export now.
+    pub fn hear(&mut self, new: Remotes) {
+        let old = std::mem::replace(&mut self.remotes, new);
+        let (old, Some(new)) = (old, self.remotes.as_ref()) else { return };
+        let Some(old) = old else { return self.touch_all() };
+        let silent = RemoteServices::default();
+        let clusters: BTreeSet<&ClusterId> = old.keys().chain(new.keys()).collect();
+        let mut dirty = BTreeSet::new();
+        for cluster in clusters {
+            let (before, now) =
+                (old.get(cluster).unwrap_or(&silent), new.get(cluster).unwrap_or(&silent));
+            let (some, others) = (before.services.as_deref(), now.services.as_deref());
+            let known = old.contains_key(cluster) == new.contains_key(cluster);
+            if before.up == now.up && some.is_some() == others.is_some() && known {
+                dirty.extend(different(some, others));
+            } else {
+                dirty.extend(some.into_iter().chain(others).flat_map(Services::keys).cloned());
+                // Also what was imported from it by an earlier controller.
+                let from = |objects: &&Objects| {
+                    let import = objects.import.iter();
+                    import.flat_map(|i| &i.clusters).any(|from| from == cluster.as_str())
+                };
+                let imported = self.objects.iter().filter(|(_, objects)| from(objects));
+                dirty.extend(imported.map(|(name, _)| name.clone()));
+            }
+        }
+        self.dirty.extend(dirty);
+    }
+
+    /// All services that anything is known of.
+    fn names(&self) -> BTreeSet<ServiceName> {
+        let exports = self.exports.all.keys().filter_map(|key| named(key));
+        let remotes = self.remotes.iter().flat_map(BTreeMap::values);
+        let remotes = remotes.filter_map(|remote| remote.services.as_ref());
+        let remotes = remotes.flat_map(|services| services.keys().cloned());
+        exports.chain(remotes).chain(self.objects.keys().cloned()).collect()
+    }
+
+    /// Whether the Kubernetes API has said all that there is.
+    pub fn is_known(&self) -> bool {
+        self.exports.known
+            && self.imports.known
+            && self.services.known
+            && self.slices.known
+            && self.namespaces.known
+    }
+
+    /// Whether imports can be written: it is known who the peers are, and the kinds are there.
+    pub fn is_writable(&self) -> bool {
+        self.is_known() && self.remotes.is_some() && !self.missing_imports && !self.missing_exports
+    }
+
+    /// Services that changed, at most so many.
+    pub fn take_dirty(&mut self, limit: usize) -> Vec<ServiceName> {
+        let taken: Vec<ServiceName> = self.dirty.iter().take(limit).cloned().collect();
+        taken.iter().for_each(|name| {
+            self.dirty.remove(name);
+        });
+        taken
+    }
+
+    fn touch_all(&mut self) {
+        let names = self.names();
+        self.dirty.extend(names);
+    }
+
+    /// Has a service looked at again.
+    pub fn touch(&mut self, name: ServiceName) {
+        self.dirty.insert(name);
+    }
+
+    /// What we export under this name; `None` when nothing asks for that.
+    pub fn discover(&self, name: &ServiceName) -> Option<Result<Discovered, Unexportable>> {
+        let export = self.exports.all.get(&name.to_string())?;
+        let service = match self.services.all.get(&name.to_string()) {
+            Some(SeenService::Theirs(facts)) => Some(facts),
+            _ => None,
+        };
+        let keys = self.behind.get(name).into_iter().flatten();
+        let slices = keys.filter_map(|key| match self.slices.all.get(key) {
+            Some(SeenSlice::Theirs(facts)) => Some(facts),
+            _ => None,
+        });
+        let slices: Vec<&SliceFacts> = slices.collect();
+        Some(discover(name, export, service, slices.into_iter()))
+    }
+
+    /// The objects of a service, with a Service in the way if there is one.
+    pub fn objects(&self, name: &ServiceName) -> Objects {
+        let mut objects = self.objects.get(name).cloned().unwrap_or_default();
+        if objects.derived.is_none() {
+            let key = format!("{}/{}", name.namespace(), derived(name));
+            let taken = self.services.all.contains_key(&key);
+            objects.derived = taken.then(Held::foreign);
+        }
+        objects
+    }
+
+    /// Our ServiceExport of this name.
+    pub fn export(&self, name: &ServiceName) -> Option<&ExportFacts> {
+        self.exports.all.get(&name.to_string())
+    }
+
+    /// Whether the namespace is there, and not about to go.
+    pub fn has_namespace(&self, namespace: &str) -> bool {
+        self.namespaces.all.contains_key(namespace)
+    }
+
+    /// What other clusters export.
+    pub fn remotes(&self) -> Option<&BTreeMap<ClusterId, RemoteServices>> {
+        self.remotes.as_ref()
+    }
+
+    /// Remembers that an object is as it should be.
+    pub fn settle(&mut self, name: &ServiceName, settled: Vec<(What, String)>) {
+        if let Some(objects) = self.objects.get_mut(name) {
+            settled.into_iter().for_each(|(what, digest)| objects.settle(&what, digest));
+        }
+    }
+}
+
+fn is_older(new: &Held, held: &Held) -> bool {
+    new.uid == held.uid && new.version.zip(held.version).is_some_and(|(new, held)| new < held)
+}
+
+fn named(key: &str) -> Option<ServiceName> {
+    let (namespace, name) = key.split_once('/')?;
+    ServiceName::new(namespace, name).ok()
+}
+
+/// The names under which two clusters' books differ.
+fn different(some: Option<&Services>, others: Option<&Services>) -> Vec<ServiceName> {
+    let none = Services::new();
+    let (some, others) = (some.unwrap_or(&none), others.unwrap_or(&none));
+    let differs = |name: &&ServiceName| match (some.get(*name), others.get(*name)) {
+        (Some(one), Some(other)) => !Arc::ptr_eq(one, other) && one != other,
+        (one, other) => one.is_some() != other.is_some(),
+    };
+    let names: BTreeSet<&ServiceName> = some.keys().chain(others.keys()).collect();
+    names.into_iter().filter(differs).cloned().collect()
+}

@@ -1,0 +1,252 @@
+//! The loop: watches and peers change what is known, and only what differs from that is written. A task of its own,
+//! so that whatever services ask for, the engine goes on.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use carrick_model::{ClusterId, ServiceName};
+use jiff::Timestamp;
+use kube::Client;
+use kube::api::DynamicObject;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+
+use super::facts::ExportFacts;
+use super::plan::{Held, Kind, View, Write, plan};
+use super::queue::{Key, Queue};
+use super::render::What;
+use super::state::State;
+use super::watch::{Seen, SeenService, SeenSlice, key};
+use super::write::{WriteError, kind, write};
+use super::{Exports, Remotes, Services};
+use crate::event::Change;
+use crate::metrics::Metrics;
+
+/// Events that come together are answered by one plan.
+const COALESCE: Duration = Duration::from_millis(10);
+
+/// How many events of watches may wait.
+const QUEUE: usize = 1024;
+
+/// How many writes may be under way at a time.
+const WRITES: usize = 8;
+
+/// How many services are looked at before others get a turn: the engine runs on the same thread.
+const TURN: usize = 32;
+
+/// What the task is made of.
+pub struct Parts {
+    /// The Kubernetes API.
+    pub client: Client,
+    /// This cluster.
+    pub cluster: ClusterId,
+    /// What other clusters export.
+    pub remotes: watch::Receiver<Remotes>,
+    /// What we export.
+    pub exports: watch::Sender<Exports>,
+    /// Counters.
+    pub metrics: Metrics,
+}
+
+/// The task.
+struct Task {
+    client: Client,
+    cluster: ClusterId,
+    exports: watch::Sender<Exports>,
+    metrics: Metrics,
+    state: State,
+    queue: Queue,
+    writes: JoinSet<(Key, Write, Result<Option<DynamicObject>, WriteError>)>,
+    told: bool,
+}
+
+/// Runs until it is dropped, or nobody feeds it any more.
+pub async fn run(parts: Parts) {
+    let Parts { client, cluster, mut remotes, exports, metrics } = parts;
+    let (seen, mut watched) = mpsc::channel(QUEUE);
+    let mut watches = JoinSet::new();
+    super::watch::spawn(&client, &metrics, &seen, &mut watches);
+    drop(seen);
+    let mut task = Task {
+        client,
+        cluster,
+        exports,
+        metrics,
+        state: State::default(),
+        queue: Queue::default(),
+        writes: JoinSet::new(),
+        told: false,
+    };
+    task.state.hear(remotes.borrow_and_update().clone());
+    loop {
+        let due = task.due();
+        tokio::select! {
+            seen = watched.recv() => match seen {
+                Some(seen) => task.state.take(seen),
+                None => return,
+            },
+            heard = remotes.changed() => match heard {
+                Ok(()) => {}
+                Err(_) => return,
+            },
+            Some(done) = task.writes.join_next() => match done {
+                Ok((key, write, result)) => task.written(key, write, result),
+                // It panicked; the object stays busy, so begin anew.
+                Err(_) => return,
+            },
+            () = sleep_until(due) => {}
+        }
+        if !watched.is_empty() || remotes.has_changed().unwrap_or(true) {
+            tokio::time::sleep(COALESCE).await;
+            while let Ok(seen) = watched.try_recv() {
+                task.state.take(seen);
+            }
+            task.state.hear(remotes.borrow_and_update().clone());
+        }
+        task.step().await;
+    }
+}
+
+impl Task {
+    /// When the next write is due, unless as many as may be are under way.
+    fn due(&self) -> Option<Instant> {
+        self.queue.next().filter(|_| self.writes.len() < WRITES)
+    }
+
+    /// Looks at what changed, and writes what is due.
+    async fn step(&mut self) {
+        if !self.state.is_known() {
+            return;
+        }
+        let mut changes = BTreeMap::new();
+        loop {
+            let names = self.state.take_dirty(TURN);
+            if names.is_empty() {
+                break;
+            }
+            for name in names {
+                let export = self.look(&name);
+                changes.insert(name, export);
+            }
+            tokio::task::yield_now().await;
+        }
+        self.publish(changes);
+        while self.writes.len() < WRITES
+            && let Some((key, one)) = self.queue.take(Instant::now())
+        {
+            let client = self.client.clone();
+            self.writes.spawn(async move {
+                let result = write(&client, &key, &one).await;
+                (key, one, result)
+            });
+        }
+    }
+
+    /// Plans for one service, and gives what we export of it.
+    fn look(&mut self, name: &ServiceName) -> Option<Arc<carrick_model::ExportedService>> {
+        let discovered = self.state.discover(name);
+        if self.state.is_writable()
+            && let Some(remotes) = self.state.remotes()
+        {
+            let held = self.state.objects(name);
+            let view = View {
+                name,
+                own: &self.cluster,
+                export: self.state.export(name),
+                discovered: discovered.as_ref(),
+                remotes,
+                namespace: self.state.has_namespace(name.namespace()),
+                held: &held,
+                troubles: &self.queue.troubles(name),
+                now: Timestamp::now(),
+            };
+            let planned = plan(view);
+            self.queue.set(name, planned.writes, Instant::now());
+            self.state.settle(name, planned.settled);
+        }
+        discovered.and_then(Result::ok).map(|found| Arc::new(found.service))
+    }
+
+    /// Tells what changed in our exports; at first, all of them.
+    fn publish(
+        &mut self,
+        changes: BTreeMap<ServiceName, Option<Arc<carrick_model::ExportedService>>>,
+    ) {
+        if !std::mem::replace(&mut self.told, true) {
+            let all: Services =
+                changes.into_iter().filter_map(|(name, export)| Some((name, export?))).collect();
+            info!(exports = all.len(), "services are known");
+            self.exports.send_replace(Some(all));
+            return;
+        }
+        self.exports.send_if_modified(|exports| {
+            let exports = exports.get_or_insert_default();
+            let mut modified = false;
+            for (name, export) in changes {
+                if exports.get(&name) == export.as_ref() {
+                    continue;
+                }
+                modified = true;
+                match export {
+                    Some(export) => exports.insert(name, export),
+                    None => exports.remove(&name),
+                };
+            }
+            modified
+        });
+    }
+
+    fn written(
+        &mut self,
+        key: Key,
+        write: Write,
+        result: Result<Option<DynamicObject>, WriteError>,
+    ) {
+        let what = kind(&key.what);
+        self.state.touch(key.service.clone());
+        match result {
+            Ok(object) => {
+                self.metrics.written(what);
+                self.queue.done(&key);
+                if let Some(seen) = object.and_then(|object| back(&key, &object)) {
+                    self.state.take(seen);
+                }
+            }
+            Err(error) => {
+                self.metrics.api_error(what);
+                let error = error.to_string();
+                let (service, object) = (key.service.clone(), key.what.clone());
+                let retry = self.queue.failed(key, write, &error, Instant::now());
+                warn!(%service, ?object, error, ?retry, "write failed");
+            }
+        }
+    }
+}
+
+/// What a write gave back, as if a watch had seen it. What was deleted the watch tells: it may yet be waiting for others.
+fn back(written: &Key, object: &DynamicObject) -> Option<Seen> {
+    let key = key(&object.metadata);
+    Some(match written.what {
+        What::Derived => {
+            let (name, held) = Held::read(object, Kind::Derived)?;
+            Seen::Services(Change::Set(key, SeenService::Ours(name, Box::new(held))))
+        }
+        What::Slice(_) => {
+            let (name, held) = Held::read(object, Kind::Slice)?;
+            Seen::Slices(Change::Set(key, SeenSlice::Ours(name, Box::new(held))))
+        }
+        What::Import | What::ImportStatus => {
+            Seen::Imports(Change::Set(key, Held::read(object, Kind::Import)?))
+        }
+        What::ExportStatus => Seen::Exports(Change::Set(key, ExportFacts::read(object))),
+    })
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,219 @@
+//! Watches of what exports and imports are made of, as events. What users write is watched untyped: an object that
+//! cannot be read never stops a watch.
+
+use std::fmt::Debug;
+
+use carrick_crds::{ServiceExport, ServiceImport};
+use carrick_model::ServiceName;
+use futures::TryStreamExt as _;
+use k8s_openapi::api::core::v1::{Namespace, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::api::{Api, ApiResource, DynamicObject};
+use kube::core::ObjectMeta;
+use kube::runtime::watcher::{self, Event as Watched};
+use kube::runtime::{WatchStreamExt as _, watcher as start};
+use kube::{Client, Resource};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc::Sender;
+use tokio::task::JoinSet;
+use tracing::{debug, info, warn};
+
+use super::facts::{ExportFacts, SLICE_MANAGER_LABEL, ServiceFacts, SliceFacts, label};
+use super::names::SLICE_MANAGER;
+use super::plan::{Held, Kind};
+use crate::event::Change;
+use crate::metrics::Metrics;
+
+/// How long one watch request lasts, in seconds.
+const WATCH_SECONDS: u32 = 60;
+
+/// A collection changed. Keys are `namespace/name`.
+#[derive(Debug)]
+pub enum Seen {
+    /// ServiceExports.
+    Exports(Change<ExportFacts>),
+    /// ServiceImports.
+    Imports(Change<(ServiceName, Held)>),
+    /// Services.
+    Services(Change<SeenService>),
+    /// EndpointSlices.
+    Slices(Change<SeenSlice>),
+    /// Namespaces that are not about to go; the key is the name.
+    Namespaces(Change<()>),
+    /// The definition of this kind is not there.
+    Missing(Missing),
+}
+
+/// A definition that may not be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// ServiceExport's.
+    Exports,
+    /// ServiceImport's.
+    Imports,
+}
+
+/// A Service.
+#[derive(Debug)]
+pub enum SeenService {
+    /// One that may be exported.
+    Theirs(ServiceFacts),
+    /// One that we derived from an import.
+    Ours(ServiceName, Box<Held>),
+}
+
+/// An EndpointSlice.
+#[derive(Debug)]
+pub enum SeenSlice {
+    /// One that may be exported.
+    Theirs(SliceFacts),
+    /// One that we made for an import.
+    Ours(ServiceName, Box<Held>),
+}
+
+/// Starts all watches in `tasks`.
+pub fn spawn(client: &Client, metrics: &Metrics, seen: &Sender<Seen>, tasks: &mut JoinSet<()>) {
+    let feed = Feed { metrics: metrics.clone(), seen: seen.clone() };
+    let exports = untyped::<ServiceExport>(client);
+    let read = |object: DynamicObject| Some(ExportFacts::read(&object));
+    let missing = Some(Missing::Exports);
+    tasks.spawn(feed.clone().run("serviceexports", missing, exports, read, Seen::Exports));
+    let imports = untyped::<ServiceImport>(client);
+    let read = |object: DynamicObject| Held::read(&object, Kind::Import);
+    let missing = Some(Missing::Imports);
+    tasks.spawn(feed.clone().run("serviceimports", missing, imports, read, Seen::Imports));
+    let services = Api::<Service>::all(client.clone());
+    tasks.spawn(feed.clone().run("all services", None, services, service, Seen::Services));
+    let slices = Api::<EndpointSlice>::all(client.clone());
+    tasks.spawn(feed.clone().run("all endpointslices", None, slices, slice, Seen::Slices));
+    let namespaces = Api::<Namespace>::all(client.clone());
+    let read = |namespace: Namespace| {
+        let phase = namespace.status.and_then(|status| status.phase);
+        let stays = namespace.metadata.deletion_timestamp.is_none();
+        (stays && phase.as_deref() != Some("Terminating")).then_some(())
+    };
+    tasks.spawn(feed.run("namespaces", None, namespaces, read, Seen::Namespaces));
+}
+
+fn untyped<K: Resource<DynamicType = ()>>(client: &Client) -> Api<DynamicObject> {
+    Api::all_with(client.clone(), &ApiResource::erase::<K>(&()))
+}
+
+fn service(service: Service) -> Option<SeenService> {
+    let facts = ServiceFacts::from(&service);
+    match dynamic(service).and_then(|object| Held::read(&object, Kind::Derived)) {
+        Some((name, held)) => Some(SeenService::Ours(name, Box::new(held))),
+        None => Some(SeenService::Theirs(facts)),
+    }
+}
+
+fn slice(slice: EndpointSlice) -> Option<SeenSlice> {
+    if label(&slice.metadata, SLICE_MANAGER_LABEL) != Some(SLICE_MANAGER) {
+        return SliceFacts::read(&slice).map(SeenSlice::Theirs);
+    }
+    let object = dynamic(slice)?;
+    Held::read(&object, Kind::Slice).map(|(name, held)| SeenSlice::Ours(name, Box::new(held)))
+}
+
+/// A typed object of ours untyped.
+fn dynamic<K>(object: K) -> Option<DynamicObject>
+where
+    K: serde::Serialize,
+{
+    serde_json::to_value(object).and_then(serde_json::from_value).ok()
+}
+
+/// The key of an object.
+pub fn key(metadata: &ObjectMeta) -> String {
+    let name = metadata.name.as_deref().unwrap_or_default();
+    match metadata.namespace.as_deref() {
+        Some(namespace) => format!("{namespace}/{name}"),
+        None => name.to_owned(),
+    }
+}
+
+#[derive(Clone)]
+struct Feed {
+    metrics: Metrics,
+    seen: Sender<Seen>,
+}
+
+impl Feed {
+    async fn run<K, T>(
+        self,
+        what: &'static str,
+        missing: Option<Missing>,
+        api: Api<K>,
+        read: impl Fn(K) -> Option<T>,
+        wrap: impl Fn(Change<T>) -> Seen,
+    ) where
+        K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    {
+        let config = watcher::Config::default().timeout(WATCH_SECONDS);
+        let mut stream = Box::pin(start(api, config).default_backoff());
+        let mut listed: Vec<(String, T)> = Vec::new();
+        let mut told = false;
+        let seen = |object: K| {
+            let key = key(object.meta());
+            (key, read(object))
+        };
+        loop {
+            let change = match stream.try_next().await {
+                Ok(Some(Watched::Init)) => {
+                    listed.clear();
+                    continue;
+                }
+                Ok(Some(Watched::InitApply(object))) => {
+                    let (key, value) = seen(object);
+                    listed.extend(value.map(|value| (key, value)));
+                    continue;
+                }
+                Ok(Some(Watched::InitDone)) => {
+                    if std::mem::take(&mut told) {
+                        info!(what, "is there now");
+                    }
+                    wrap(Change::All(std::mem::take(&mut listed)))
+                }
+                Ok(Some(Watched::Apply(object))) => match seen(object) {
+                    (key, Some(value)) => wrap(Change::Set(key, value)),
+                    (key, None) => wrap(Change::Gone(key)),
+                },
+                Ok(Some(Watched::Delete(object))) => wrap(Change::Gone(key(object.meta()))),
+                Ok(None) => return,
+                Err(error) => match missing.filter(|_| is_missing(&error)) {
+                    Some(missing) => {
+                        if !std::mem::replace(&mut told, true) {
+                            warn!(
+                                what,
+                                "this cluster has no such kind (multicluster.x-k8s.io/v1beta1): no service is \
+                                 shared; the chart installs it (services.installCRDs)"
+                            );
+                        }
+                        Seen::Missing(missing)
+                    }
+                    None => {
+                        // The stream backs off by itself before it goes on.
+                        self.metrics.api_error(what);
+                        warn!(what, %error, "watch failed; it will be tried again");
+                        continue;
+                    }
+                },
+            };
+            if self.seen.send(change).await.is_err() {
+                debug!(what, "nobody looks any more");
+                return;
+            }
+        }
+    }
+}
+
+/// Whether the API server knows no such kind.
+fn is_missing(error: &watcher::Error) -> bool {
+    use watcher::Error::{InitialListFailed, WatchFailed, WatchStartFailed};
+    match error {
+        InitialListFailed(kube::Error::Api(status))
+        | WatchStartFailed(kube::Error::Api(status))
+        | WatchFailed(kube::Error::Api(status)) => status.is_not_found(),
+        _ => false,
+    }
+}
