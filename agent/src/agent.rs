@@ -360,15 +360,16 @@ impl Agent {
                 let facts = self.node.facts()?;
                 let claims = facts.claims(config);
                 let pod_side = facts.pod_side_address(&claims);
-                let way = self.node.way_to_gateways(config)?;
+                let is_ours = |at| facts.addresses.iter().any(|held| held.address == at);
+                let way = self.node.way_to_gateways(config)?.or(self.way, is_ours);
                 (claims, assignment(config, plan, pod_side), watched(config), way)
             }
-            Desired::Unknown | Desired::Withdrawn(_) => Default::default(),
+            Desired::Unknown | Desired::Withdrawn(_) => {
+                (Vec::new(), Assignment::default(), Default::default(), self.way)
+            }
         };
         self.ends.assignment.send_if_modified(|assigned| replace(assigned, assignment));
         self.ends.watched.send_if_modified(|assigned| replace(assigned, watched));
-        // While there is no gateway, what was known of the ways to them stays.
-        let way = way.or(self.way);
         if replace(&mut self.claims, claims) | replace(&mut self.way, way) {
             self.report_within(GATHER);
         }

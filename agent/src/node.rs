@@ -48,9 +48,11 @@ pub struct GatewayWay {
 }
 
 impl GatewayWay {
-    /// What is not known now stays as it was.
-    pub fn or(self, before: Self) -> Self {
-        Self { mtu: self.mtu.or(before.mtu), source: self.source.or(before.source) }
+    /// What is not known now stays as it was; an address that is no longer ours is unspecified.
+    pub fn or(self, before: Self, is_ours: impl Fn(IpAddr) -> bool) -> Self {
+        let unspecified = IpAddr::from([0; 4]);
+        let before_source = before.source.map(|at| if is_ours(at) { at } else { unspecified });
+        Self { mtu: self.mtu.or(before.mtu), source: self.source.or(before_source) }
     }
 }
 

@@ -15,6 +15,7 @@ mod install;
 mod kill;
 mod lab;
 mod narrow;
+mod overlay;
 mod peering;
 mod quiet;
 mod refusals;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         idle::CASES,
         health::CASES,
         narrow::CASES,
+        overlay::CASES,
         consent::CASES,
         refusals::CASES,
         trust::CASES,

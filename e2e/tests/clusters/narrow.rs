@@ -22,7 +22,7 @@ use crate::world::{Case, Outcome};
 pub const CASES: &[(&str, Case)] = &[("narrow::the_mtu_follows_the_wan", follows)];
 
 /// What the chart asks for, and gets of the lab's 1500 bytes.
-const WIDE: u32 = 1420;
+pub const WIDE: u32 = 1420;
 /// What IPv4, UDP and WireGuard add to a packet inside a tunnel, in bytes.
 const OVERHEAD: u32 = 60;
 /// What a transfer carries each way, in bytes.
@@ -41,7 +41,7 @@ fn follows(lab: &Lab) -> Outcome {
         let took = begin.elapsed();
         ready(&paris, &osaka)?;
         says(&paris, width)?;
-        traffic(&paris, &osaka, width - OVERHEAD)?;
+        full_size(&paris, &osaka, width - OVERHEAD)?;
         figure(&format!(
             "a WAN of {width} bytes: routes of {} bytes after {:.1} s, Ready after {:.1} s",
             width - OVERHEAD,
@@ -60,7 +60,7 @@ fn follows(lab: &Lab) -> Outcome {
     ready(&paris, &osaka)?;
     // Linux believes for ten minutes what it was told of a smaller path (RFC 1191, section 6.3).
     pod_network(&paris, &node_names(&paris)[1])?.run(&["ip", "route", "flush", "cache"])?;
-    traffic(&paris, &osaka, WIDE)
+    full_size(&paris, &osaka, WIDE)
 }
 
 /// Lets packets of up to so many bytes pass between the clusters. Nobody is told of larger ones.
@@ -74,7 +74,7 @@ fn carries(lab: &Lab, mtu: Option<u32>) -> Outcome {
 }
 
 /// Waits until the statuses and all nodes' routes have this MTU.
-fn arrives(both: &[(&Cluster, &str)], mtu: u32) -> Outcome {
+pub fn arrives(both: &[(&Cluster, &str)], mtu: u32) -> Outcome {
     for (cluster, peer) in both {
         let name = &cluster.plan().name;
         text(wait_until(SOON, &format!("an MTU of {mtu} in {name}"), || {
@@ -113,7 +113,7 @@ fn says(cluster: &Cluster, width: u32) -> Outcome {
 }
 
 /// Packets of full size, and such as are too big, between pods that are not on the gateways' nodes.
-fn traffic(paris: &Cluster, osaka: &Cluster, mtu: u32) -> Outcome {
+pub fn full_size(paris: &Cluster, osaka: &Cluster, mtu: u32) -> Outcome {
     let (from, to) = (&node_names(paris)[1], &node_names(osaka)[0]);
     let pod = pod_network(paris, from)?;
     transfer(&pod, target(osaka, to, 1)?)?;
