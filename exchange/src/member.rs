@@ -50,6 +50,7 @@ pub struct MemberOptions {
 
 /// What the controller brought.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "configurations are large and come seldom")]
 pub enum MemberEvent {
     /// We have a certificate, or a new one.
     Credentials(Credentials),
@@ -87,10 +88,23 @@ pub async fn run(
     held: Option<Credentials>,
     events: mpsc::Sender<MemberEvent>,
     state: watch::Receiver<Option<from_member::Kind>>,
-    mut away: Away,
+    away: Away,
     stop: CancellationToken,
 ) {
-    let mut member = Member { options, held, events, state };
+    run_linked(options, held, events, state, away, watch::Sender::new(None), stop).await;
+}
+
+/// As [`run`], and puts each new link into `links`, which may carry questions. There a link may be that has ended.
+pub async fn run_linked(
+    options: MemberOptions,
+    held: Option<Credentials>,
+    events: mpsc::Sender<MemberEvent>,
+    state: watch::Receiver<Option<from_member::Kind>>,
+    mut away: Away,
+    links: watch::Sender<Option<Link>>,
+    stop: CancellationToken,
+) {
+    let mut member = Member { options, held, events, state, links };
     let mut pause = FIRST_PAUSE;
     loop {
         let mut linked = false;
@@ -121,6 +135,7 @@ struct Member {
     held: Option<Credentials>,
     events: mpsc::Sender<MemberEvent>,
     state: watch::Receiver<Option<from_member::Kind>>,
+    links: watch::Sender<Option<Link>>,
 }
 
 impl Member {
@@ -207,6 +222,7 @@ impl Member {
             Ok(channel) => channel,
             Err(error) => return Some(CloseReason::Violation(error.to_string())),
         };
+        self.links.send_replace(Some(link.clone()));
         self.state.mark_changed();
         let ended = |error: &FrameError| {
             let close = link.close_reason();

@@ -3,7 +3,7 @@
 //!
 //! Pure parts: [`config`] (parsing), [`dialling`] (when to dial whom), [`peer`] (what is known of a
 //! peer), [`paths`] (the ways to its gateways), [`derive`] (from that to the packet path), [`state`] (what to
-//! report when), [`drain`] (when to end).
+//! report when), [`drain`] (when to end). Questions about services pass by them ([`relay`]).
 
 pub mod actor;
 pub mod cache;
@@ -21,6 +21,7 @@ pub mod paths;
 pub mod peer;
 pub mod plane;
 pub mod pod_plane;
+pub mod relay;
 pub mod run;
 pub mod sparing;
 pub mod state;

@@ -57,7 +57,7 @@ pub struct ClusterSnapshot {
     /// receiver that its traffic is unwanted, and it makes the prefixes unreachable.
     #[prost(bool, tag = "11")]
     pub consents: bool,
-    // 12 is kept for exported services.
+    // 12 was kept for exported services, which have messages of their own (`super::service`).
     /// The audience's drills may hit the traffic between both clusters.
     #[prost(bool, tag = "20")]
     pub drills: bool,

@@ -249,7 +249,7 @@ async fn questions_are_answered_both_ways_beside_the_channel() {
             (both.0.expect("answered"), both.1.expect("answered"), third.len())
         };
         let (answers, ()) = soon(async { tokio::join!(asking, answering) }).await;
-        assert_eq!(answers, ("one!".into(), "two!".into(), 20_001));
+        assert_eq!(answers, (b"one!".to_vec(), b"two!".to_vec(), 20_001));
     }
 }
 
@@ -269,7 +269,7 @@ async fn questions_wait_for_one_who_takes_none_and_are_bounded() {
         call = theirs.called() => call.expect("a question"),
     };
     let (question, mut reply) = soon(call.read()).await.expect("read");
-    assert_eq!(question, "first");
+    assert_eq!(question, b"first");
     drop(first);
     soon(reply.given_up()).await;
     let answer = reply.answer(b"late").await;

@@ -35,6 +35,7 @@ use super::drill::Drills;
 use super::link::{self, LinkEvent, LinkEventKind, Outbound};
 use super::peer::{Known, Peer, PeerLink, TunnelIds, earlier};
 use super::plane::{Plane, Setup};
+use super::relay::Relay;
 use super::state::{self, Own, Pace};
 use super::view::{self, Counts, View};
 
@@ -70,6 +71,8 @@ pub struct Parts<P> {
     /// How long it may take at most until nobody uses us any more, once we are told to end; `None` where there is
     /// no other gateway that could take over.
     pub drain: Option<Duration>,
+    /// Carries questions about services between our controller and peers.
+    pub relay: Relay,
 }
 
 /// What control publishes.
@@ -377,8 +380,10 @@ impl<P: Plane> Control<P> {
             report: None,
             newest: peer.version(),
         });
-        self.links.spawn(link::run(link.clone(), session, theirs, self.link_events.0.clone()));
-        peer.gateways.entry(name).or_default().link = Some(PeerLink { link, outbound, since: now });
+        let (events, relay) = (self.link_events.0.clone(), self.parts.relay.clone());
+        self.links.spawn(link::run(link.clone(), session, theirs, events, relay));
+        let held = PeerLink { link, outbound, since: now, established: false };
+        peer.gateways.entry(name).or_default().link = Some(held);
     }
 
     fn on_link(&mut self, event: LinkEvent) {
@@ -389,7 +394,8 @@ impl<P: Plane> Control<P> {
         let Some(current) = current else { return };
         match kind {
             LinkEventKind::Session(Event::Established(established)) => {
-                let Some(held) = &current.link else { return };
+                let Some(held) = &mut current.link else { return };
+                held.established = true;
                 let (remote, dialled) = (held.link.remote_address(), held.link.dialled());
                 let identity = *held.link.identity();
                 let post_quantum = held.link.is_post_quantum();
@@ -442,6 +448,8 @@ impl<P: Plane> Control<P> {
             }
             again = earlier(again, peer.dialling.deadline(&linked));
         }
+        let asked = self.peers.iter().map(|(cluster, peer)| (cluster.clone(), peer.named_links()));
+        self.parts.relay.set_peers(asked.collect());
         self.own.draining = self.drain.is_some() || self.drills.drains(now);
         again = earlier(again, self.apply(now).await);
         again = earlier(again, self.drill(Instant::now()));

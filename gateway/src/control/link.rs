@@ -6,9 +6,11 @@ use carrick_exchange::message::peer::{PeerMessage, Report};
 use carrick_exchange::message::snapshot::SignedSnapshot;
 use carrick_exchange::peer::{Event, Session};
 use carrick_exchange::snapshot::Version;
-use carrick_exchange::{CloseReason, FrameError, Link, Pin};
+use carrick_exchange::{CloseReason, FrameError, Link, Pin, Receiver, Sender};
 use carrick_model::{ClusterId, MemberName};
 use tokio::sync::{mpsc, watch};
+
+use super::relay::Relay;
 
 /// How long the other side may take to open the stream.
 const OPENING: Duration = Duration::from_secs(10);
@@ -55,6 +57,7 @@ pub async fn run(
     session: Session,
     outbound: watch::Receiver<Outbound>,
     events: mpsc::Sender<LinkEvent>,
+    relay: Relay,
 ) {
     let event = |kind| LinkEvent {
         cluster: link.peer().cluster.clone(),
@@ -62,7 +65,14 @@ pub async fn run(
         link: link.id(),
         kind,
     };
-    let ended = talk(&link, session, outbound, |kind| events.send(event(kind))).await;
+    let ended = match open(&link).await {
+        Ok(channel) => tokio::select! {
+            ended = talk(&link, channel, session, outbound, |kind| events.send(event(kind))) => ended,
+            // It ends with the link, whose reason the other branch knows.
+            never = async { relay.serve_peer(&link).await; std::future::pending().await } => never,
+        },
+        Err(reason) => reason,
+    };
     link.close(&ended);
     let reason = match link.closed().await {
         CloseReason::ClosedHere => ended,
@@ -72,9 +82,20 @@ pub async fn run(
     let _ = events.send(event(LinkEventKind::Ended(reason))).await;
 }
 
+type Channel = (Sender<PeerMessage>, Receiver<PeerMessage>);
+
+async fn open(link: &Link) -> Result<Channel, CloseReason> {
+    match tokio::time::timeout(OPENING, link.channel()).await {
+        Ok(Ok(channel)) => Ok(channel),
+        Ok(Err(error)) => Err(broken(link, &error)),
+        Err(_) => Err(CloseReason::Violation("no stream was opened".to_owned())),
+    }
+}
+
 /// Until there is a reason to close, which it returns.
 async fn talk<F, Sent>(
     link: &Link,
+    (mut sender, mut receiver): Channel,
     mut session: Session,
     mut outbound: watch::Receiver<Outbound>,
     tell: F,
@@ -83,12 +104,6 @@ where
     F: Fn(LinkEventKind) -> Sent,
     Sent: Future<Output = Result<(), mpsc::error::SendError<LinkEvent>>>,
 {
-    let opened = tokio::time::timeout(OPENING, link.channel::<PeerMessage, PeerMessage>()).await;
-    let (mut sender, mut receiver) = match opened {
-        Ok(Ok(channel)) => channel,
-        Ok(Err(error)) => return broken(link, &error),
-        Err(_) => return CloseReason::Violation("no stream was opened".to_owned()),
-    };
     loop {
         let event = hand_over(&mut session, &outbound.borrow_and_update());
         if let Some(event) = event

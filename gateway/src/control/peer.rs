@@ -79,6 +79,8 @@ pub struct PeerLink {
     pub outbound: watch::Sender<Outbound>,
     /// Since when it stands.
     pub since: Instant,
+    /// Both sides have said Hello.
+    pub established: bool,
 }
 
 /// What a link's Hello brought; it stays after the link.
@@ -185,6 +187,17 @@ impl Peer {
     pub fn linked(&self) -> BTreeSet<MemberName> {
         let linked = self.gateways.iter().filter(|(_, gateway)| gateway.link.is_some());
         linked.map(|(name, _)| name.clone()).collect()
+    }
+
+    /// The links of gateways that the peer's snapshot names, in the order of their names.
+    pub fn named_links(&self) -> Vec<Link> {
+        let snapshot = self.snapshot.as_ref().map(|(snapshot, _)| snapshot);
+        let named = |name: &MemberName| {
+            snapshot.is_some_and(|s| s.gateways.iter().any(|entry| entry.name == *name))
+        };
+        let linked = self.gateways.iter().filter(|(name, _)| named(name));
+        let held = linked.filter_map(|(_, gateway)| gateway.link.as_ref());
+        held.filter(|held| held.established).map(|held| held.link.clone()).collect()
     }
 
     /// Where to dial, and who is known to answer there.

@@ -19,6 +19,7 @@ use super::http;
 use super::offloads::OffloadOptions;
 use super::plane::Plane;
 use super::pod_plane::PodPlane;
+use super::relay::Relay;
 use super::view::View;
 
 /// How long it takes at most, by default, until nobody uses a gateway that is told to end; in seconds.
@@ -165,12 +166,15 @@ async fn work<P: Plane>(
         state: options.state_dir,
         name: options.pod_uid.clone(),
     };
-    let member = tokio::spawn(member::run(
+    let (relay, (linked, links)) = (Relay::default(), watch::channel(None));
+    tokio::spawn(relay.clone().serve_controller(links));
+    let member = tokio::spawn(member::run_linked(
         member_options,
         held,
         events,
         reports,
         member::Away::never(),
+        linked,
         member_stop.clone(),
     ));
     let drain = Some(Duration::from_secs(options.drain_seconds.into()));
@@ -183,6 +187,7 @@ async fn work<P: Plane>(
         ordinal,
         cache,
         drain,
+        relay,
     };
     tracing::info!(port, "gateway runs");
     let ended = Control::new(parts, Outlets { state, view }).run(member_events, stop).await;

@@ -22,6 +22,7 @@ use super::probes::Answering;
 use super::routes::Routes;
 use crate::control::actor::{Control, Outlets, Parts, PlaneStopped};
 use crate::control::plane::Plane as _;
+use crate::control::relay::Relay;
 use crate::control::run;
 use crate::control::view::View;
 
@@ -85,6 +86,8 @@ impl Running {
             cache: None,
             // There is no other gateway that could take over.
             drain: None,
+            // It exports no services, and says so to who asks.
+            relay: Relay::default(),
         };
         let control = Control::new(parts, Outlets { state, view });
         let control = tokio::spawn(control.run(member, stop.clone()));

@@ -3,5 +3,6 @@
 
 mod drills;
 mod peers;
+mod questions;
 mod refusals;
 mod site;

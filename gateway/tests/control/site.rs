@@ -15,10 +15,13 @@ use carrick_exchange::message::member::{
 };
 use carrick_exchange::message::snapshot::{ClusterSnapshot, GatewayEntry, SignedSnapshot};
 use carrick_exchange::peer::Lane;
-use carrick_exchange::{ClusterIdentity, Credentials, Exchange, Limits, MemberKey, Rules, Trust};
+use carrick_exchange::{
+    ClusterIdentity, Credentials, Exchange, Limits, Link, MemberKey, Rules, Trust,
+};
 use carrick_gateway::control::actor::{Control, Outlets, Parts};
 use carrick_gateway::control::cache::Cache;
 use carrick_gateway::control::plane::{Plane, PlaneError, Setup};
+use carrick_gateway::control::relay::Relay;
 use carrick_gateway::control::view::View;
 use carrick_gateway::dataplane::{DataplaneStats, Fault, PathReport, PathState, TunnelStats};
 use carrick_model::{ClusterId, MemberId, Prefix, Role, TunnelKey};
@@ -255,6 +258,7 @@ pub struct Site {
     pub address: SocketAddr,
     pub exchange: Exchange,
     controller: mpsc::Sender<MemberEvent>,
+    links: watch::Sender<Option<Link>>,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
 }
@@ -292,19 +296,27 @@ impl Site {
             ordinal: Some(0),
             cache: folder.map(Cache::in_folder),
             drain: Some(PATIENCE),
+            relay: Relay::default(),
         };
+        let (links, linked) = watch::channel(None);
+        tokio::spawn(parts.relay.clone().serve_controller(linked));
         let control = Control::new(parts, Outlets { state, view });
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let task = tokio::spawn(async move {
             control.run(events, stopped).await.expect("the packet path works");
         });
-        Self { plane, state: states, view: views, address, exchange, controller, stop, task }
+        Self { plane, state: states, view: views, address, exchange, controller, links, stop, task }
     }
 
     pub async fn configure(&self, config: GatewayConfig) {
         let event = MemberEvent::Said(from_controller::Kind::Gateway(config));
         self.controller.send(event).await.expect("control runs");
+    }
+
+    /// Its link to its controller is up.
+    pub fn link_controller(&self, link: Link) {
+        self.links.send_replace(Some(link));
     }
 
     /// Waits until the report fulfils `condition`.
