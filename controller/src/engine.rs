@@ -16,9 +16,10 @@ use carrick_crds::{ClusterIdentityStatus, ClusterPeeringStatus};
 use carrick_exchange::ClusterIdentity;
 use carrick_exchange::trust::{Pin, Rules, Trust};
 use carrick_model::Role;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
+use crate::book;
 use crate::cluster::claims::RefusedClaim;
 use crate::cluster::repair::Repair;
 use crate::drill::Drills;
@@ -69,6 +70,7 @@ pub struct Engine {
     own: Published<ClusterIdentityStatus>,
     own_generation: Option<i64>,
     refused_claims: Vec<RefusedClaim>,
+    sight: watch::Sender<Option<book::Sight>>,
 }
 
 /// What an engine is made of.
@@ -91,6 +93,8 @@ pub struct Parts {
     pub metrics: Metrics,
     /// Told when the Kubernetes API has said all there is: from then on members can be served.
     pub on_synced: oneshot::Sender<()>,
+    /// Where it is said who the peers are and how they are reached.
+    pub sight: watch::Sender<Option<book::Sight>>,
 }
 
 impl Engine {
@@ -118,6 +122,7 @@ impl Engine {
             own: Published::found(String::new(), &status),
             own_generation,
             refused_claims: Vec::new(),
+            sight: parts.sight,
         }
     }
 
@@ -173,6 +178,9 @@ impl Engine {
             error!(%error, "cannot sign; what is new is not sent");
         }
         let statuses = self.evaluate(&plan, &resolved, now);
+        if self.settled {
+            wake = earliest(wake, self.look(&resolved, &plan, now));
+        }
         drop(resolved);
         self.leave_drills(leave, now);
 
@@ -191,6 +199,18 @@ impl Engine {
         }
         wake = earliest(wake, self.mend(now));
         earliest(wake, self.grace_end(now))
+    }
+
+    /// Says who the peers are and how they are reached. Returns when to do so again although nothing happens.
+    fn look(&self, resolved: &[Resolved<'_>], plan: &Plan, now: Now) -> Option<Instant> {
+        let seen = book::sight(&self.world, resolved, plan, self.sight.borrow().as_ref(), now);
+        let due = seen.values().filter_map(|peer| peer.reach.due()).min();
+        self.sight.send_if_modified(|held| {
+            let changed = held.as_ref() != Some(&seen);
+            *held = Some(seen);
+            changed
+        });
+        due
     }
 
     /// Leaves what is said of drills for writing.

@@ -5,6 +5,7 @@
 //! only what differs. The only part of Carrick with rights in Kubernetes, and the only one that holds
 //! the cluster's identity key.
 
+pub mod book;
 mod brief;
 pub mod cluster;
 pub mod drill;

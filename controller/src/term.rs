@@ -1,6 +1,5 @@
 //! One term of leadership: everything in here ends with it.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::Path;
@@ -16,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch as channel};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
+use crate::book;
 use crate::brief::Brief;
 use crate::cluster::watch;
 use crate::engine::{Engine, Parts};
@@ -151,7 +151,7 @@ impl Term {
         let writer = Writer::new(client, namespace, pod, desk.clone(), events.clone(), metrics);
         tasks.spawn(writer.run());
         tasks.spawn(self.keep_certified(exchange.clone(), identity.clone()));
-        let (remotes, exports) = self.share_services(&mut tasks);
+        let shared = self.share_services(&mut tasks);
         let registrar = Registrar::new(
             self.client.clone(),
             namespace,
@@ -161,7 +161,12 @@ impl Term {
         );
         let trust = exchange.trust().clone();
         let metrics = self.metrics.clone();
-        tasks.spawn(serve(exchange, credentials, synced, registrar, events.clone(), metrics));
+        let settings = &self.settings;
+        let (cluster, key) = (&settings.cluster, identity.clone());
+        let books = book::start(cluster, namespace, key, shared, &mut tasks);
+        let serving =
+            serve(exchange, credentials, synced, registrar, books.books, events.clone(), metrics);
+        tasks.spawn(serving);
         let engine = Engine::new(Parts {
             world: World::new(self.settings.clone(), identity.public(), record),
             identity,
@@ -172,31 +177,28 @@ impl Term {
             gate: self.gate.clone(),
             metrics: self.metrics.clone(),
             on_synced,
+            sight: books.sight,
         });
         self.board.set(Standing::Leading(events));
         until_one_ends(engine.run(queue), &mut tasks).await;
-        drop((remotes, exports));
     }
 
-    /// Starts what makes exports and imports of services, if it is wanted. Gives where other clusters' exports go, and
-    /// where our own come from.
-    fn share_services(
-        &self,
-        tasks: &mut JoinSet<()>,
-    ) -> (channel::Sender<services::Remotes>, channel::Receiver<services::Exports>) {
-        let (remotes, heard) = channel::channel(Some(BTreeMap::new()));
-        let (told, exports) = channel::channel(None);
-        if self.options.services {
-            let parts = services::task::Parts {
-                client: self.client.clone(),
-                cluster: self.settings.cluster.clone(),
-                remotes: heard,
-                exports: told,
-                metrics: self.metrics.clone(),
-            };
-            tasks.spawn(services::task::run(parts));
+    /// Starts what makes exports and imports of services, if it is wanted.
+    fn share_services(&self, tasks: &mut JoinSet<()>) -> Option<book::Ends> {
+        if !self.options.services {
+            return None;
         }
-        (remotes, exports)
+        let (remotes, heard) = channel::channel(None);
+        let (told, exports) = channel::channel(None);
+        let parts = services::task::Parts {
+            client: self.client.clone(),
+            cluster: self.settings.cluster.clone(),
+            remotes: heard,
+            exports: told,
+            metrics: self.metrics.clone(),
+        };
+        tasks.spawn(services::task::run(parts));
+        Some(book::Ends { exports, remotes })
     }
 
     /// ClusterIdentity `self`, made if there is none.

@@ -9,6 +9,7 @@ use tracing::{debug, error};
 
 use super::join::Registrar;
 use super::session;
+use crate::book::Books;
 use crate::event::Event;
 use crate::metrics::Metrics;
 
@@ -27,6 +28,7 @@ pub async fn serve(
     credentials: Credentials,
     synced: oneshot::Receiver<()>,
     registrar: Registrar,
+    books: Books,
     events: Sender<Event>,
     metrics: Metrics,
 ) {
@@ -49,7 +51,7 @@ pub async fn serve(
                 tasks.spawn(async move { registrar.answer(attempt).await });
             }
             Ok(Arrival::Link(link)) => {
-                tasks.spawn(session::run(link, registrar.clone(), events.clone()));
+                tasks.spawn(session::run(link, registrar.clone(), books.clone(), events.clone()));
             }
             Err(error) => {
                 metrics.refused_link(label(error.reason()));

@@ -14,6 +14,7 @@ use tracing::{info, warn};
 
 use super::bounds;
 use super::join::Registrar;
+use crate::book::Books;
 use crate::event::{Event, MemberKey, Report};
 
 /// How often a member's certificate is renewed.
@@ -22,7 +23,7 @@ const RENEWAL: Duration = Duration::from_secs(24 * 3600);
 type Outbound = watch::Receiver<Option<Arc<FromController>>>;
 
 /// Runs one link until it breaks, or until a newer one of the same member replaces it.
-pub async fn run(link: Link, registrar: Registrar, events: Sender<Event>) {
+pub async fn run(link: Link, registrar: Registrar, books: Books, events: Sender<Event>) {
     let member = MemberKey { role: link.peer().role, name: link.peer().name.clone() };
     let (outgoing, outbound) = watch::channel(None);
     let (sender, receiver) = match link.channel::<FromController, FromMember>().await {
@@ -40,6 +41,7 @@ pub async fn run(link: Link, registrar: Registrar, events: Sender<Event>) {
     let ended = tokio::select! {
         ended = read(receiver, &member, id, &events) => ended,
         ended = write(sender, outbound, &link, &registrar) => ended,
+        never = questions(&link, &books) => never,
     };
     let reason = match ended {
         // Without an engine this replica no longer leads.
@@ -53,6 +55,15 @@ pub async fn run(link: Link, registrar: Registrar, events: Sender<Event>) {
     info!(member = %link.peer(), %reason, "unlinked");
     // The engine is gone only when this replica no longer leads.
     let _gone = events.send(Event::Unlinked { member, link: id }).await;
+}
+
+/// Lets a gateway carry questions about services, both ways. Never ends by itself.
+async fn questions<T>(link: &Link, books: &Books) -> T {
+    if link.peer().role == Role::Gateway {
+        let _place = books.gateways.enter(link);
+        books.desk.serve(link).await;
+    }
+    std::future::pending().await
 }
 
 enum Ended {

@@ -21,7 +21,7 @@ use crate::rig::{PATIENCE, Rig, member, review, until};
 pub struct Member {
     sender: Sender<FromMember>,
     receiver: Receiver<FromController>,
-    link: Link,
+    pub link: Link,
 }
 
 impl Member {
@@ -54,7 +54,7 @@ impl Member {
     }
 }
 
-fn peering(identity: &ClusterIdentity, suspended: bool) -> PeeringObject {
+pub fn peering(identity: &ClusterIdentity, suspended: bool) -> PeeringObject {
     PeeringObject {
         name: "osaka".to_owned(),
         uid: "uid-1".to_owned(),
@@ -75,7 +75,7 @@ fn peering(identity: &ClusterIdentity, suspended: bool) -> PeeringObject {
 }
 
 /// What a gateway says once it is connected to osaka.
-fn connected(osaka: &ClusterIdentity) -> GatewayState {
+pub fn connected(osaka: &ClusterIdentity) -> GatewayState {
     let mesh = MeshPrefix::for_identity(&osaka.public());
     let now = u64::try_from(Timestamp::now().as_second()).expect("after 1970");
     let content = ClusterSnapshot {

@@ -2,6 +2,7 @@
 
 mod api;
 mod apply;
+mod books;
 mod drills;
 mod link;
 mod rig;

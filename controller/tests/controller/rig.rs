@@ -4,6 +4,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use carrick_controller::book::{Books, Desk as BookDesk, Gateways, Sight};
 use carrick_controller::cluster::{AgentScheduling, NodeFacts, PodFacts};
 use carrick_controller::engine::{Engine, Parts};
 use carrick_controller::event::{Change, Event, QUEUE};
@@ -19,7 +20,7 @@ use carrick_controller::writer::{Desk, Writer};
 use carrick_exchange::{ClusterIdentity, Credentials, Exchange, Limits, Pin, Rules, Trust};
 use carrick_model::Role;
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::api::FakeApi;
@@ -33,6 +34,8 @@ pub struct Rig {
     pub identity: Arc<ClusterIdentity>,
     pub address: SocketAddr,
     pub events: mpsc::Sender<Event>,
+    pub books: Books,
+    pub sight: watch::Receiver<Option<Sight>>,
     _tasks: JoinSet<()>,
 }
 
@@ -67,6 +70,7 @@ impl Rig {
         );
         let registrar =
             Registrar::new(client, namespace, &settings.cluster, identity.clone(), metrics.clone());
+        let (sight, seen) = watch::channel(None);
         let engine = Engine::new(Parts {
             world: World::new(settings.clone(), identity.public(), Record::default()),
             identity: identity.clone(),
@@ -77,12 +81,17 @@ impl Rig {
             gate: Gate::default(),
             metrics: metrics.clone(),
             on_synced,
+            sight,
         });
+        let desk = BookDesk::new(&settings.cluster, identity.clone());
+        let books = Books { desk, gateways: Gateways::default() };
         let mut tasks = JoinSet::new();
         tasks.spawn(writer.run());
         tasks.spawn(engine.run(queue));
-        tasks.spawn(serve(exchange, credentials, synced, registrar, events.clone(), metrics));
-        let rig = Self { api, identity, address, events, _tasks: tasks };
+        let served =
+            serve(exchange, credentials, synced, registrar, books.clone(), events.clone(), metrics);
+        tasks.spawn(served);
+        let rig = Self { api, identity, address, events, books, sight: seen, _tasks: tasks };
         rig.populate().await;
         rig
     }

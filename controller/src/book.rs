@@ -1,0 +1,49 @@
+//! What we export to other clusters, and what they export to us, from controller to controller.
+//!
+//! The [`Desk`] answers what other clusters ask of ours, and [`subscribe`] asks theirs; both by way of our
+//! gateways, whose links are in [`Gateways`]. Who the peers are and how they are reached is the engine's
+//! [`Sight`]. Nothing is stored: a controller that begins asks again.
+
+mod connect;
+mod desk;
+mod gateways;
+mod publish;
+mod reach;
+mod sight;
+mod start;
+mod subscribe;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use carrick_exchange::book::Imports;
+use carrick_model::ClusterId;
+
+pub use desk::Desk;
+pub use gateways::Gateways;
+pub use publish::publish;
+pub use reach::Reach;
+pub use sight::{PeerSight, Sight, sight};
+pub use start::{Ends, Started, start};
+pub use subscribe::subscribe;
+
+/// What all our links to gateways need for questions about services.
+#[derive(Debug, Clone)]
+pub struct Books {
+    /// Answers what others ask.
+    pub desk: Desk,
+    /// Whom we can ask.
+    pub gateways: Gateways,
+}
+
+/// What has been heard of each cluster from which something is imported.
+pub type Heard = BTreeMap<ClusterId, Hearing>;
+
+/// What has been heard of one cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hearing {
+    /// What it exports, as far as it is believed; `None` before the first came.
+    pub imports: Option<Arc<Imports>>,
+    /// Why nothing newer is known: a CamelCase reason, and a text for a person.
+    pub error: Option<(&'static str, String)>,
+}

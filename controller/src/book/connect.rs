@@ -1,0 +1,154 @@
+//! From what was heard of other clusters to what is made of it in this one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use carrick_crds::peering::Peering;
+use carrick_exchange::book::Imports;
+use carrick_model::ClusterId;
+use tokio::sync::watch;
+
+use super::{Heard, PeerSight, Sight};
+use crate::services::consent::imports_from;
+use crate::services::{RemoteServices, Remotes, Services};
+
+/// Runs until nobody can say any more who the peers are or what they export. `namespace` is Carrick's own.
+pub async fn connect(
+    namespace: String,
+    mut sight: watch::Receiver<Option<Sight>>,
+    mut heard: watch::Receiver<Heard>,
+    remotes: watch::Sender<Remotes>,
+) {
+    let mut taken = Taken { namespace, held: BTreeMap::new() };
+    loop {
+        {
+            let (sight, heard) = (sight.borrow_and_update(), heard.borrow_and_update());
+            if let Some(sight) = &*sight {
+                let new = Some(taken.remotes(sight, &heard));
+                remotes.send_if_modified(|held| {
+                    let changed = *held != new;
+                    *held = new;
+                    changed
+                });
+            }
+        }
+        let changed = tokio::select! {
+            changed = sight.changed() => changed,
+            changed = heard.changed() => changed,
+        };
+        if changed.is_err() {
+            return;
+        }
+    }
+}
+
+/// What is taken of each cluster's services, and what that was made from.
+struct Taken {
+    namespace: String,
+    held: BTreeMap<ClusterId, (Peering, Arc<Imports>, Arc<Services>)>,
+}
+
+impl Taken {
+    fn remotes(&mut self, sight: &Sight, heard: &Heard) -> BTreeMap<ClusterId, RemoteServices> {
+        self.held.retain(|cluster, _| sight.contains_key(cluster));
+        let one = |(cluster, peer): (&ClusterId, &PeerSight)| {
+            let services = match heard.get(cluster).and_then(|heard| heard.imports.as_ref()) {
+                // Where nothing may be imported from, nothing is asked.
+                _ if peer.peering.imports.is_empty() => Some(Arc::default()),
+                None => None,
+                Some(imports) => Some(self.taken(cluster, &peer.peering, imports)),
+            };
+            let up = peer.reach.is_up() && !peer.peering.suspended;
+            (cluster.clone(), RemoteServices { services, up })
+        };
+        sight.iter().map(one).collect()
+    }
+
+    fn taken(
+        &mut self,
+        cluster: &ClusterId,
+        peering: &Peering,
+        imports: &Arc<Imports>,
+    ) -> Arc<Services> {
+        if let Some((before, read, taken)) = self.held.get(cluster)
+            && Arc::ptr_eq(read, imports)
+            && before == peering
+        {
+            return taken.clone();
+        }
+        let taken = Arc::new(imports_from(peering, &self.namespace, &imports.services));
+        let made = (peering.clone(), imports.clone(), taken.clone());
+        self.held.insert(cluster.clone(), made);
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use carrick_crds::ClusterPeeringSpec;
+    use carrick_crds::peering::ServicesSpec;
+    use carrick_model::service::ServiceKind;
+    use carrick_model::{ExportedService, ServiceName};
+
+    use super::*;
+    use crate::book::{Hearing, Reach};
+    use crate::scene::Peer;
+
+    fn sight(import: &[&str], reach: Reach) -> Sight {
+        let import = import.iter().map(|text| (*text).to_owned()).collect();
+        let services = Some(ServicesSpec { export: Vec::new(), import });
+        let spec = Peer::new("osaka", &[]).spec(&["10.2.0.0/16"]);
+        let peering = Peering::parse(&ClusterPeeringSpec { services, ..spec }).expect("good");
+        let cluster = peering.cluster.clone();
+        [(cluster, PeerSight { peering, prefixes: None, gateways: Vec::new(), reach })].into()
+    }
+
+    fn imports(namespaces: &[&str]) -> Arc<Imports> {
+        let service = |namespace: &&str| {
+            let name = ServiceName::new(namespace, "hello").expect("name");
+            let service = ExportedService {
+                name: name.clone(),
+                exported_at: 1,
+                kind: ServiceKind::Headless,
+                ports: Vec::new(),
+                families: Vec::new(),
+                affinity_seconds: None,
+                local_only: false,
+                traffic_distribution: None,
+                labels: BTreeMap::new(),
+                annotations: BTreeMap::new(),
+                groups: Vec::new(),
+            };
+            (name, Arc::new(service))
+        };
+        let services = namespaces.iter().map(service).collect();
+        Arc::new(Imports { services, ..Imports::default() })
+    }
+
+    fn heard(imports: Option<Arc<Imports>>) -> Heard {
+        [("osaka".parse().expect("id"), Hearing { imports, error: None })].into()
+    }
+
+    #[test]
+    fn only_what_the_peering_takes_is_taken_and_silence_is_not_nothing() {
+        let mut all = Taken { namespace: "carrick-system".to_owned(), held: BTreeMap::new() };
+        let mut osaka = |sight: &Sight, heard: &Heard| {
+            all.remotes(sight, heard).into_values().next().expect("a peer")
+        };
+        let shop = sight(&["shop"], Reach::Up);
+        let silent = osaka(&shop, &Heard::new());
+        assert_eq!((silent.services, silent.up), (None, true));
+        let said = heard(Some(imports(&["shop", "other"])));
+        let first = osaka(&shop, &said).services.expect("heard");
+        let names: Vec<&str> = first.keys().map(ServiceName::namespace).collect();
+        assert_eq!(names, ["shop"]);
+        let mut broken = shop.clone();
+        broken.values_mut().for_each(|peer| peer.reach = Reach::Down);
+        let down = osaka(&broken, &said);
+        assert!(!down.up && Arc::ptr_eq(&down.services.expect("heard"), &first), "made once");
+        let other = osaka(&sight(&["other"], Reach::Up), &said).services.expect("heard");
+        assert_eq!(other.keys().next().map(ServiceName::namespace), Some("other"));
+        let none = osaka(&sight(&[], Reach::Up), &Heard::new());
+        assert_eq!(none.services.expect("nothing may be imported").len(), 0);
+    }
+}

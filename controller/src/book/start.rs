@@ -1,0 +1,53 @@
+//! Starts what carries services between clusters, for one term of leadership.
+
+use std::sync::Arc;
+
+use carrick_exchange::ClusterIdentity;
+use carrick_model::ClusterId;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::connect::connect;
+use super::{Books, Desk, Gateways, Heard, Sight, publish, subscribe};
+use crate::services::{Exports, Remotes};
+
+/// What makes exports and imports of this cluster's services.
+#[derive(Debug)]
+pub struct Ends {
+    /// What we export.
+    pub exports: watch::Receiver<Exports>,
+    /// Where it is said what other clusters export.
+    pub remotes: watch::Sender<Remotes>,
+}
+
+/// What is connected with the rest.
+#[derive(Debug)]
+pub struct Started {
+    /// For links to gateways.
+    pub books: Books,
+    /// Who the peers are goes in here.
+    pub sight: watch::Sender<Option<Sight>>,
+    /// What is heard comes out here.
+    pub heard: watch::Receiver<Heard>,
+}
+
+/// Starts it, in `tasks`. `own` is our cluster, `namespace` Carrick's own. Without `ends` no services are shared: who
+/// asks is refused, and nobody is asked.
+pub fn start(
+    own: &ClusterId,
+    namespace: &str,
+    identity: Arc<ClusterIdentity>,
+    ends: Option<Ends>,
+    tasks: &mut JoinSet<()>,
+) -> Started {
+    let (desk, gateways) = (Desk::new(own, identity), Gateways::default());
+    let (sight, sights) = watch::channel(None);
+    let (hearing, heard) = watch::channel(Heard::new());
+    if let Some(Ends { exports, remotes }) = ends {
+        let (own, namespace) = (own.clone(), namespace.to_owned());
+        tasks.spawn(publish(desk.clone(), sights.clone(), exports));
+        tasks.spawn(connect(namespace.clone(), sights.clone(), heard.clone(), remotes));
+        tasks.spawn(subscribe(own, namespace, sights, gateways.clone(), hearing));
+    }
+    Started { books: Books { desk, gateways }, sight, heard }
+}
