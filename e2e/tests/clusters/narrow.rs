@@ -74,10 +74,15 @@ fn carries(lab: &Lab, mtu: Option<u32>) -> Outcome {
 }
 
 /// Waits until the statuses and all nodes' routes have this MTU.
-pub fn arrives(both: &[(&Cluster, &str)], mtu: u32) -> Outcome {
+fn arrives(both: &[(&Cluster, &str)], mtu: u32) -> Outcome {
+    arrives_within(SOON, both, mtu)
+}
+
+/// Waits for so long.
+pub fn arrives_within(limit: Duration, both: &[(&Cluster, &str)], mtu: u32) -> Outcome {
     for (cluster, peer) in both {
         let name = &cluster.plan().name;
-        text(wait_until(SOON, &format!("an MTU of {mtu} in {name}"), || {
+        text(wait_until(limit, &format!("an MTU of {mtu} in {name}"), || {
             let peering = text(cluster.kubectl_json(&["get", "clusterpeering", peer]))?;
             let found = &peering["status"]["mtu"];
             check(*found == mtu, || format!("status.mtu is {found}"))?;

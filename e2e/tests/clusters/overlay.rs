@@ -2,6 +2,7 @@
 //! pods of another take a tunnel of the CNI's, each way, and bear an address that the node has in it.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use carrick_e2e::Lab;
 use carrick_e2e::address::NodePlan;
@@ -9,7 +10,7 @@ use carrick_e2e::cluster::Cluster;
 
 use crate::common::{Fault, check, node_names, peered, ready, text};
 use crate::drops::Drops;
-use crate::narrow::{WIDE, arrives, full_size};
+use crate::narrow::{WIDE, arrives_within, full_size};
 use crate::traffic::{Traffic, nothing_lost};
 use crate::upgrade::gateways;
 use crate::world::{Case, Outcome};
@@ -22,6 +23,8 @@ const DEVICE: &str = "overlay.1";
 /// What the overlay carries, in bytes, and what is left inside Carrick's VXLAN.
 const CARRIES: u32 = 1450;
 const INNER: u32 = CARRIES - 50;
+/// What became larger far away is tried every minute.
+const FOUND: Duration = Duration::from_secs(90);
 
 fn meet(lab: &Lab) -> Outcome {
     let (paris, osaka) = peered(lab)?;
@@ -31,7 +34,7 @@ fn meet(lab: &Lab) -> Outcome {
         let undo = || each(&paris, &without);
         let _overlay = Fault(&undo);
         each(&paris, &with)?;
-        arrives(&both, INNER)?;
+        arrives_within(FOUND, &both, INNER)?;
         ready(&paris, &osaka)?;
         for node in paris.nodes() {
             let device = text(node.exec(&["ip", "-d", "link", "show", "carrick0"]))?;
@@ -41,7 +44,7 @@ fn meet(lab: &Lab) -> Outcome {
         crosses(&paris, &osaka)?;
         full_size(&paris, &osaka, INNER)?;
     }
-    arrives(&both, WIDE)?;
+    arrives_within(FOUND, &both, WIDE)?;
     ready(&paris, &osaka)?;
     crosses(&paris, &osaka)?;
     gateways(lab, &paris, 1)?;
