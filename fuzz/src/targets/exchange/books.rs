@@ -87,7 +87,7 @@ fn service(input: &mut Input<'_>) -> Service {
         number: input.word() as u32,
         app_protocol: (input.byte() & 1 == 0).then(|| word(input)),
     };
-    let mut list = |input: &mut Input<'_>| input.byte() % 4;
+    let list = |input: &mut Input<'_>| input.byte() % 4;
     let ports = (0..list(input)).map(|_| port(input)).collect();
     let groups = (0..list(input)).map(|_| {
         let v6 = input.byte() & 1 == 1;
