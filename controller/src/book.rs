@@ -12,6 +12,7 @@ mod reach;
 mod sight;
 mod start;
 mod subscribe;
+mod tell;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ pub use reach::Reach;
 pub use sight::{PeerSight, Sight, sight};
 pub use start::{Ends, Started, start};
 pub use subscribe::subscribe;
+pub use tell::{Shared, Told, tell};
 
 /// What all our links to gateways need for questions about services.
 #[derive(Debug, Clone)]

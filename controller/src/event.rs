@@ -8,6 +8,7 @@ use carrick_exchange::message::member::{AgentState, FromController, GatewayState
 use carrick_model::{MemberName, Role};
 use tokio::sync::{oneshot, watch};
 
+use crate::book::Shared;
 use crate::cluster::{NodeFacts, PodFacts, ServiceFacts};
 use crate::drill::DrillObject;
 use crate::identity::Record;
@@ -44,6 +45,8 @@ pub enum Event {
     Drills(Box<Change<DrillObject>>),
     /// ClusterIdentity `self` changed; `None` is gone.
     Identity(Option<Box<ClusterIdentity>>),
+    /// How services are shared with peers changed.
+    Shared(Box<Shared>),
     /// This record is in the API now.
     Recorded(Box<Record>),
     /// A member's link is up.

@@ -4,6 +4,7 @@
 pub mod conditions;
 pub mod object;
 pub mod resolve;
+pub mod services;
 pub mod status;
 
 pub use object::PeeringObject;

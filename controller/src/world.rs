@@ -11,6 +11,7 @@ use carrick_exchange::wire;
 use carrick_model::{ClusterId, IdentityKey, MemberName, MeshPrefix, Prefix};
 use jiff::Timestamp;
 
+use crate::book::Shared;
 use crate::cluster::{Facts, NodeFacts};
 use crate::drill::DrillObject;
 use crate::identity::Record;
@@ -67,6 +68,8 @@ pub struct World {
     pub claims: BTreeMap<String, Vec<Prefix>>,
     /// What the paths to each cluster carried in inner packets in the plan before, in bytes.
     pub path_mtus: BTreeMap<ClusterId, u32>,
+    /// How services are shared; `None` where they are not, or before that is known.
+    pub shared: Option<Shared>,
 }
 
 /// A gateway or agent, as its link shows it.
@@ -116,6 +119,7 @@ impl World {
             remotes: Remotes::default(),
             claims: BTreeMap::new(),
             path_mtus: BTreeMap::new(),
+            shared: None,
         }
     }
 

@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use carrick_exchange::book::Publisher;
 use carrick_exchange::book::publisher::Exports;
+use carrick_exchange::book::{Book, Publisher};
 use carrick_exchange::message::service::{Answer, Ask, answer, ask};
 use carrick_exchange::{Call, ClusterIdentity, Link};
-use carrick_model::{ClusterId, ServiceName};
+use carrick_model::ClusterId;
 use prost::Message as _;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::error;
+
+use super::Told;
 
 /// How many questions of one gateway are answered at once.
 const AT_ONCE: u32 = 32;
@@ -58,9 +60,20 @@ impl Desk {
         }
     }
 
-    /// What a cluster is not told, because it is more than is carried, and why.
-    pub fn left_out(&self, audience: &ClusterId) -> Vec<(ServiceName, String)> {
-        self.lock().publisher.left_out(audience).to_vec()
+    /// What each cluster is told.
+    pub fn told(&self) -> BTreeMap<ClusterId, Told> {
+        let state = self.lock();
+        let one = |audience: &ClusterId| {
+            let services = state.publisher.book(audience).map_or(0, Book::len);
+            let left_out = state.publisher.left_out(audience).to_vec();
+            (audience.clone(), Told { services, left_out })
+        };
+        state.publisher.audiences().map(one).collect()
+    }
+
+    /// Tells that something is new for somebody.
+    pub fn news(&self) -> watch::Receiver<u64> {
+        self.0.news.subscribe()
     }
 
     /// Answers what comes by a gateway's link, until it ends.

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use carrick_exchange::ClusterIdentity;
 use carrick_model::ClusterId;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::connect::connect;
-use super::{Books, Desk, Gateways, Heard, Sight, publish, subscribe};
+use super::{Books, Desk, Gateways, Heard, Sight, publish, subscribe, tell};
+use crate::event::Event;
 use crate::services::{Exports, Remotes};
 
 /// What makes exports and imports of this cluster's services.
@@ -27,27 +28,27 @@ pub struct Started {
     pub books: Books,
     /// Who the peers are goes in here.
     pub sight: watch::Sender<Option<Sight>>,
-    /// What is heard comes out here.
-    pub heard: watch::Receiver<Heard>,
 }
 
 /// Starts it, in `tasks`. `own` is our cluster, `namespace` Carrick's own. Without `ends` no services are shared: who
-/// asks is refused, and nobody is asked.
+/// asks is refused, and nobody is asked. How they are shared is told by `events`.
 pub fn start(
     own: &ClusterId,
     namespace: &str,
     identity: Arc<ClusterIdentity>,
     ends: Option<Ends>,
+    events: &mpsc::Sender<Event>,
     tasks: &mut JoinSet<()>,
 ) -> Started {
     let (desk, gateways) = (Desk::new(own, identity), Gateways::default());
     let (sight, sights) = watch::channel(None);
-    let (hearing, heard) = watch::channel(Heard::new());
     if let Some(Ends { exports, remotes }) = ends {
+        let (hearing, heard) = watch::channel(Heard::new());
         let (own, namespace) = (own.clone(), namespace.to_owned());
         tasks.spawn(publish(desk.clone(), sights.clone(), exports));
         tasks.spawn(connect(namespace.clone(), sights.clone(), heard.clone(), remotes));
+        tasks.spawn(tell(desk.clone(), heard, events.clone()));
         tasks.spawn(subscribe(own, namespace, sights, gateways.clone(), hearing));
     }
-    Started { books: Books { desk, gateways }, sight, heard }
+    Started { books: Books { desk, gateways }, sight }
 }

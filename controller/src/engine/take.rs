@@ -28,6 +28,7 @@ impl Engine {
             }
             Event::Drills(change) => self.synced.drills |= apply(&mut self.world.drills, *change),
             Event::Identity(identity) => self.identity_changed(identity.as_deref()),
+            Event::Shared(shared) => self.world.shared = Some(*shared),
             Event::Recorded(record) => self.world.record.mesh = record.mesh,
             Event::Linked { member, link, outgoing } => {
                 self.links.add(member.clone(), link, outgoing);

@@ -14,6 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::Resolved;
 use super::conditions::{Evidence, Judgement};
+use super::services::services;
 
 /// How often a status is written while only figures or wordings change.
 pub const FIGURES_INTERVAL: Duration = Duration::from_secs(60);
@@ -47,6 +48,7 @@ pub fn status(
     out.prefixes = prefixes(evidence, one, &seen);
     let planned = evidence.plan.peerings.get(&one.object.name);
     out.mtu = planned.and_then(|planned| i32::try_from(planned.mtu).ok());
+    out.services = services(evidence.world.shared.as_ref(), peering);
     out
 }
 

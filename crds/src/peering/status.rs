@@ -31,6 +31,9 @@ pub struct ClusterPeeringStatus {
     /// The largest inner packet in bytes: `tunnel.mtu`, or less where a path carries less.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<i32>,
+    /// How services are shared with the peer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub services: Option<ServicesStatus>,
 }
 
 /// The other cluster, as it shows itself.
@@ -112,4 +115,37 @@ pub struct RefusedPrefix {
     pub prefix: String,
     /// Why, CamelCase.
     pub reason: String,
+}
+
+/// How services are shared with a peer.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServicesStatus {
+    /// How many of ours the peer is told.
+    pub exported: i32,
+    /// How many of its are imported.
+    pub imported: i32,
+    /// How many of its are not, or not with all their endpoints.
+    pub refused: i32,
+    /// The first of those, with the reasons.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_imported: Vec<RefusedService>,
+    /// Some of ours that the peer is not told though it might be, with the reasons.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_exported: Vec<RefusedService>,
+    /// Why nothing newer is known of what the peer exports; empty when there is no such reason.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub error: String,
+}
+
+/// A service that is not shared, or not as a whole.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RefusedService {
+    /// Which, `namespace/name`.
+    pub service: String,
+    /// Why, CamelCase.
+    pub reason: String,
+    /// Why, for a person.
+    pub message: String,
 }

@@ -81,6 +81,11 @@ impl Publisher {
         }
     }
 
+    /// To whom something is said.
+    pub fn audiences(&self) -> impl Iterator<Item = &ClusterId> {
+        self.audiences.keys()
+    }
+
     /// The book for an audience.
     pub fn book(&self, audience: &ClusterId) -> Option<&Book> {
         self.audiences.get(audience).map(|held| &held.book)

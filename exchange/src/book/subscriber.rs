@@ -31,6 +31,9 @@ const LONGEST_PATIENCE: Duration = Duration::from_secs(16);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// After so many failures in a row, by all ways, the last is told: what passes in seconds is no news.
+const NEWS: u32 = 5;
+
 /// How many questions for pieces are under way at once.
 const PARALLEL: usize = 4;
 
@@ -156,7 +159,7 @@ impl Subscriber {
         self.held
     }
 
-    /// Why nothing newer is known, when the last question came to nothing by every way.
+    /// Why nothing newer is known, when questions have come to nothing for a while and by every way.
     pub fn error(&self) -> Option<&SubscriberError> {
         self.error.as_ref()
     }
@@ -299,7 +302,7 @@ impl Subscriber {
         let rounds = self.failures / (self.ways.len().max(1) as u32);
         let pause = (FIRST_PAUSE * 2_u32.pow(rounds.min(8))).min(LONGEST_PAUSE);
         self.not_before = Some(now + pause);
-        if self.failures as usize >= self.ways.len() {
+        if self.failures >= NEWS.max(self.ways.len() as u32) {
             self.error = Some(error);
         }
     }
