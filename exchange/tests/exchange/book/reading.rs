@@ -5,9 +5,13 @@ use std::sync::Arc;
 use carrick_exchange::book::parse::{MAX_PORTS, Policy};
 use carrick_exchange::book::publisher::Exports;
 use carrick_exchange::book::{Book, Entry, Imports, Reader};
+use carrick_exchange::message::service::{
+    Answer, Ask, AskHead, BucketPiece, Change, News, Pieces, SignedBook, answer, ask,
+};
 use carrick_model::service::{Endpoint, EndpointGroup, Port, Protocol, ServiceKind};
 use carrick_model::{ExportedService, Family};
 use proptest::prelude::*;
+use prost::Message as _;
 
 use super::{book, exports, of, service, some};
 
@@ -226,6 +230,47 @@ fn entries_of_the_first_version_stay_readable() {
     newer[0].middle.extend([0xa2, 0x06, 0x02, 1, 2]);
     let newer = carrick_exchange::book::apply(&Book::default(), &newer).expect("a book");
     assert_eq!(read(&newer).services, exports([everything()]));
+}
+
+/// Questions and answers as the first version said them.
+#[test]
+fn questions_and_answers_of_the_first_version_stay_readable() {
+    let ask = Ask {
+        cluster: "osaka".to_owned(),
+        way: 1,
+        kind: Some(ask::Kind::Head(AskHead {
+            root: vec![7; 4],
+            epoch: 5,
+            generation: 3,
+            wait_milliseconds: 2000,
+        })),
+    };
+    let pieces = Pieces {
+        index: vec![1; 2],
+        buckets: vec![BucketPiece { number: 9, skip: 4, entries: vec![vec![2; 2]], last: true }],
+    };
+    let pieces = Answer { kind: Some(answer::Kind::Pieces(pieces)) };
+    let change = Change {
+        namespace: "shop".to_owned(),
+        name: "web".to_owned(),
+        gone: false,
+        front: 10,
+        back: 20,
+        middle: vec![3; 2],
+    };
+    let signed = SignedBook { payload: vec![4], key: vec![5], signature: vec![6] };
+    let news = News { head: Some(signed), changes: vec![change] };
+    let news = Answer { kind: Some(answer::Kind::Head(news)) };
+    let said = [ask.encode_to_vec(), pieces.encode_to_vec(), news.encode_to_vec()];
+    let hex = said.map(|bytes| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    let first = [
+        "0a056f73616b6110011a0d0a04070707071005180320d00f",
+        "1a100a020101120a080910041a0202022001",
+        "12200a090a01041201051a010612130a0473686f701203776562200a281432020303",
+    ];
+    assert_eq!(hex, first);
+    // What a later version may say instead, this one does not take for anything.
+    assert_eq!(Answer::decode(&[0xa2, 0x06, 0x01, 0x00][..]).expect("unknown").kind, None);
 }
 
 const FIRST: &str = "0a067465616d2d301209736572766963652d30180520012a1b0a0377656218bb0322116b756265726e65746573\
