@@ -1,6 +1,7 @@
 //! Writes that wait: one an object, the newest; each object at most ten times a second, and backing off by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem::discriminant;
 use std::time::{Duration, Instant};
 
 use carrick_model::ServiceName;
@@ -54,9 +55,14 @@ impl Queue {
         }
         for (what, write) in writes {
             let key = Key { service: service.clone(), what };
-            let held = self.waiting.get(&key).map(|(_, due)| *due);
+            let held = self.waiting.remove(&key);
+            if let Some((_, due)) = &held {
+                self.order.remove(&(*due, key.clone()));
+            }
+            // What failed otherwise says nothing of this: a deletion does not wait for a refused apply.
+            let same = held.filter(|(held, _)| discriminant(held) == discriminant(&write));
             let written = self.recent.get(&key).map(|at| *at + GAP);
-            let due = held.unwrap_or_else(|| written.unwrap_or(now).max(now));
+            let due = same.map_or_else(|| written.unwrap_or(now).max(now), |(_, due)| due);
             self.order.insert((due, key.clone()));
             self.waiting.insert(key, (write, due));
         }
@@ -169,6 +175,19 @@ mod tests {
         assert_eq!(queue.take(now), None, "another content changes nothing about that");
         let (key, write) = queue.take(now + FIRST_RETRY).expect("again");
         assert_eq!(queue.failed(key, write, "exceeded quota", now), 2 * FIRST_RETRY);
+        let delete = BTreeMap::from([(What::Derived, Write::Delete("u".to_owned()))]);
+        queue.set(&hello, delete, now + GAP + FIRST_RETRY);
+        assert!(queue.take(now + GAP + FIRST_RETRY).is_some(), "that did not fail");
+        queue.set(&hello, BTreeMap::new(), now);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn what_is_no_longer_wanted_is_no_trouble() {
+        let (mut queue, now, hello) = (Queue::default(), Instant::now(), name("hello"));
+        queue.set(&hello, writes(&[What::Derived]), now);
+        let (key, write) = queue.take(now).expect("due");
+        queue.failed(key, write, "exceeded quota", now);
         queue.set(&hello, BTreeMap::new(), now);
         assert!(queue.is_empty() && queue.troubles(&hello).is_empty(), "no longer wanted");
     }

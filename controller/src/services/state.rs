@@ -382,3 +382,6 @@ fn different(some: Option<&Services>, others: Option<&Services>) -> Vec<ServiceN
     let names: BTreeSet<&ServiceName> = some.keys().chain(others.keys()).collect();
     names.into_iter().filter(differs).cloned().collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -88,7 +88,7 @@ pub async fn run(parts: Parts) {
                 None => return,
             },
             heard = remotes.changed() => match heard {
-                Ok(()) => {}
+                Ok(()) => task.state.hear(remotes.borrow_and_update().clone()),
                 Err(_) => return,
             },
             Some(done) = task.writes.join_next() => match done {

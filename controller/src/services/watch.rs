@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
 use super::facts::{ExportFacts, SLICE_MANAGER_LABEL, ServiceFacts, SliceFacts, label};
-use super::names::SLICE_MANAGER;
+use super::names::{SLICE_MANAGER, made_for};
 use super::plan::{Held, Kind};
 use crate::event::Change;
 use crate::metrics::Metrics;
@@ -101,7 +101,8 @@ fn untyped<K: Resource<DynamicType = ()>>(client: &Client) -> Api<DynamicObject>
 
 fn service(service: Service) -> Option<SeenService> {
     let facts = ServiceFacts::from(&service);
-    match dynamic(service).and_then(|object| Held::read(&object, Kind::Derived)) {
+    let object = made_for(&service.metadata).and_then(|_| dynamic(service));
+    match object.and_then(|object| Held::read(&object, Kind::Derived)) {
         Some((name, held)) => Some(SeenService::Ours(name, Box::new(held))),
         None => Some(SeenService::Theirs(facts)),
     }

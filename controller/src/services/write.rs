@@ -19,6 +19,9 @@ use crate::brief::Brief;
 const MANAGER: &str = "carrick-controller/services";
 const STATUS_MANAGER: &str = "carrick-controller/services-status";
 
+/// What the API server says of an object that is not valid.
+const INVALID: u16 = 422;
+
 /// How long one request may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -97,11 +100,14 @@ async fn apply(
         object["metadata"]["uid"] = uid.into();
         params = params.force();
     }
-    let applied = api.patch(name, &params, &Patch::Apply(&object)).await?;
-    if is_so(&object, &applied) {
-        return Ok(applied);
+    match api.patch(name, &params, &Patch::Apply(&object)).await {
+        Ok(applied) if is_so(&object, &applied) => return Ok(applied),
+        Ok(_) => {}
+        // Ours and theirs together may not even be valid, such as two ports of one name.
+        Err(kube::Error::Api(status)) if uid.is_some() && status.code == INVALID => {}
+        Err(error) => return Err(error.into()),
     }
-    // Somebody added to a list what is now theirs, and stays in spite of an apply.
+    // Somebody added to a list what is now theirs, and stays in spite of an apply: the whole list is replaced.
     let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
     let merged = api.patch(name, &params, &Patch::Merge(&object)).await?;
     if is_so(&object, &merged) { Ok(merged) } else { Err(WriteError::Changed) }
