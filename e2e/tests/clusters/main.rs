@@ -19,6 +19,7 @@ mod overlay;
 mod peering;
 mod quiet;
 mod refusals;
+mod services;
 mod skew;
 mod stream;
 mod table;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         drill::CASES,
         upgrade::CASES,
         kill::CASES,
+        services::CASES,
         uninstall::CASES,
         third::CASES,
     ];
