@@ -6,6 +6,7 @@ use std::sync::Arc;
 use carrick_crds::ClusterIdentity;
 use carrick_exchange::message::member::{AgentState, FromController, GatewayState};
 use carrick_model::{MemberName, Role};
+use kube::runtime::watcher::Event as Watched;
 use tokio::sync::{oneshot, watch};
 
 use crate::book::Shared;
@@ -26,6 +27,44 @@ pub enum Change<T> {
     Set(String, T),
     /// This one is gone.
     Gone(String),
+}
+
+/// What a watch lists before all of it counts at once.
+#[derive(Debug)]
+pub struct Listing<T>(Vec<(String, T)>);
+
+impl<T> Default for Listing<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> Listing<T> {
+    /// The change that this is of a watch, if it is one by itself. `read` gives an object's key, and what is to be known of
+    /// it, if anything is.
+    pub fn take<K>(
+        &mut self,
+        watched: Watched<K>,
+        read: impl Fn(K) -> (String, Option<T>),
+    ) -> Option<Change<T>> {
+        match watched {
+            Watched::Init => {
+                self.0.clear();
+                None
+            }
+            Watched::InitApply(object) => {
+                let (key, value) = read(object);
+                self.0.extend(value.map(|value| (key, value)));
+                None
+            }
+            Watched::InitDone => Some(Change::All(std::mem::take(&mut self.0))),
+            Watched::Apply(object) => Some(match read(object) {
+                (key, Some(value)) => Change::Set(key, value),
+                (key, None) => Change::Gone(key),
+            }),
+            Watched::Delete(object) => Some(Change::Gone(read(object).0)),
+        }
+    }
 }
 
 /// Something happened.

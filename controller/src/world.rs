@@ -180,15 +180,14 @@ impl World {
 
     /// Takes an agent's report.
     pub fn agent_reported(&mut self, name: MemberName, mut state: AgentState, now: Instant) {
-        if state.mesh_mtu == 0 {
-            // It has just begun, and has not looked yet.
-            let before = self.agents.get(&name).and_then(|member| member.state.as_ref());
-            state.mesh_mtu = before.map_or(0, |before| before.mesh_mtu);
-        }
-        if state.outer_address.is_empty() {
-            let before = self.agents.get(&name).and_then(|member| member.state.as_ref());
-            state.outer_address =
-                before.map(|before| before.outer_address.clone()).unwrap_or_default();
+        if let Some(before) = self.agents.get(&name).and_then(|member| member.state.as_ref()) {
+            // It may have just begun, and not have looked yet.
+            if state.mesh_mtu == 0 {
+                state.mesh_mtu = before.mesh_mtu;
+            }
+            if state.outer_address.is_empty() {
+                state.outer_address.clone_from(&before.outer_address);
+            }
         }
         let held = self.probes.entry(name.clone()).or_default();
         for probe in &state.probes {

@@ -106,19 +106,7 @@ mod tests {
     fn imports(namespaces: &[&str]) -> Arc<Imports> {
         let service = |namespace: &&str| {
             let name = ServiceName::new(namespace, "hello").expect("name");
-            let service = ExportedService {
-                name: name.clone(),
-                exported_at: 1,
-                kind: ServiceKind::Headless,
-                ports: Vec::new(),
-                families: Vec::new(),
-                affinity_seconds: None,
-                local_only: false,
-                traffic_distribution: None,
-                labels: BTreeMap::new(),
-                annotations: BTreeMap::new(),
-                groups: Vec::new(),
-            };
+            let service = ExportedService::bare(name.clone(), 1, ServiceKind::Headless);
             (name, Arc::new(service))
         };
         let services = namespaces.iter().map(service).collect();

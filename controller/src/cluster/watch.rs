@@ -18,7 +18,7 @@ use tracing::warn;
 
 use super::{AgentScheduling, NodeFacts, PodFacts, ServiceFacts, api_server};
 use crate::drill::DrillObject;
-use crate::event::{Change, Event};
+use crate::event::{Change, Event, Listing};
 use crate::metrics::Metrics;
 use crate::peering::PeeringObject;
 
@@ -73,7 +73,8 @@ fn config() -> watcher::Config {
     watcher::Config::default().timeout(WATCH_SECONDS)
 }
 
-fn stream<K>(api: Api<K>) -> impl Stream<Item = Result<Watched<K>, watcher::Error>> + Send
+/// A watch that begins anew by itself, with pauses.
+pub fn stream<K>(api: Api<K>) -> impl Stream<Item = Result<Watched<K>, watcher::Error>> + Send
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
@@ -95,24 +96,13 @@ impl Feed {
         wrap: impl Fn(Change<T>) -> Event,
     ) {
         let mut stream = Box::pin(stream);
-        let mut listed: Vec<(String, T)> = Vec::new();
+        let mut listing = Listing::default();
         loop {
             let change = match stream.try_next().await {
-                Ok(Some(Watched::Init)) => {
-                    listed.clear();
-                    continue;
-                }
-                Ok(Some(Watched::InitApply(object))) => {
-                    let (key, value) = read(object);
-                    listed.extend(value.map(|value| (key, value)));
-                    continue;
-                }
-                Ok(Some(Watched::InitDone)) => Change::All(std::mem::take(&mut listed)),
-                Ok(Some(Watched::Apply(object))) => match read(object) {
-                    (key, Some(value)) => Change::Set(key, value),
-                    (key, None) => Change::Gone(key),
+                Ok(Some(watched)) => match listing.take(watched, &read) {
+                    Some(change) => change,
+                    None => continue,
                 },
-                Ok(Some(Watched::Delete(object))) => Change::Gone(read(object).0),
                 Ok(None) => return,
                 Err(error) => {
                     // The stream backs off by itself before it goes on.

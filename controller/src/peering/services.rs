@@ -63,7 +63,6 @@ fn count(count: usize) -> i32 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use carrick_crds::ClusterPeeringSpec;
@@ -89,19 +88,7 @@ mod tests {
 
     fn shared() -> Shared {
         let service = |namespace| {
-            let service = ExportedService {
-                name: name(namespace),
-                exported_at: 1,
-                kind: ServiceKind::Headless,
-                ports: Vec::new(),
-                families: Vec::new(),
-                affinity_seconds: None,
-                local_only: false,
-                traffic_distribution: None,
-                labels: BTreeMap::new(),
-                annotations: BTreeMap::new(),
-                groups: Vec::new(),
-            };
+            let service = ExportedService::bare(name(namespace), 1, ServiceKind::Headless);
             (name(namespace), Arc::new(service))
         };
         let imports = Imports {

@@ -17,21 +17,30 @@ pub(super) fn configs(
     base: &Base,
     routes: &Routes,
 ) -> BTreeMap<MemberName, AgentConfig> {
-    let clusters: Vec<RemoteCluster> = routes.clusters.iter().map(remote_cluster).collect();
+    let all = Common {
+        clusters: routes.clusters.iter().map(remote_cluster).collect(),
+        node_addresses: node_addresses(world),
+    };
     let nodes = world.facts.nodes.values();
     nodes
         .filter_map(|node| {
             let name = node.name.parse().ok()?;
-            Some((name, config(world, base, routes, &clusters, node)?))
+            Some((name, config(world, base, routes, &all, node)?))
         })
         .collect()
+}
+
+/// What all agents are told alike, and what it costs something to make.
+struct Common {
+    clusters: Vec<RemoteCluster>,
+    node_addresses: Vec<Vec<u8>>,
 }
 
 fn config(
     world: &World,
     base: &Base,
     routes: &Routes,
-    clusters: &[RemoteCluster],
+    all: &Common,
     node: &NodeFacts,
 ) -> Option<AgentConfig> {
     let mesh = world.record.mesh.get(&node.name)?;
@@ -53,13 +62,13 @@ fn config(
         node_address: address,
         mesh_address: mesh.octets().to_vec(),
         gateways: gateways(world, node),
-        clusters: clusters.to_vec(),
+        clusters: all.clusters.clone(),
         unreachable: routes.unreachable.iter().map(|prefix| (*prefix).into()).collect(),
         pod_prefixes: base.own.pod_ranges.iter().map(|prefix| (*prefix).into()).collect(),
         withdraw: false,
         node_pod_prefixes: node.pod_prefixes.iter().map(|prefix| (*prefix).into()).collect(),
         gateway_probe_millis: probe_millis(world.facts.nodes.len()),
-        node_addresses: node_addresses(world),
+        node_addresses: all.node_addresses.clone(),
         drill: None,
     })
 }

@@ -41,19 +41,8 @@ mod tests {
     fn services() -> Services {
         let all = ["shop", "default", "kube-system", "carrick-system"].map(|namespace| {
             let name = ServiceName::new(namespace, "hello").expect("name");
-            let service = carrick_model::ExportedService {
-                name: name.clone(),
-                exported_at: 1,
-                kind: ServiceKind::ClusterSetIp,
-                ports: Vec::new(),
-                families: Vec::new(),
-                affinity_seconds: None,
-                local_only: false,
-                traffic_distribution: None,
-                labels: Default::default(),
-                annotations: Default::default(),
-                groups: Vec::new(),
-            };
+            let service =
+                carrick_model::ExportedService::bare(name.clone(), 1, ServiceKind::ClusterSetIp);
             (name, Arc::new(service))
         });
         all.into()

@@ -125,19 +125,8 @@ fn waiting(view: View<'_>) -> BTreeMap<String, (&ClusterId, bool)> {
 
 /// What decides while some cluster has not spoken: what was decided before, so that those who have spoken keep within it.
 fn stand_in(name: &ServiceName, import: &Held) -> ExportedService {
-    ExportedService {
-        name: name.clone(),
-        exported_at: 0,
-        kind: if import.headless { ServiceKind::Headless } else { ServiceKind::ClusterSetIp },
-        ports: import.ports.clone(),
-        families: Vec::new(),
-        affinity_seconds: None,
-        local_only: false,
-        traffic_distribution: None,
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
-        groups: Vec::new(),
-    }
+    let kind = if import.headless { ServiceKind::Headless } else { ServiceKind::ClusterSetIp };
+    ExportedService { ports: import.ports.clone(), ..ExportedService::bare(name.clone(), 0, kind) }
 }
 
 fn objects(view: View<'_>, merged: &Merged<'_>) -> BTreeMap<What, Value> {

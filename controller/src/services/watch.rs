@@ -10,8 +10,7 @@ use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::core::ObjectMeta;
-use kube::runtime::watcher::{self, Event as Watched};
-use kube::runtime::{WatchStreamExt as _, watcher as start};
+use kube::runtime::watcher;
 use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc::Sender;
@@ -21,11 +20,9 @@ use tracing::{debug, info, warn};
 use super::facts::{ExportFacts, SLICE_MANAGER_LABEL, ServiceFacts, SliceFacts, label};
 use super::names::{SLICE_MANAGER, made_for};
 use super::plan::{Held, Kind};
-use crate::event::Change;
+use crate::cluster::watch::stream;
+use crate::event::{Change, Listing};
 use crate::metrics::Metrics;
-
-/// How long one watch request lasts, in seconds.
-const WATCH_SECONDS: u32 = 60;
 
 /// A collection changed. Keys are `namespace/name`.
 #[derive(Debug)]
@@ -150,9 +147,8 @@ impl Feed {
     ) where
         K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     {
-        let config = watcher::Config::default().timeout(WATCH_SECONDS);
-        let mut stream = Box::pin(start(api, config).default_backoff());
-        let mut listed: Vec<(String, T)> = Vec::new();
+        let mut stream = Box::pin(stream(api));
+        let mut listing = Listing::default();
         let mut told = false;
         let seen = |object: K| {
             let key = key(object.meta());
@@ -160,26 +156,15 @@ impl Feed {
         };
         loop {
             let change = match stream.try_next().await {
-                Ok(Some(Watched::Init)) => {
-                    listed.clear();
-                    continue;
-                }
-                Ok(Some(Watched::InitApply(object))) => {
-                    let (key, value) = seen(object);
-                    listed.extend(value.map(|value| (key, value)));
-                    continue;
-                }
-                Ok(Some(Watched::InitDone)) => {
-                    if std::mem::take(&mut told) {
-                        info!(what, "is there now");
+                Ok(Some(watched)) => match listing.take(watched, seen) {
+                    Some(change) => {
+                        if matches!(change, Change::All(_)) && std::mem::take(&mut told) {
+                            info!(what, "is there now");
+                        }
+                        wrap(change)
                     }
-                    wrap(Change::All(std::mem::take(&mut listed)))
-                }
-                Ok(Some(Watched::Apply(object))) => match seen(object) {
-                    (key, Some(value)) => wrap(Change::Set(key, value)),
-                    (key, None) => wrap(Change::Gone(key)),
+                    None => continue,
                 },
-                Ok(Some(Watched::Delete(object))) => wrap(Change::Gone(key(object.meta()))),
                 Ok(None) => return,
                 Err(error) => match missing.filter(|_| is_missing(&error)) {
                     Some(missing) => {

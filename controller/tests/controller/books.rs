@@ -1,6 +1,5 @@
 //! Services from controller to controller, by a gateway that carries questions.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use carrick_controller::book::{Desk, Heard, Hearing, publish, subscribe};
@@ -19,29 +18,19 @@ use crate::link::{Member, connected, peering};
 use crate::rig::{PATIENCE, Rig};
 
 fn service(namespace: &str, address: [u8; 4]) -> ExportedService {
-    let endpoint = Endpoint {
-        address: address.into(),
-        ready: true,
-        serving: true,
-        terminating: false,
-        hostname: None,
-    };
+    let endpoint = Endpoint::ready(address.into());
     ExportedService {
-        name: ServiceName::new(namespace, "hello").expect("name"),
-        exported_at: 1,
-        kind: ServiceKind::Headless,
-        ports: Vec::new(),
         families: vec![Family::V4],
-        affinity_seconds: None,
-        local_only: false,
-        traffic_distribution: None,
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
         groups: vec![EndpointGroup {
             family: Family::V4,
             ports: Vec::new(),
             endpoints: vec![endpoint],
         }],
+        ..ExportedService::bare(
+            ServiceName::new(namespace, "hello").expect("name"),
+            1,
+            ServiceKind::Headless,
+        )
     }
 }
 

@@ -127,6 +127,13 @@ pub struct Endpoint {
     pub hostname: Option<String>,
 }
 
+impl Endpoint {
+    /// One that takes new connections.
+    pub fn ready(address: IpAddr) -> Self {
+        Self { address, ready: true, serving: true, terminating: false, hostname: None }
+    }
+}
+
 /// Endpoints that have the same ports, as in one EndpointSlice.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EndpointGroup {
@@ -164,6 +171,25 @@ pub struct ExportedService {
     pub annotations: BTreeMap<String, String>,
     /// The pods behind it, in order.
     pub groups: Vec<EndpointGroup>,
+}
+
+impl ExportedService {
+    /// One of which nothing more is said: without ports, families, affinity, marks and endpoints.
+    pub fn bare(name: ServiceName, exported_at: u64, kind: ServiceKind) -> Self {
+        Self {
+            name,
+            exported_at,
+            kind,
+            ports: Vec::new(),
+            families: Vec::new(),
+            affinity_seconds: None,
+            local_only: false,
+            traffic_distribution: None,
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            groups: Vec::new(),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -30,21 +30,18 @@ pub fn service(n: u32, pods: u8, ready: bool) -> ExportedService {
         hostname: None,
     };
     ExportedService {
-        name: ServiceName::new(&format!("team-{}", n % 97), &format!("service-{n}")).expect("name"),
-        exported_at: 1_790_000_000 + u64::from(n),
-        kind: ServiceKind::ClusterSetIp,
         ports: vec![port(80)],
         families: vec![Family::V4],
-        affinity_seconds: None,
-        local_only: false,
-        traffic_distribution: None,
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
         groups: vec![EndpointGroup {
             family: Family::V4,
             ports: vec![port(8080)],
             endpoints: (0..pods).map(endpoint).collect(),
         }],
+        ..ExportedService::bare(
+            ServiceName::new(&format!("team-{}", n % 97), &format!("service-{n}")).expect("name"),
+            1_790_000_000 + u64::from(n),
+            ServiceKind::ClusterSetIp,
+        )
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod ends;
 mod preference;
+mod retries;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -15,27 +16,14 @@ use crate::noise::NoiseTunnel;
 use crate::noise::SecretKey;
 #[cfg(carrick_null)]
 use crate::noise::null::NoiseTunnel;
-use crate::path::random::Random;
 use crate::path::{self, Fitness, Health, HealthReport, PATH_RANGE, PathReport, PathState};
 
 use ends::Ends;
 pub(crate) use preference::Preference;
+use retries::Retries;
 
 /// Packets that wait for a handshake, at most.
 const QUEUE: usize = 64;
-/// Pauses after the first handshake attempts. Until the other side is configured it cannot answer, so
-/// the first retries come soon; afterwards WireGuard's own 5 s.
-const RETRIES: [Duration; 5] = [
-    Duration::from_millis(250),
-    Duration::from_millis(500),
-    Duration::from_millis(500),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-];
-const LAST_RETRY: Duration = Duration::from_secs(5);
-/// Each pause lasts up to a third longer, by chance, but no longer than this: two who begin at the same moment would
-/// otherwise go on doing so.
-const SPREAD: Duration = Duration::from_millis(333);
 /// From this age on a session is replaced although nothing asks for it: boringtun does so only after
 /// data, and a session ends at 180 s. The side with the lower key begins, the other soon after it.
 const RENEWAL: Duration = Duration::from_secs(150);
@@ -115,9 +103,7 @@ pub(crate) struct Tunnel {
     /// How many sessions were noted.
     sessions: u64,
     renewal: Duration,
-    attempts: usize,
-    retry: Option<Instant>,
-    random: Random,
+    retries: Retries,
     initiations: u64,
     pub ends: Ends,
     pub health: Health,
@@ -160,9 +146,7 @@ impl Tunnel {
             first: None,
             proven: false,
             sessions: 0,
-            attempts: 0,
-            retry: None,
-            random: Random::new(seed.rotate_left(32)),
+            retries: Retries::new(seed.rotate_left(32)),
             initiations: 0,
             ends: Ends::new(seed),
             health: Health::new(!seed),
@@ -191,8 +175,7 @@ impl Tunnel {
     /// Takes over endpoints, keepalive and who begins.
     pub fn become_like(&mut self, now: Instant, config: TunnelConfig) {
         if self.config.paths != config.paths {
-            self.attempts = 0;
-            self.retry = None;
+            self.retries.reset();
             self.ends.forget_learned(&config);
         }
         self.config = config;
@@ -242,7 +225,7 @@ impl Tunnel {
 
     /// Whether a handshake is due now.
     pub fn wants_initiation(&self, now: Instant) -> bool {
-        self.wants_session(now) && self.retry.is_none_or(|at| at <= now)
+        self.wants_session(now) && self.retries.is_due(now)
     }
 
     /// Whether it waits for a handshake.
@@ -252,34 +235,23 @@ impl Tunnel {
 
     /// Writes a handshake initiation; where it goes, and its length.
     pub fn initiate(&mut self, now: Instant, out: &mut [u8]) -> Option<(SocketAddr, usize)> {
-        let target = self.ends.handshake_target(self.attempts);
-        let pause = RETRIES.get(self.attempts).copied().unwrap_or(LAST_RETRY);
-        self.attempts += 1;
-        self.retry_after(now, pause);
+        let target = self.ends.handshake_target(self.retries.begin(now));
         let target = target?;
         let length = self.noise.initiate(out)?;
         self.initiations += 1;
         Some((target, length))
     }
 
-    fn retry_after(&mut self, now: Instant, pause: Duration) {
-        let share = (self.random.number() % 1000) as u32;
-        self.retry = Some(now + pause + (pause / 3).min(SPREAD) * share / 1000);
-    }
-
     /// Notes that boringtun's own timer began a handshake; where it goes.
     pub fn note_own_initiation(&mut self, now: Instant) -> Option<SocketAddr> {
-        let target = self.ends.handshake_target(self.attempts);
-        self.attempts += 1;
-        self.retry_after(now, LAST_RETRY);
+        let target = self.ends.handshake_target(self.retries.note_begun(now));
         self.initiations += 1;
         target
     }
 
     /// Gives up what waits for a handshake that never came.
     pub fn expire(&mut self) -> usize {
-        self.retry = None;
-        self.attempts = 0;
+        self.retries.reset();
         std::mem::take(&mut self.queue).len()
     }
 
@@ -320,8 +292,7 @@ impl Tunnel {
             self.sessions = self.noise.sessions();
             self.established = Some(now);
             self.first.get_or_insert(now);
-            self.attempts = 0;
-            self.retry = None;
+            self.retries.reset();
         }
         new
     }

@@ -13,27 +13,18 @@ fn export(at: u64, ports: &[(&str, Protocol, u16)]) -> ExportedService {
     let port = |(name, protocol, number): &(&str, Protocol, u16)| port(name, *protocol, *number);
     let behind = ports.iter().map(|(name, protocol, _)| port(&(*name, *protocol, 8080)));
     ExportedService {
-        name: ServiceName::new("shop", "hello").expect("name"),
-        exported_at: at,
-        kind: ServiceKind::ClusterSetIp,
         ports: ports.iter().map(port).collect(),
         families: vec![Family::V4],
-        affinity_seconds: None,
-        local_only: false,
-        traffic_distribution: None,
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
         groups: vec![EndpointGroup {
             family: Family::V4,
             ports: behind.collect(),
-            endpoints: vec![Endpoint {
-                address: "10.1.0.5".parse().expect("address"),
-                ready: true,
-                serving: true,
-                terminating: false,
-                hostname: None,
-            }],
+            endpoints: vec![Endpoint::ready("10.1.0.5".parse().expect("address"))],
         }],
+        ..ExportedService::bare(
+            ServiceName::new("shop", "hello").expect("name"),
+            at,
+            ServiceKind::ClusterSetIp,
+        )
     }
 }
 

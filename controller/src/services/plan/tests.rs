@@ -22,29 +22,16 @@ fn exported(at: u64, number: u16, address: &str) -> ExportedService {
         number,
         app_protocol: None,
     };
-    let endpoint = Endpoint {
-        address: address.parse().expect("address"),
-        ready: true,
-        serving: true,
-        terminating: false,
-        hostname: None,
-    };
+    let endpoint = Endpoint::ready(address.parse().expect("address"));
     ExportedService {
-        name: name(),
-        exported_at: at,
-        kind: ServiceKind::ClusterSetIp,
         ports: vec![port(number)],
         families: vec![Family::V4],
-        affinity_seconds: None,
-        local_only: false,
-        traffic_distribution: None,
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
         groups: vec![EndpointGroup {
             family: Family::V4,
             ports: vec![port(8080)],
             endpoints: vec![endpoint],
         }],
+        ..ExportedService::bare(name(), at, ServiceKind::ClusterSetIp)
     }
 }
 

@@ -42,13 +42,7 @@ fn service() -> SeenService {
 }
 
 fn slice(service: &str, address: &str) -> SeenSlice {
-    let endpoint = Endpoint {
-        address: address.parse().expect("address"),
-        ready: true,
-        serving: true,
-        terminating: false,
-        hostname: None,
-    };
+    let endpoint = Endpoint::ready(address.parse().expect("address"));
     let endpoints = vec![LocalEndpoint { endpoint, place: Place::default() }];
     SeenSlice::Theirs(SliceFacts { service: service.to_owned(), ports: vec![port()], endpoints })
 }
@@ -73,17 +67,9 @@ fn ours(kind: Kind, suffix: &str, version: u64) -> (ServiceName, Held) {
 
 fn remote(at: u64) -> Arc<ExportedService> {
     Arc::new(ExportedService {
-        name: name("shop"),
-        exported_at: at,
-        kind: ServiceKind::ClusterSetIp,
         ports: vec![port()],
         families: vec![Family::V4],
-        affinity_seconds: None,
-        local_only: false,
-        traffic_distribution: None,
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
-        groups: Vec::new(),
+        ..ExportedService::bare(name("shop"), at, ServiceKind::ClusterSetIp)
     })
 }
 

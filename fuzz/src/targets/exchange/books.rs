@@ -139,21 +139,17 @@ fn exports(input: &mut Input<'_>) -> Exports {
             hostname: None,
         };
         let service = ExportedService {
-            name: ServiceName::new("shop", &format!("s{n}")).expect("a name"),
-            exported_at: 1,
-            kind: ServiceKind::Headless,
-            ports: Vec::new(),
             families: vec![Family::V4],
-            affinity_seconds: None,
-            local_only: false,
-            traffic_distribution: None,
-            labels: BTreeMap::new(),
-            annotations: BTreeMap::new(),
             groups: vec![EndpointGroup {
                 family: Family::V4,
                 ports: Vec::new(),
                 endpoints: (0..pods % 8).map(endpoint).collect(),
             }],
+            ..ExportedService::bare(
+                ServiceName::new("shop", &format!("s{n}")).expect("a name"),
+                1,
+                ServiceKind::Headless,
+            )
         };
         (service.name.clone(), Arc::new(service))
     };

@@ -314,17 +314,22 @@ impl Health {
         let (tended, pace) = (self.tended.filter(|_| self.running)?, self.pace());
         let beats = self.outbound.iter().flatten().map(|outbound| outbound.next.unwrap_or(tended));
         let heard = self.inbound.iter().flatten().filter(|inbound| inbound.heard);
-        let (answers, prompt) = (self.peer.is_some_and(|peer| peer.answers), self.is_prompt());
+        let (answers, prompt) = (self.answers(), self.is_prompt());
         let asks = heard.clone().filter(|_| answers).filter_map(|inbound| inbound.ask_at(pace));
         let losses = heard.map(|inbound| inbound.lost_at(pace, prompt));
         beats.chain(asks.chain(losses).map(|at| self.graced(at))).min()
+    }
+
+    /// Whether the peer sends heartbeats when it is asked for them.
+    fn answers(&self) -> bool {
+        self.peer.is_some_and(|peer| peer.answers)
     }
 
     /// Whether the peer answers, and is so close that it has the time for it.
     fn is_prompt(&self) -> bool {
         let trips = self.outbound.iter().flatten().filter_map(|outbound| outbound.trip.mean());
         let close = trips.max().is_some_and(|trip| trip * 3 <= self.pace());
-        close && self.peer.is_some_and(|peer| peer.answers)
+        close && self.answers()
     }
 
     fn graced(&self, at: Instant) -> Instant {
@@ -357,7 +362,7 @@ impl Health {
 
     /// Gives up paths that are silent for too long, and asks for what is overdue.
     fn look_for_silence(&mut self, now: Instant, pace: Duration) {
-        let (answers, prompt) = (self.peer.is_some_and(|peer| peer.answers), self.is_prompt());
+        let (answers, prompt) = (self.answers(), self.is_prompt());
         let (mut lost, mut asked) = (false, false);
         for inbound in self.inbound.iter_mut().flatten().filter(|inbound| inbound.heard) {
             if inbound.lost_at(pace, prompt) <= now {
