@@ -1,6 +1,7 @@
 //! Tests on real clusters: one lab for all cases, which run in order, because
 //! some cut power and restore it.
 
+mod aftermath;
 mod common;
 mod connections;
 mod consent;

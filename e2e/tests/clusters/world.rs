@@ -6,6 +6,8 @@ use carrick_e2e::progress::Progress;
 use carrick_e2e::{Lab, LabSpec, probes};
 use carrick_wan::Stats;
 
+use crate::aftermath;
+
 /// What a case gives back: what it found wrong, in words.
 pub type Outcome = Result<(), String>;
 
@@ -33,7 +35,9 @@ pub fn with(case: &Case) -> Outcome {
         };
     }
     match &*world {
-        World::Up { lab, .. } => case(lab),
+        World::Up { lab, .. } => {
+            case(lab).map_err(|error| format!("{error}\n{}", aftermath::of(lab)))
+        }
         World::Failed(error) => Err(format!("there is no lab: {error}")),
         World::Unmade => Err("the lab was not made".to_owned()),
     }
