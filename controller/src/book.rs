@@ -7,6 +7,7 @@
 mod connect;
 mod desk;
 mod gateways;
+mod path;
 mod publish;
 mod reach;
 mod sight;
@@ -23,7 +24,7 @@ use carrick_model::ClusterId;
 pub use desk::Desk;
 pub use gateways::Gateways;
 pub use publish::publish;
-pub use reach::Reach;
+pub use reach::{Reach, Word};
 pub use sight::{PeerSight, Sight, sight};
 pub use start::{Ends, Started, start};
 pub use subscribe::subscribe;

@@ -58,7 +58,7 @@ impl Taken {
                 None => None,
                 Some(imports) => Some(self.taken(cluster, &peer.peering, imports)),
             };
-            let up = peer.reach.is_up() && !peer.peering.suspended;
+            let up = peer.reach.is_up();
             (cluster.clone(), RemoteServices { services, up })
         };
         sight.iter().map(one).collect()
@@ -91,7 +91,7 @@ mod tests {
     use carrick_model::{ExportedService, ServiceName};
 
     use super::*;
-    use crate::book::{Hearing, Reach};
+    use crate::book::{Hearing, Reach, Word};
     use crate::scene::Peer;
 
     fn sight(import: &[&str], reach: Reach) -> Sight {
@@ -123,7 +123,7 @@ mod tests {
         let mut osaka = |sight: &Sight, heard: &Heard| {
             all.remotes(sight, heard).into_values().next().expect("a peer")
         };
-        let shop = sight(&["shop"], Reach::Up);
+        let shop = sight(&["shop"], Reach::first(Word::Works));
         let silent = osaka(&shop, &Heard::new());
         assert_eq!((silent.services, silent.up), (None, true));
         let said = heard(Some(imports(&["shop", "other"])));
@@ -131,12 +131,13 @@ mod tests {
         let names: Vec<&str> = first.keys().map(ServiceName::namespace).collect();
         assert_eq!(names, ["shop"]);
         let mut broken = shop.clone();
-        broken.values_mut().for_each(|peer| peer.reach = Reach::Down);
+        broken.values_mut().for_each(|peer| peer.reach = Reach::first(Word::Fails));
         let down = osaka(&broken, &said);
         assert!(!down.up && Arc::ptr_eq(&down.services.expect("heard"), &first), "made once");
-        let other = osaka(&sight(&["other"], Reach::Up), &said).services.expect("heard");
+        let other =
+            osaka(&sight(&["other"], Reach::first(Word::Works)), &said).services.expect("heard");
         assert_eq!(other.keys().next().map(ServiceName::namespace), Some("other"));
-        let none = osaka(&sight(&[], Reach::Up), &Heard::new());
+        let none = osaka(&sight(&[], Reach::first(Word::Works)), &Heard::new());
         assert_eq!(none.services.expect("nothing may be imported").len(), 0);
     }
 }

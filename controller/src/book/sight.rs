@@ -7,6 +7,7 @@ use carrick_exchange::message::member::GatewayState;
 use carrick_model::{ClusterId, MemberName, Prefix};
 
 use super::Reach;
+use super::path::{silent, word};
 use crate::peering::Resolved;
 use crate::plan::Plan;
 use crate::world::{Now, World};
@@ -35,16 +36,19 @@ pub fn sight(
     before: Option<&Sight>,
     now: Now,
 ) -> Sight {
+    let silent = silent(world, now);
     let one = |resolved: &Resolved<'_>| {
         let peering = resolved.accepted()?;
         let planned = plan.peerings.get(&resolved.object.name)?;
         let before = before.and_then(|before| before.get(&peering.cluster));
         let found = planned.filtered.as_ref().map(|filtered| filtered.accepted.clone());
+        let word = word(world, peering, planned, &silent, now);
+        let reach = before.map_or_else(|| Reach::first(word), |b| b.reach.next(word, now.instant));
         let sight = PeerSight {
             peering: peering.clone(),
             prefixes: found.or_else(|| before.and_then(|before| before.prefixes.clone())),
             gateways: linked(world, &peering.cluster, now),
-            reach: Reach::next(before.map(|before| before.reach), planned.routed, now.instant),
+            reach,
         };
         Some((peering.cluster.clone(), sight))
     };
