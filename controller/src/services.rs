@@ -1,11 +1,12 @@
 //! Services across clusters, as KEP-1645 says: ServiceExports out, ServiceImports in.
 //!
 //! Data flows one way. [`watch`] turns what the Kubernetes API says into [`facts`]; [`discover`] makes an export of them;
-//! [`merge`] makes one import of the exports of all clusters; [`render`] says which objects that takes, [`plan`] which of
+//! [`merge`] makes one import of the exports of all clusters; [`choice`] says which of them serve it here, [`render`] says which objects that takes, [`plan`] which of
 //! them differ, [`conditions`] what people are told; [`queue`] and [`write`](mod@write) bring it into the API. Only
 //! [`task`] waits for anything. What other clusters export comes in by a channel, what this one exports goes out by one,
 //! and which part of both a peer has to do with says [`consent`].
 
+pub mod choice;
 pub mod conditions;
 pub mod consent;
 pub mod discover;
@@ -18,6 +19,7 @@ pub mod render;
 pub mod state;
 pub mod task;
 pub mod watch;
+pub mod wish;
 pub mod write;
 
 use std::collections::BTreeMap;

@@ -9,6 +9,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::discover::Unexportable;
 use super::merge::{Conflict, Merged};
+use super::wish::Wish;
+
+/// Says whether a wish for a policy is understood; only there where there is one.
+const POLICY: &str = "carrick.dev/PolicyAccepted";
 
 /// How many clusters a message names.
 const NAMED: usize = 4;
@@ -123,6 +127,17 @@ pub fn of_import(obstacle: Option<&str>) -> Said {
     }
 }
 
+/// What is said of a wish for a policy, if there is one.
+pub fn of_policy(wish: &Wish) -> Option<Said> {
+    Some(match wish.as_ref()? {
+        Ok(policy) => Said::new(POLICY, ConditionStatus::True, "Accepted", policy.to_string()),
+        Err(why) => {
+            let text = format!("{why}; Balanced is used");
+            Said::new(POLICY, ConditionStatus::False, "InvalidPolicy", text)
+        }
+    })
+}
+
 /// The conditions to write, or `None` when `before` says the same already. Those of other types are others' business.
 pub fn changed(
     said: &[Said],
@@ -144,7 +159,10 @@ pub fn changed(
         }
     };
     let wanted: Vec<Condition> = said.iter().map(condition).collect();
-    let same = wanted.iter().all(|wanted| before.contains(wanted));
+    let outlived = |held: &Condition| {
+        held.type_ == POLICY && !wanted.iter().any(|wanted| wanted.type_ == POLICY)
+    };
+    let same = wanted.iter().all(|wanted| before.contains(wanted)) && !before.iter().any(outlived);
     (!same).then_some(wanted)
 }
 
@@ -199,6 +217,23 @@ mod tests {
         assert_eq!(of_import(Some(no_family)).reason, "IPFamilyNotSupported");
         assert_eq!(of_import(Some("exceeded quota")).reason, "Pending");
         assert_eq!(of_import(None).status, ConditionStatus::True);
+    }
+
+    #[test]
+    fn a_wish_for_a_policy_is_answered_as_long_as_there_is_one() {
+        let now = Timestamp::UNIX_EPOCH;
+        let good = of_policy(&Some("PreferLocal".parse())).expect("said");
+        assert_eq!(shown(std::slice::from_ref(&good)), [(POLICY, "True", "Accepted")]);
+        let bad = of_policy(&Some("Nearest".parse())).expect("said");
+        assert_eq!((bad.status, bad.reason.as_str()), (ConditionStatus::False, "InvalidPolicy"));
+        assert!(bad.message.contains("\"Nearest\"") && bad.message.contains("Balanced is used"));
+        assert_eq!(of_policy(&None), None);
+        let ready = of_import(None);
+        let held = changed(&[ready.clone(), good], &[], None, now).expect("new");
+        let left =
+            changed(std::slice::from_ref(&ready), &held, None, now).expect("the wish is gone");
+        assert_eq!(left.len(), 1);
+        assert_eq!(changed(&[ready], &left, None, now), None);
     }
 
     #[test]

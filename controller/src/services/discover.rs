@@ -8,6 +8,7 @@ use carrick_model::{ExportedService, Family, Prefix, ServiceName};
 
 use super::facts::{ExportFacts, Place, ServiceFacts, SliceFacts};
 use super::names::{fitting_annotations, fitting_labels};
+use super::wish::granted;
 use crate::plan::is_carried;
 
 /// How many endpoints of one Service are exported at most: those with the lowest addresses.
@@ -70,6 +71,7 @@ pub fn discover<'a>(
         affinity_seconds: service.affinity_seconds,
         local_only: service.local_only,
         traffic_distribution: service.traffic_distribution.clone(),
+        policy: granted(&export.policy),
         labels: fitting_labels(&export.labels),
         annotations: fitting_annotations(&export.annotations),
         groups: found.groups(),
@@ -161,6 +163,7 @@ mod tests {
             exported_at: 7,
             labels: BTreeMap::from([("team".to_owned(), "a".to_owned())]),
             annotations: BTreeMap::new(),
+            policy: None,
             conditions: Vec::new(),
         }
     }

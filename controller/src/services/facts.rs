@@ -10,6 +10,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use kube::api::DynamicObject;
 use serde_json::Value;
 
+use super::wish::{Wish, wish};
+
 /// Names the Service of an EndpointSlice.
 pub const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 
@@ -78,6 +80,8 @@ pub struct ExportFacts {
     pub labels: BTreeMap<String, String>,
     /// `spec.exportedAnnotations`.
     pub annotations: BTreeMap<String, String>,
+    /// Which clusters it wants to serve.
+    pub policy: Wish,
     /// What its status says.
     pub conditions: Vec<Condition>,
 }
@@ -182,6 +186,7 @@ impl ExportFacts {
             exported_at: made.and_then(|second| u64::try_from(second).ok()).unwrap_or_default(),
             labels: texts("/spec/exportedLabels"),
             annotations: texts("/spec/exportedAnnotations"),
+            policy: wish(&object.metadata),
             conditions: serde_json::from_value(conditions).unwrap_or_default(),
         }
     }

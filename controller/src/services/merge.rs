@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use carrick_model::service::{EndpointGroup, Port, ServiceKind};
-use carrick_model::{ClusterId, ExportedService, Family};
+use carrick_model::{ClusterId, ExportedService, Family, ServicePolicy};
 
 /// A service of the cluster set.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +20,8 @@ pub struct Merged<'a> {
     pub local_only: bool,
     /// Which endpoints are preferred.
     pub traffic_distribution: Option<&'a str>,
+    /// Which clusters serve it, unless the importing one wants otherwise.
+    pub policy: &'a ServicePolicy,
     /// Labels of the import.
     pub labels: &'a BTreeMap<String, String>,
     /// Annotations of the import.
@@ -53,6 +55,8 @@ pub enum Conflict {
     TrafficDistribution,
     /// Families.
     IpFamily,
+    /// Which clusters serve. Not a word of KEP-1645's.
+    Policy,
 }
 
 impl Conflict {
@@ -68,6 +72,7 @@ impl Conflict {
             Self::InternalTrafficPolicy => "InternalTrafficPolicyConflict",
             Self::TrafficDistribution => "TrafficDistributionConflict",
             Self::IpFamily => "IPFamilyConflict",
+            Self::Policy => "PolicyConflict",
         }
     }
 }
@@ -97,6 +102,7 @@ pub fn merge<'a>(
             .filter(|_| first.kind == ServiceKind::ClusterSetIp),
         local_only: first.local_only,
         traffic_distribution: first.traffic_distribution.as_deref(),
+        policy: &first.policy,
         labels: &first.labels,
         annotations: &first.annotations,
         clusters: clusters.collect(),
@@ -143,6 +149,7 @@ fn differences(first: &ExportedService, other: &ExportedService) -> Vec<Conflict
         (Conflict::InternalTrafficPolicy, first.local_only != other.local_only),
         (Conflict::TrafficDistribution, first.traffic_distribution != other.traffic_distribution),
         (Conflict::IpFamily, families(first) != families(other)),
+        (Conflict::Policy, first.policy != other.policy),
     ];
     found.into_iter().filter(|(_, differs)| *differs).map(|(conflict, _)| conflict).collect()
 }

@@ -21,6 +21,11 @@ pub const IMPORT: &str = "carrick.dev/service-import";
 /// A digest of what we wrote: where it differs, the object is written anew.
 pub const CONTENT: &str = "carrick.dev/content";
 
+/// A person's wish which clusters serve a service; on a ServiceExport, or on a ServiceImport for that cluster alone.
+pub const POLICY: &str = "carrick.dev/service-policy";
+/// Which policy comes with the exports, on the ServiceImport, unless it is the usual one.
+pub const EXPORTED_POLICY: &str = "carrick.dev/exported-service-policy";
+
 /// The most bytes of a label's value.
 const LABEL_LIMIT: usize = 63;
 
@@ -142,6 +147,7 @@ mod tests {
             ("app.kubernetes.io/managed-by", "helm", false),
             ("kubernetes.io/service-name", "a", false),
             ("carrick.dev/content", "a", false),
+            ("carrick.dev/service-policy", "PreferLocal", false),
         ] {
             let wanted = BTreeMap::from([(key.to_owned(), value.to_owned())]);
             assert_eq!(!fitting_labels(&wanted).is_empty(), fits, "{key:?}: {value:?}");

@@ -4,17 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use carrick_crds::service::GROUP;
 use carrick_model::service::ServiceKind;
-use carrick_model::{ClusterId, ExportedService, ServiceName};
+use carrick_model::{ClusterId, ExportedService, ServiceName, ServicePolicy};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::RemoteServices;
-use super::conditions::{Outcome, changed, of_export, of_import};
+use super::choice::choose;
+use super::conditions::{Outcome, Said, changed, of_export, of_import, of_policy};
 use super::discover::{Discovered, Unexportable};
 use super::facts::ExportFacts;
 use super::merge::{Merged, merge};
 use super::names::{SOURCE_CLUSTER, cluster_label, derived};
 use super::render::{Addresses, Scene, What, render, seal};
+use super::wish::granted;
 
 mod held;
 
@@ -90,7 +92,10 @@ pub fn plan(view: View<'_>) -> Planned {
         wanted.retain(|what, _| *what == What::Import);
     }
     differ(view, &wanted, &mut out);
-    surplus(view, &wanted, kept, &mut out);
+    let there = |cluster: &&&ClusterId| is_reached(view, cluster);
+    let reached = merged.iter().flat_map(|merged| merged.clusters.keys()).filter(there);
+    let reached: BTreeSet<String> = reached.map(|cluster| cluster_label(cluster)).collect();
+    surplus(view, &wanted, kept, &reached, &mut out);
     if waiting.is_empty() {
         let obstacle = obstacle(view, merged.as_ref(), taken);
         if let (Some(merged), false) = (&merged, blocked) {
@@ -126,7 +131,11 @@ fn waiting(view: View<'_>) -> BTreeMap<String, (&ClusterId, bool)> {
 /// What decides while some cluster has not spoken: what was decided before, so that those who have spoken keep within it.
 fn stand_in(name: &ServiceName, import: &Held) -> ExportedService {
     let kind = if import.headless { ServiceKind::Headless } else { ServiceKind::ClusterSetIp };
-    ExportedService { ports: import.ports.clone(), ..ExportedService::bare(name.clone(), 0, kind) }
+    ExportedService {
+        ports: import.ports.clone(),
+        policy: import.exported_policy.clone(),
+        ..ExportedService::bare(name.clone(), 0, kind)
+    }
 }
 
 fn objects(view: View<'_>, merged: &Merged<'_>) -> BTreeMap<What, Value> {
@@ -140,8 +149,22 @@ fn objects(view: View<'_>, merged: &Merged<'_>) -> BTreeMap<What, Value> {
         own: view.own,
         places: places.unwrap_or(&none.1),
     };
-    let up = |cluster: &ClusterId| view.remotes.get(cluster).is_some_and(|remote| remote.up);
-    render(scene, |cluster| cluster == view.own || up(cluster))
+    let chosen =
+        choose(merged, &policy(view, merged), view.own, |cluster| is_reached(view, cluster));
+    render(scene, &chosen)
+}
+
+/// Which clusters serve here: this cluster's own wish counts more than the exports'.
+fn policy(view: View<'_>, merged: &Merged<'_>) -> ServicePolicy {
+    match view.held.import.as_ref().map(|import| &import.policy) {
+        Some(wish @ Some(_)) => granted(wish),
+        _ => merged.policy.clone(),
+    }
+}
+
+/// Whether packets get to a cluster.
+fn is_reached(view: View<'_>, cluster: &ClusterId) -> bool {
+    cluster == view.own || view.remotes.get(cluster).is_some_and(|remote| remote.up)
 }
 
 /// What is wanted and not so.
@@ -164,11 +187,13 @@ fn differ(view: View<'_>, wanted: &BTreeMap<What, Value>, out: &mut Planned) {
     }
 }
 
-/// What is ours and no longer wanted. An EndpointSlice goes after those that take its place have come.
+/// What is ours and no longer wanted. An EndpointSlice goes after those that take its place have come: those of its cluster;
+/// and of all, where its cluster could serve on and merely is not to.
 fn surplus(
     view: View<'_>,
     wanted: &BTreeMap<What, Value>,
     kept: impl Fn(&What) -> bool,
+    reached: &BTreeSet<String>,
     out: &mut Planned,
 ) {
     let coming: BTreeSet<String> = out
@@ -182,8 +207,11 @@ fn surplus(
             _ => None,
         })
         .collect();
+    let waits = |held: &Held| {
+        coming.contains(&held.source) || !coming.is_empty() && reached.contains(&held.source)
+    };
     let extra = view.held.all().filter(|(what, held)| {
-        held.ours && !wanted.contains_key(what) && !kept(what) && !coming.contains(&held.source)
+        held.ours && !wanted.contains_key(what) && !kept(what) && !waits(held)
     });
     for (what, held) in extra {
         out.writes.insert(what, Write::Delete(held.uid.clone()));
@@ -219,14 +247,18 @@ fn obstacle(view: View<'_>, merged: Option<&Merged<'_>>, taken: bool) -> Option<
 fn import_status(view: View<'_>, merged: &Merged<'_>, obstacle: Option<&str>, out: &mut Planned) {
     let Some(import) = &view.held.import else { return };
     let clusters: Vec<&str> = merged.clusters.keys().map(|cluster| cluster.as_str()).collect();
-    let said = [of_import(obstacle)];
+    let said: Vec<Said> =
+        std::iter::once(of_import(obstacle)).chain(of_policy(&import.policy)).collect();
     let conditions = changed(&said, &import.conditions, import.generation, view.now);
     if conditions.is_none() && import.clusters == clusters {
         return;
     }
     let conditions = match conditions {
         Some(conditions) => conditions,
-        None => import.conditions.iter().filter(|held| held.type_ == "Ready").cloned().collect(),
+        None => {
+            let ours = |type_: &str| said.iter().any(|said| said.type_ == type_);
+            import.conditions.iter().filter(|held| ours(&held.type_)).cloned().collect()
+        }
     };
     let clusters: Vec<Value> =
         clusters.iter().map(|cluster| json!({ "cluster": cluster })).collect();
@@ -252,6 +284,7 @@ fn export_status(view: View<'_>, merged: Option<&Merged<'_>>, blocked: bool, out
         obstacle: obstacle.as_deref(),
         merged: merged.filter(|_| found.is_ok()),
     });
+    let said: Vec<Said> = said.into_iter().chain(of_policy(&export.policy)).collect();
     if let Some(conditions) = changed(&said, &export.conditions, export.generation, view.now) {
         let status = json!({ "conditions": conditions });
         let object = status_of("ServiceExport", view.name, &export.uid, &status);

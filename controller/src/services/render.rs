@@ -5,14 +5,15 @@ use std::net::IpAddr;
 
 use carrick_crds::service::GROUP;
 use carrick_model::service::{Port, ServiceKind};
-use carrick_model::{ClusterId, Family, ServiceName};
+use carrick_model::{ClusterId, Family, ServiceName, ServicePolicy};
 use serde_json::{Map, Value, json};
 
+use super::choice::Chosen;
 use super::facts::Place;
 use super::merge::Merged;
 use super::names::{
-    CARRICK, CONTENT, IMPORT, MANAGED_BY, derived, fitting_annotations, fitting_labels, labels,
-    short,
+    CARRICK, CONTENT, EXPORTED_POLICY, IMPORT, MANAGED_BY, derived, fitting_annotations,
+    fitting_labels, labels, short,
 };
 
 mod slices;
@@ -58,9 +59,9 @@ pub struct Scene<'a> {
     pub places: &'a BTreeMap<IpAddr, Place>,
 }
 
-/// The objects, each with a digest of itself in an annotation. `reached` says to which clusters packets get.
-pub fn render(scene: Scene<'_>, reached: impl Fn(&ClusterId) -> bool) -> BTreeMap<What, Value> {
-    let mut out = slices::render(scene, reached);
+/// The objects, each with a digest of itself in an annotation. `chosen` says what serves.
+pub fn render(scene: Scene<'_>, chosen: &Chosen<'_>) -> BTreeMap<What, Value> {
+    let mut out = slices::render(scene, chosen);
     out.insert(What::Import, import(scene));
     if scene.merged.kind == ServiceKind::ClusterSetIp && !scene.merged.ports.is_empty() {
         out.insert(What::Derived, service(scene));
@@ -75,6 +76,9 @@ fn import(scene: Scene<'_>) -> Value {
     marks.insert(MANAGED_BY.to_owned(), CARRICK.to_owned());
     let mut notes = fitting_annotations(merged.annotations);
     notes.insert(IMPORT.to_owned(), name.name().to_owned());
+    if *merged.policy != ServicePolicy::Balanced {
+        notes.insert(EXPORTED_POLICY.to_owned(), merged.policy.to_string());
+    }
     let mut spec = traffic(merged);
     spec.insert("type".to_owned(), json!(kind(merged.kind)));
     let ports: Vec<Value> = merged.ports.iter().map(|port| port_value(port, "port")).collect();

@@ -9,6 +9,7 @@ pub mod gateway_probe;
 pub mod key;
 pub mod member;
 pub mod mesh;
+pub mod policy;
 pub mod prefix;
 pub mod service;
 
@@ -16,5 +17,6 @@ pub use cluster::ClusterId;
 pub use key::{IdentityKey, TunnelKey};
 pub use member::{MemberId, MemberName, Role};
 pub use mesh::{Mac, MeshPrefix};
+pub use policy::ServicePolicy;
 pub use prefix::{Family, Prefix};
 pub use service::{ExportedService, ServiceName};

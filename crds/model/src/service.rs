@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::cluster::is_dns_label;
+use crate::policy::ServicePolicy;
 use crate::prefix::Family;
 
 /// The name of an exported Service: the same in every cluster, as namespace sameness asks.
@@ -165,6 +166,8 @@ pub struct ExportedService {
     pub local_only: bool,
     /// The Service's `trafficDistribution`.
     pub traffic_distribution: Option<String>,
+    /// Which clusters serve it, unless the importing one wants otherwise.
+    pub policy: ServicePolicy,
     /// Labels that the ServiceExport gives to the import.
     pub labels: BTreeMap<String, String>,
     /// Annotations that the ServiceExport gives to the import.
@@ -185,6 +188,7 @@ impl ExportedService {
             affinity_seconds: None,
             local_only: false,
             traffic_distribution: None,
+            policy: ServicePolicy::Balanced,
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
             groups: Vec::new(),

@@ -57,6 +57,7 @@ fn main() -> ExitCode {
         upgrade::CASES,
         kill::CASES,
         services::CASES,
+        services::policy::CASES,
         uninstall::CASES,
         third::CASES,
     ];

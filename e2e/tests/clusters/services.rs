@@ -10,6 +10,8 @@ use serde_json::Value;
 use crate::common::{ONE_GATEWAY, check, figure, node_names, peered, rolled_out, text};
 use crate::world::{Case, Outcome};
 
+pub mod policy;
+
 /// All cases, in order.
 pub const CASES: &[(&str, Case)] = &[
     ("services::an_exported_service_has_a_clusterset_address", an_export_has_an_address),

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use carrick_model::service::{EndpointGroup, Port, Protocol, ServiceKind};
-use carrick_model::{ExportedService, Family};
+use carrick_model::{ExportedService, Family, ServicePolicy};
 use prost::Message as _;
 
 use super::hash::{Hash, Kind};
@@ -107,6 +107,14 @@ fn wire(service: &ExportedService) -> Service {
             .zip(&service.groups)
             .flat_map(|(at, group)| endpoints(at, group))
             .collect(),
+        policy: policy(&service.policy),
+    }
+}
+
+fn policy(policy: &ServicePolicy) -> String {
+    match policy {
+        ServicePolicy::Balanced => String::new(),
+        other => other.to_string(),
     }
 }
 

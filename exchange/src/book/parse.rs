@@ -173,6 +173,8 @@ fn service(
         affinity_seconds,
         local_only: raw.local_only,
         traffic_distribution: Some(distribution).filter(|word| !word.is_empty()),
+        // A word of a later release is no fault of the service.
+        policy: raw.policy.parse().unwrap_or_default(),
         labels: raw.labels,
         annotations: raw.annotations,
         groups,

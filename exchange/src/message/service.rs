@@ -263,6 +263,10 @@ pub struct Service {
     /// The endpoints of all groups.
     #[prost(message, repeated, tag = "13")]
     pub endpoints: Vec<ServiceEndpoint>,
+    /// Which clusters serve it, as `carrick_model::ServicePolicy` is written; empty for all of them, balanced. Releases
+    /// that do not know it, or not this word, take it for that.
+    #[prost(string, tag = "14")]
+    pub policy: String,
 }
 
 /// A port of a service or of the pods behind it.

@@ -106,6 +106,7 @@ fn the_oldest_decides_whatever_its_name() {
     old.affinity_seconds = Some(10);
     old.traffic_distribution = Some("PreferClose".to_owned());
     old.labels.insert("a".to_owned(), "old".to_owned());
+    old.policy = ServicePolicy::PreferLocal;
     let mut new = export(2, &[("web", Tcp, 80)]);
     new.local_only = true;
     new.affinity_seconds = Some(20);
@@ -115,7 +116,7 @@ fn the_oldest_decides_whatever_its_name() {
     assert_eq!((merged.kind, merged.oldest), (ServiceKind::Headless, &paris));
     assert_eq!(merged.affinity_seconds, None, "means nothing when headless");
     assert_eq!((merged.traffic_distribution, merged.local_only), (Some("PreferClose"), false));
-    assert_eq!(merged.labels, &old.labels);
+    assert_eq!((merged.labels, merged.policy), (&old.labels, &old.policy));
     assert_eq!(
         conflicts(&merged),
         [
@@ -126,6 +127,7 @@ fn the_oldest_decides_whatever_its_name() {
             "InternalTrafficPolicyConflict",
             "TrafficDistributionConflict",
             "IPFamilyConflict",
+            "PolicyConflict",
         ]
     );
     assert!(merged.conflicts.values().all(|clusters| clusters.contains(&osaka)));

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use carrick_model::ServiceName;
 use carrick_model::service::Port;
+use carrick_model::{ServiceName, ServicePolicy};
 use k8s_openapi::api::core::v1::ServicePort;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::api::DynamicObject;
+use kube::api::{DynamicObject, ObjectMeta};
 use serde_json::Value;
 
 use crate::services::facts::{label, service_port};
-use crate::services::names::{SOURCE_CLUSTER, derived, made_for};
+use crate::services::names::{EXPORTED_POLICY, SOURCE_CLUSTER, derived, made_for};
 use crate::services::render::{Addresses, What, seal};
+use crate::services::wish::{Wish, wish};
 
 /// An object as it is.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +35,10 @@ pub struct Held {
     pub ports: Vec<Port>,
     /// A ServiceImport is headless.
     pub headless: bool,
+    /// Which clusters a person here wants to serve, on a ServiceImport.
+    pub policy: Wish,
+    /// Which ones the exports wanted when we wrote the ServiceImport.
+    pub exported_policy: ServicePolicy,
     /// The clusters in the status of a ServiceImport, in order.
     pub clusters: Vec<String>,
     /// The conditions in the status of a ServiceImport.
@@ -114,6 +119,8 @@ impl Held {
             },
             ports: if what == Kind::Import { ports(object) } else { Vec::new() },
             headless: object.data.pointer("/spec/type").is_some_and(|kind| kind == "Headless"),
+            policy: wish(metadata),
+            exported_policy: exported_policy(metadata),
             clusters: exporters.map(str::to_owned).collect(),
             conditions: serde_json::from_value(conditions).unwrap_or_default(),
         };
@@ -132,10 +139,18 @@ impl Held {
             addresses: Addresses::default(),
             ports: Vec::new(),
             headless: false,
+            policy: None,
+            exported_policy: ServicePolicy::Balanced,
             clusters: Vec::new(),
             conditions: Vec::new(),
         }
     }
+}
+
+/// What we noted on a ServiceImport.
+fn exported_policy(metadata: &ObjectMeta) -> ServicePolicy {
+    let noted = metadata.annotations.as_ref().and_then(|notes| notes.get(EXPORTED_POLICY));
+    noted.and_then(|text| text.parse().ok()).unwrap_or_default()
 }
 
 /// The ports of a ServiceImport, which are written as a Service's.

@@ -7,6 +7,8 @@ use kube::api::DynamicObject;
 use super::super::Services;
 use super::*;
 
+mod policy;
+
 fn name() -> ServiceName {
     ServiceName::new("shop", "hello").expect("name")
 }
@@ -67,6 +69,7 @@ impl World {
             exported_at: 5,
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
+            policy: None,
             conditions: Vec::new(),
         });
         let service = exported(5, 80, "10.1.0.5");
@@ -138,6 +141,8 @@ impl World {
             What::Import => {
                 if let Some(before) = self.held.import.take() {
                     (held.clusters, held.conditions) = (before.clusters, before.conditions);
+                    // An annotation of others survives an apply.
+                    held.policy = before.policy;
                 }
                 self.held.import = Some(held);
             }

@@ -8,7 +8,7 @@ use carrick_model::fnv::fnv1a;
 use carrick_model::service::{Endpoint, EndpointGroup};
 use serde_json::{Value, json};
 
-use super::{Scene, What, family, port_value};
+use super::{Chosen, Scene, What, family, port_value};
 use crate::services::facts::{Place, SERVICE_LABEL, SLICE_MANAGER_LABEL};
 use crate::services::names::{
     IMPORT, SLICE_MANAGER, SOURCE_CLUSTER, cluster_label, derived, labels, short,
@@ -17,13 +17,10 @@ use crate::services::names::{
 /// The most endpoints of a slice.
 pub const SLICE_LIMIT: usize = 100;
 
-/// The slices of all clusters that packets reach.
-pub(super) fn render(
-    scene: Scene<'_>,
-    reached: impl Fn(&ClusterId) -> bool,
-) -> BTreeMap<What, Value> {
+/// The slices of all clusters that serve.
+pub(super) fn render(scene: Scene<'_>, chosen: &Chosen<'_>) -> BTreeMap<What, Value> {
     let mut out = BTreeMap::new();
-    for (cluster, groups) in scene.merged.clusters.iter().filter(|(cluster, _)| reached(cluster)) {
+    for (cluster, groups) in chosen {
         for group in groups {
             let base = base(scene, cluster, group);
             for (bucket, endpoints) in spread(&group.endpoints).into_iter().enumerate() {

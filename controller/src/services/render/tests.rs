@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use carrick_model::ExportedService;
 use carrick_model::service::{Endpoint, EndpointGroup, Protocol};
 
+use super::super::choice::choose;
 use super::super::merge::merge;
 use super::*;
 
@@ -41,6 +42,7 @@ fn export(kind: ServiceKind, endpoints: usize) -> ExportedService {
         affinity_seconds: Some(10),
         local_only: false,
         traffic_distribution: Some("PreferClose".to_owned()),
+        policy: ServicePolicy::PreferLocal,
         labels: BTreeMap::from([("team".to_owned(), "a".to_owned())]),
         annotations: BTreeMap::from([("note".to_owned(), "b".to_owned())]),
         groups: vec![group],
@@ -64,7 +66,8 @@ fn rendered(exports: &[(&str, ExportedService)], reached: &[&str]) -> BTreeMap<W
         own: &"paris".parse().expect("cluster"),
         places: &BTreeMap::from([(endpoint(0).address, place)]),
     };
-    render(scene, |cluster| reached.contains(&cluster.as_str()))
+    let reached = |cluster: &ClusterId| reached.contains(&cluster.as_str());
+    render(scene, &choose(&merged, &ServicePolicy::Balanced, scene.own, reached))
 }
 
 fn slices(objects: &BTreeMap<What, Value>) -> Vec<&Value> {
@@ -88,6 +91,10 @@ fn a_service_with_an_address_is_an_import_a_service_and_slices() {
     );
     assert_eq!(import["metadata"]["labels"]["team"], "a");
     assert_eq!(import["metadata"]["annotations"]["note"], "b");
+    assert_eq!(
+        import["metadata"]["annotations"]["carrick.dev/exported-service-policy"],
+        "PreferLocal"
+    );
     let service = &objects[&What::Derived];
     assert_eq!(service["metadata"]["name"], derived(&name()));
     assert_eq!(service["spec"]["sessionAffinityConfig"]["clientIP"]["timeoutSeconds"], 10);

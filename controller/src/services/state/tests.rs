@@ -22,6 +22,7 @@ fn export() -> ExportFacts {
         exported_at: 1,
         labels: BTreeMap::new(),
         annotations: BTreeMap::new(),
+        policy: None,
         conditions: Vec::new(),
     }
 }

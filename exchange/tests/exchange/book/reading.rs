@@ -232,6 +232,23 @@ fn entries_of_the_first_version_stay_readable() {
     assert_eq!(read(&newer).services, exports([everything()]));
 }
 
+/// The field that came later: what a first version leaves out, and what a later one may put there.
+#[test]
+fn a_policy_comes_through_and_one_that_nobody_knows_spoils_nothing() {
+    let mut exported = everything();
+    assert_eq!(read(&book(&exports([exported.clone()]))).services, exports([exported.clone()]));
+    exported.policy = "Failover: osaka, *".parse().expect("a policy");
+    let said = book(&exports([exported.clone()]));
+    assert_eq!(read(&said).services, exports([exported.clone()]));
+    let mut later =
+        carrick_exchange::book::changes(&Book::default(), &said, usize::MAX).expect("no limit");
+    // Field 14 again, of which the last counts.
+    later[0].middle.extend(b"\x72\x07Nearest");
+    let later = carrick_exchange::book::apply(&Book::default(), &later).expect("a book");
+    exported.policy = carrick_model::ServicePolicy::Balanced;
+    assert_eq!(read(&later).services, exports([exported]));
+}
+
 /// Questions and answers as the first version said them.
 #[test]
 fn questions_and_answers_of_the_first_version_stay_readable() {

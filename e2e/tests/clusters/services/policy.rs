@@ -1,0 +1,181 @@
+//! Which clusters serve an imported service: those that packets reach, and of them those that its policy wants.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use carrick_e2e::Lab;
+use carrick_e2e::cluster::Cluster;
+use carrick_e2e::wait::wait_until;
+
+use super::{SOON, consent, fetch, gone, imported, object, sharing, slices, wait_condition};
+use crate::common::{Fault, check, figure, node_names, text};
+use crate::world::{Case, Outcome};
+
+/// All cases, in order.
+pub const CASES: &[(&str, Case)] = &[
+    ("services::a_lost_cluster_leaves_the_slices_and_returns", a_lost_cluster_leaves),
+    ("services::a_policy_says_which_clusters_serve", a_policy_chooses),
+];
+
+/// A lost cluster is out of the slices within that: a second is promised, and kubectl takes its time as well.
+const OUT: Duration = Duration::from_secs(2);
+
+/// Until a cluster that is reached again serves.
+const BACK: Duration = Duration::from_secs(60);
+
+/// For so long a cluster whose API server is away has to stay.
+const STAYS: Duration = Duration::from_secs(12);
+
+const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: hello, namespace: default}\n\
+    spec: {selector: {app: probe}, ports: [{name: web, port: 80, targetPort: 8080}]}\n";
+
+/// Both clusters export `hello` to each other.
+fn both_export(lab: &Lab, policy: &str) -> Result<(Cluster, Cluster), String> {
+    let (paris, osaka) = sharing(lab)?;
+    consent(&paris, &osaka)?;
+    let export = format!(
+        "apiVersion: multicluster.x-k8s.io/v1beta1\nkind: ServiceExport\n\
+         metadata: {{name: hello, namespace: default, annotations: {{carrick.dev/service-policy: {policy:?}}}}}\n"
+    );
+    for cluster in [&paris, &osaka] {
+        text(cluster.apply(&format!("{SERVICE}---\n{export}")))?;
+    }
+    for cluster in [&paris, &osaka] {
+        let accepted = ["carrick.dev/PolicyAccepted", "True", "Accepted"];
+        wait_condition(cluster, "serviceexport", "hello", accepted)?;
+    }
+    Ok((paris, osaka))
+}
+
+fn unexported(paris: &Cluster, osaka: &Cluster) -> Outcome {
+    for cluster in [paris, osaka] {
+        text(cluster.kubectl(&["delete", "serviceexport", "hello"]))?;
+    }
+    gone(paris, "hello")?;
+    gone(osaka, "hello")
+}
+
+/// The clusters whose pods are in the slices.
+fn sources(cluster: &Cluster) -> Result<BTreeSet<String>, String> {
+    const LABEL: &str = "multicluster.kubernetes.io/source-cluster";
+    let slices = slices(cluster, "hello")?;
+    let source = |slice: &serde_json::Value| {
+        slice["metadata"]["labels"][LABEL].as_str().unwrap_or_default().to_owned()
+    };
+    Ok(slices.iter().map(source).collect())
+}
+
+/// Waits until these clusters serve, and gives how long that took.
+fn served_by(cluster: &Cluster, wanted: &[&str], limit: Duration) -> Result<Duration, String> {
+    let start = Instant::now();
+    let what = format!("slices of {wanted:?} in {}", cluster.plan().name);
+    text(wait_until(limit, &what, || {
+        let found = sources(cluster)?;
+        check(found.iter().map(String::as_str).eq(wanted.iter().copied()), || format!("{found:?}"))
+    }))?;
+    Ok(start.elapsed())
+}
+
+/// All connections by the service's address end in `server`'s pods, from every node.
+fn all_served(cluster: &Cluster, address: &str, server: &str) -> Outcome {
+    for node in node_names(cluster) {
+        for _ in 0..5 {
+            // kube-proxy follows the slices a moment later.
+            let page = text(wait_until(SOON, &format!("a page of {server}"), || {
+                let page = fetch(cluster, &node, address)?;
+                let right = page.server.starts_with(&format!("probe-{server}"));
+                check(right, || page.server.clone()).map(|()| page)
+            }))?;
+            drop(page);
+        }
+    }
+    Ok(())
+}
+
+fn a_lost_cluster_leaves(lab: &Lab) -> Outcome {
+    let (paris, osaka) = both_export(lab, "Balanced")?;
+    let (_, address) = imported(&paris, "hello")?;
+    served_by(&paris, &["osaka", "paris"], SOON)?;
+    let wan = lab.wan();
+    let restore = || {
+        text(wan.restore("paris", "osaka"))?;
+        text(wan.restore("osaka", "paris"))
+    };
+    text(wan.cut("paris", "osaka"))?;
+    text(wan.cut("osaka", "paris"))?;
+    let fault = Fault(&restore);
+    let out = served_by(&paris, &["paris"], SOON)?;
+    figure(&format!("a lost cluster is out of the slices after {} ms", out.as_millis()));
+    check(out <= OUT, || format!("only after {out:?}"))?;
+    all_served(&paris, &address, "paris")?;
+    drop(fault);
+    let back = served_by(&paris, &["osaka", "paris"], BACK)?;
+    figure(&format!("and back {:.1} s after its return", back.as_secs_f64()));
+
+    // While the other API server is away its pods go on serving.
+    let api = osaka.control_plane_process("kube-apiserver");
+    let start = || text(api.start()).and_then(|()| text(osaka.wait_nodes()));
+    text(api.stop())?;
+    let fault = Fault(&start);
+    let until = Instant::now() + STAYS;
+    while Instant::now() < until {
+        let found = sources(&paris)?;
+        check(found.contains("osaka"), || format!("{found:?}"))?;
+    }
+    drop(fault);
+    unexported(&paris, &osaka)
+}
+
+fn a_policy_chooses(lab: &Lab) -> Outcome {
+    let (paris, osaka) = both_export(lab, "PreferLocal")?;
+    let (_, address) = imported(&paris, "hello")?;
+    served_by(&paris, &["paris"], SOON)?;
+    served_by(&osaka, &["osaka"], SOON)?;
+    all_served(&paris, &address, "paris")?;
+    // Without a pod of its own the other one serves.
+    let select = |app: &str| {
+        let patch = format!(r#"{{"spec":{{"selector":{{"app":"{app}"}}}}}}"#);
+        text(paris.kubectl(&["patch", "service", "hello", "--type=merge", "--patch", &patch]))
+    };
+    select("nobody")?;
+    served_by(&paris, &["osaka"], SOON)?;
+    all_served(&paris, &address, "osaka")?;
+    select("probe")?;
+    served_by(&paris, &["paris"], SOON)?;
+
+    // What this cluster wants counts more than what the exports want.
+    let wish = |policy: &str| {
+        let note = format!("carrick.dev/service-policy={policy}");
+        text(paris.kubectl(&["annotate", "serviceimport", "hello", "--overwrite", &note])).map(drop)
+    };
+    wish("Failover: osaka, paris")?;
+    served_by(&paris, &["osaka"], SOON)?;
+    served_by(&osaka, &["osaka"], SOON)?;
+    let wan = lab.wan();
+    let restore = || text(wan.restore("paris", "osaka"));
+    text(wan.cut("paris", "osaka"))?;
+    let fault = Fault(&restore);
+    let over = served_by(&paris, &["paris"], SOON)?;
+    figure(&format!("the next in order serves after {} ms", over.as_millis()));
+    all_served(&paris, &address, "paris")?;
+    drop(fault);
+    served_by(&paris, &["osaka"], BACK)?;
+    // It outlasts a change of the import.
+    let labels = r#"{"spec":{"exportedLabels":{"team":"b"}}}"#;
+    for cluster in [&paris, &osaka] {
+        let patch = ["patch", "serviceexport", "hello", "--type=merge", "--patch", labels];
+        text(cluster.kubectl(&patch))?;
+    }
+    text(wait_until(SOON, "the label on the import", || {
+        let import = object(&paris, "serviceimport", "hello")?;
+        let metadata = &import["metadata"];
+        check(metadata["labels"]["team"] == "b", || metadata["labels"].to_string())?;
+        let kept = &metadata["annotations"]["carrick.dev/service-policy"];
+        check(*kept == "Failover: osaka, paris", || kept.to_string())
+    }))?;
+    wish("Nearest")?;
+    let refused = ["carrick.dev/PolicyAccepted", "False", "InvalidPolicy"];
+    wait_condition(&paris, "serviceimport", "hello", refused)?;
+    served_by(&paris, &["osaka", "paris"], SOON)?;
+    unexported(&paris, &osaka)
+}
