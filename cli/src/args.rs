@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::dns::args::DnsArgs;
 use crate::drill::args::DrillArgs;
+use crate::service::args::ServiceArgs;
 
 /// Joins Kubernetes clusters, so that pods reach pods across clouds and regions, encrypted.
 #[derive(Debug, Parser)]
@@ -27,7 +29,7 @@ pub struct ClusterArgs {
     /// The kubeconfig's context [default: its current one]
     #[arg(long, global = true, value_name = "NAME", help_heading = "Cluster")]
     pub context: Option<String>,
-    /// The namespace that Carrick is installed in [default: found]
+    /// The namespace: with `service` that of the service, with `dns` that of CoreDNS, else the one that Carrick is installed in [default: found]
     #[arg(short, long, global = true, value_name = "NAME", help_heading = "Cluster")]
     pub namespace: Option<String>,
 }
@@ -50,6 +52,10 @@ pub enum Command {
     ///
     /// Ends with 1 when something is wrong.
     Check,
+    /// Export services to other clusters, and see what became of them
+    Service(ServiceArgs),
+    /// Let the cluster's CoreDNS serve clusterset.local, or no longer
+    Dns(DnsArgs),
     /// Run failover drills, and report on them
     Drill(DrillArgs),
     /// Print this program's version and the cluster's

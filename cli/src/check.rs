@@ -3,7 +3,7 @@
 
 mod identity;
 mod install;
-mod peering;
+pub mod peering;
 
 use carrick_crds::Reason;
 
@@ -43,7 +43,8 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+    /// A finding.
+    pub fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { what: what.into(), remedy: remedy.into() }
     }
 }

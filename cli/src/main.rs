@@ -5,12 +5,14 @@ mod args;
 mod causes;
 mod check;
 mod connect;
+mod dns;
 mod drill;
 mod fetch;
 #[cfg(test)]
 mod fixture;
 mod invite;
 mod parts;
+mod service;
 mod state;
 mod status;
 mod table;
@@ -77,6 +79,12 @@ async fn run(args: Args, name: &str) -> Result<ExitCode> {
                 return Ok(ExitCode::FAILURE);
             }
         }
+        Command::Dns(dns) => {
+            return dns::run(&connect::connect(&args.cluster).await?, &dns).await;
+        }
+        Command::Service(service) => {
+            return service::run(connect::connect(&args.cluster).await?, &service).await;
+        }
         Command::Drill(drill) => {
             let done = async {
                 let cluster = connect::connect(&args.cluster).await?;
@@ -111,6 +119,8 @@ fn remedy_of(error: &anyhow::Error) -> Option<String> {
         let of_fetch = cause.downcast_ref::<state::FetchError>().map(state::FetchError::remedy);
         let of_connect = || cause.downcast_ref::<connect::ConnectError>().map(|e| e.remedy());
         let of_invite = || cause.downcast_ref::<invite::InviteError>().map(|e| e.remedy());
-        of_fetch.or_else(of_connect).or_else(of_invite)
+        let of_service = || cause.downcast_ref::<service::ServiceError>().map(|e| e.remedy());
+        let of_dns = || cause.downcast_ref::<dns::DnsError>().map(|e| e.remedy());
+        of_fetch.or_else(of_connect).or_else(of_invite).or_else(of_dns).or_else(of_service)
     })
 }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 
 use crate::args::Output;
 
-pub use report::{Report, report};
+pub use report::{ConditionReport, Report, condition_report, report};
 
 /// The report as the person wants it.
 pub fn render(report: &Report, output: Output) -> Result<String> {

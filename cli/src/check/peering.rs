@@ -40,7 +40,8 @@ fn step(state: &State, listed: &Listed) -> Step {
     Step { name: format!("Peering {}", listed.name), outcome }
 }
 
-fn look(state: &State, object: &ClusterPeering) -> Outcome {
+/// Whether traffic flows by a peering.
+pub fn look(state: &State, object: &ClusterPeering) -> Outcome {
     let status = object.status.clone().unwrap_or_default();
     if status.observed_generation.is_none()
         || status.observed_generation < object.metadata.generation

@@ -173,7 +173,7 @@ fn cluster(state: &State) -> Result<ClusterReport, FetchError> {
         pod_ranges: status.pod_ranges,
         mesh_prefix: status.mesh_prefix,
         endpoints: status.endpoints.iter().map(|e| format!("{}:{}", e.address, e.port)).collect(),
-        conditions: status.conditions.iter().map(condition).collect(),
+        conditions: status.conditions.iter().map(condition_report).collect(),
         controllers: parts::controllers(state),
         gateways: parts::gateways(state),
         agents: parts::agents(state),
@@ -203,7 +203,7 @@ fn readable(name: &str, object: &ClusterPeering) -> PeeringReport {
     let status = object.status.clone().unwrap_or_default();
     let peer = status.peer.unwrap_or_default();
     let prefixes = status.prefixes.unwrap_or_default();
-    let conditions: Vec<_> = in_order(&status.conditions).map(condition).collect();
+    let conditions: Vec<_> = in_order(&status.conditions).map(condition_report).collect();
     let ready = conditions.iter().find(|c| c.type_ == PeeringCondition::Ready.as_str()).cloned();
     let ready = ready.unwrap_or_else(|| ConditionReport {
         type_: PeeringCondition::Ready.as_str().to_owned(),
@@ -276,7 +276,8 @@ fn in_order(conditions: &[Condition]) -> impl Iterator<Item = &Condition> {
     sorted.into_iter()
 }
 
-fn condition(condition: &Condition) -> ConditionReport {
+/// A condition as it is reported.
+pub fn condition_report(condition: &Condition) -> ConditionReport {
     ConditionReport {
         type_: condition.type_.clone(),
         status: condition.status.clone(),

@@ -1,0 +1,99 @@
+//! What is made of an API server's answers.
+
+use http::{Request, Response};
+use kube::Client;
+use kube::client::Body;
+use serde_json::{Value, json};
+use tower_test::mock;
+
+use super::*;
+use crate::service::report;
+
+/// A cluster that answers a method and path as `answer` says.
+fn cluster(answer: impl Fn(&str, &str) -> (u16, Value) + Send + 'static) -> Cluster {
+    let (service, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
+    tokio::spawn(async move {
+        while let Some((request, send)) = handle.next_request().await {
+            let (code, body) = answer(request.method().as_str(), request.uri().path());
+            let body = Body::from(serde_json::to_vec(&body).expect("json"));
+            send.send_response(Response::builder().status(code).body(body).expect("response"));
+        }
+    });
+    Cluster {
+        client: Client::new(service, "default"),
+        server: "https://192.0.2.9/".to_owned(),
+        namespace: None,
+    }
+}
+
+fn status(code: u16, reason: &str, details: Value) -> (u16, Value) {
+    let message = "as the API server says";
+    let status = json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message,
+        "reason": reason, "code": code, "details": details,
+    });
+    (code, status)
+}
+
+fn asked_for() -> ExportArgs {
+    let label = Pair { key: "team".to_owned(), value: "a".to_owned() };
+    ExportArgs { name: "hello".to_owned(), labels: vec![label], ..ExportArgs::default() }
+}
+
+#[tokio::test]
+async fn a_missing_kind_a_missing_namespace_and_a_missing_export_are_told_apart() {
+    let no_kind = |namespace: u16| {
+        cluster(move |_, path| match path {
+            "/api/v1/namespaces/shop" if namespace == 200 => {
+                (200, json!({ "metadata": { "name": "shop" } }))
+            }
+            "/api/v1/namespaces/shop" => {
+                status(404, "NotFound", json!({ "name": "shop", "kind": "namespaces" }))
+            }
+            _ => status(404, "NotFound", json!({})),
+        })
+    };
+    let error = export(&no_kind(200), "shop", &asked_for()).await.expect_err("no kind");
+    assert!(matches!(error, ServiceError::NotServed { .. }), "{error}");
+    let error = export(&no_kind(404), "shop", &asked_for()).await.expect_err("no namespace");
+    assert!(matches!(error, ServiceError::NoNamespace(_)), "{error}");
+
+    let error = unexport(&no_kind(200), "shop", "hello").await.expect_err("no kind");
+    assert!(matches!(error, ServiceError::NotServed { .. }), "{error}");
+    let no_export = cluster(|_, _| {
+        status(404, "NotFound", json!({ "name": "hello", "kind": "serviceexports" }))
+    });
+    let error = unexport(&no_export, "shop", "hello").await.expect_err("no export");
+    assert_eq!(error.to_string(), "there is no ServiceExport shop/hello");
+    assert!(error.remedy().contains("carrick service list -n shop"));
+}
+
+#[tokio::test]
+async fn missing_rights_are_named() {
+    let cluster = cluster(|_, _| status(403, "Forbidden", json!({})));
+    let error = export(&cluster, "shop", &asked_for()).await.expect_err("forbidden");
+    assert!(
+        error
+            .remedy()
+            .contains("the right to apply serviceexports.multicluster.x-k8s.io shop/hello"),
+        "{}",
+        error.remedy()
+    );
+    let error = report::of(find(&cluster, None).await).expect_err("forbidden");
+    assert!(
+        error.to_string().contains("cannot list serviceexports.multicluster.x-k8s.io at"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn an_export_is_applied() {
+    let cluster = cluster(|method, path| {
+        assert_eq!(
+            (method, path),
+            ("PATCH", "/apis/multicluster.x-k8s.io/v1beta1/namespaces/shop/serviceexports/hello")
+        );
+        (200, json!({ "metadata": { "name": "hello", "namespace": "shop" }, "spec": {} }))
+    });
+    export(&cluster, "shop", &asked_for()).await.expect("applied");
+}
