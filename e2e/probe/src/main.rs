@@ -2,6 +2,7 @@
 //! library only. It serves and fetches pages, and counts what a numbered
 //! stream loses.
 
+mod dns;
 mod http;
 mod stream;
 mod tcp;
@@ -19,7 +20,8 @@ const USAGE: &str = "usage:
                                               UDP echo; prints losses and gaps as JSON
   carrick-probe listen [--port 9000] [--seconds 10]       counts a one-way stream
   carrick-probe send HOST:PORT [--seconds 10] [--per-second 100] [--bytes 200]
-  carrick-probe resolve HOST";
+  carrick-probe resolve HOST
+  carrick-probe lookup TYPE/NAME [--timeout-ms 2000]      the code, then a record a line";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -42,6 +44,7 @@ fn run(arguments: &[String]) -> Result<(), String> {
         "stream" => stream::round_trip(options.address()?, &options.plan()?),
         "listen" => stream::listen(options.port("port", 9000)?, &options.plan()?),
         "send" => stream::send(options.address()?, &options.plan()?),
+        "lookup" => dns::lookup(&options.host()?, options.timeout()?),
         "resolve" => resolve(&options.host()?),
         other => Err(format!("unknown task {other:?}\n{USAGE}")),
     }

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::common::{ONE_GATEWAY, check, figure, node_names, peered, rolled_out, text};
 use crate::world::{Case, Outcome};
 
+pub mod names;
 pub mod policy;
 
 /// All cases, in order.
