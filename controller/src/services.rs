@@ -16,6 +16,7 @@ pub mod names;
 pub mod plan;
 pub mod queue;
 pub mod render;
+pub mod room;
 pub mod state;
 pub mod task;
 pub mod watch;

@@ -190,15 +190,18 @@ impl Term {
         }
         let (remotes, heard) = channel::channel(None);
         let (told, exports) = channel::channel(None);
+        let (free, room) = channel::channel(None);
         let parts = services::task::Parts {
             client: self.client.clone(),
             cluster: self.settings.cluster.clone(),
             remotes: heard,
             exports: told,
+            room: free,
+            service_ranges: self.settings.service_ranges.clone(),
             metrics: self.metrics.clone(),
         };
         tasks.spawn(services::task::run(parts));
-        Some(book::Ends { exports, remotes })
+        Some(book::Ends { exports, room, remotes })
     }
 
     /// ClusterIdentity `self`, made if there is none.

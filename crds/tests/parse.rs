@@ -199,6 +199,17 @@ fn namespaces_are_shared_when_they_are_named() {
     let some = Peering::parse(&spec("services: {export: [shop], import: ['*']}")).expect("good");
     assert!(some.exports.contain("shop") && !some.exports.contain("default"));
     assert!(some.imports.contain("default") && !some.imports.contain("kube-system"));
+    assert_eq!(some.max_imports, None);
+}
+
+#[test]
+fn how_many_are_imported_is_bounded() {
+    let some = Peering::parse(&spec("services: {import: ['*'], maxImports: 7}")).expect("good");
+    assert_eq!(some.max_imports, Some(7));
+    for bad in ["0", "-1", "16385"] {
+        let text = errors(&format!("services: {{maxImports: {bad}}}"));
+        assert_eq!(text, format!("spec.services.maxImports: {bad} must be 1–16384"));
+    }
 }
 
 #[test]

@@ -9,22 +9,25 @@ use carrick_model::ClusterId;
 use tokio::sync::watch;
 
 use super::{Heard, PeerSight, Sight};
-use crate::services::consent::imports_from;
+use crate::services::consent::{imports_from, limit};
 use crate::services::{RemoteServices, Remotes, Services};
 
-/// Runs until nobody can say any more who the peers are or what they export. `namespace` is Carrick's own.
+/// Runs until nobody can say any more who the peers are, what they export, or how much `room` there is for it. `namespace`
+/// is Carrick's own.
 pub async fn connect(
     namespace: String,
     mut sight: watch::Receiver<Option<Sight>>,
     mut heard: watch::Receiver<Heard>,
+    mut room: watch::Receiver<Option<usize>>,
     remotes: watch::Sender<Remotes>,
 ) {
     let mut taken = Taken { namespace, held: BTreeMap::new() };
     loop {
         {
             let (sight, heard) = (sight.borrow_and_update(), heard.borrow_and_update());
+            let room = *room.borrow_and_update();
             if let Some(sight) = &*sight {
-                let new = Some(taken.remotes(sight, &heard));
+                let new = Some(taken.remotes(sight, &heard, room));
                 remotes.send_if_modified(|held| {
                     let changed = *held != new;
                     *held = new;
@@ -35,6 +38,7 @@ pub async fn connect(
         let changed = tokio::select! {
             changed = sight.changed() => changed,
             changed = heard.changed() => changed,
+            changed = room.changed() => changed,
         };
         if changed.is_err() {
             return;
@@ -45,18 +49,33 @@ pub async fn connect(
 /// What is taken of each cluster's services, and what that was made from.
 struct Taken {
     namespace: String,
-    held: BTreeMap<ClusterId, (Peering, Arc<Imports>, Arc<Services>)>,
+    held: BTreeMap<ClusterId, Made>,
+}
+
+/// What is taken of one cluster's services.
+struct Made {
+    peering: Peering,
+    imports: Arc<Imports>,
+    limit: usize,
+    taken: Arc<Services>,
 }
 
 impl Taken {
-    fn remotes(&mut self, sight: &Sight, heard: &Heard) -> BTreeMap<ClusterId, RemoteServices> {
+    fn remotes(
+        &mut self,
+        sight: &Sight,
+        heard: &Heard,
+        room: Option<usize>,
+    ) -> BTreeMap<ClusterId, RemoteServices> {
         self.held.retain(|cluster, _| sight.contains_key(cluster));
         let one = |(cluster, peer): (&ClusterId, &PeerSight)| {
             let services = match heard.get(cluster).and_then(|heard| heard.imports.as_ref()) {
                 // Where nothing may be imported from, nothing is asked.
                 _ if peer.peering.imports.is_empty() => Some(Arc::default()),
                 None => None,
-                Some(imports) => Some(self.taken(cluster, &peer.peering, imports)),
+                // Before it is known how much may be imported, nothing of it goes.
+                Some(imports) => limit(&peer.peering, room)
+                    .map(|limit| self.taken(cluster, &peer.peering, imports, limit)),
             };
             let up = peer.reach.is_up();
             (cluster.clone(), RemoteServices { services, up })
@@ -69,15 +88,17 @@ impl Taken {
         cluster: &ClusterId,
         peering: &Peering,
         imports: &Arc<Imports>,
+        limit: usize,
     ) -> Arc<Services> {
-        if let Some((before, read, taken)) = self.held.get(cluster)
-            && Arc::ptr_eq(read, imports)
-            && before == peering
+        if let Some(made) = self.held.get(cluster)
+            && Arc::ptr_eq(&made.imports, imports)
+            && (&made.peering, made.limit) == (peering, limit)
         {
-            return taken.clone();
+            return made.taken.clone();
         }
-        let taken = Arc::new(imports_from(peering, &self.namespace, &imports.services));
-        let made = (peering.clone(), imports.clone(), taken.clone());
+        let taken = imports_from(peering, &self.namespace, &imports.services, limit).services;
+        let (taken, imports) = (Arc::new(taken), imports.clone());
+        let made = Made { peering: peering.clone(), imports, limit, taken: taken.clone() };
         self.held.insert(cluster.clone(), made);
         taken
     }
@@ -96,7 +117,7 @@ mod tests {
 
     fn sight(import: &[&str], reach: Reach) -> Sight {
         let import = import.iter().map(|text| (*text).to_owned()).collect();
-        let services = Some(ServicesSpec { export: Vec::new(), import });
+        let services = Some(ServicesSpec { import, ..ServicesSpec::default() });
         let spec = Peer::new("osaka", &[]).spec(&["10.2.0.0/16"]);
         let peering = Peering::parse(&ClusterPeeringSpec { services, ..spec }).expect("good");
         let cluster = peering.cluster.clone();
@@ -121,7 +142,7 @@ mod tests {
     fn only_what_the_peering_takes_is_taken_and_silence_is_not_nothing() {
         let mut all = Taken { namespace: "carrick-system".to_owned(), held: BTreeMap::new() };
         let mut osaka = |sight: &Sight, heard: &Heard| {
-            all.remotes(sight, heard).into_values().next().expect("a peer")
+            all.remotes(sight, heard, Some(1)).into_values().next().expect("a peer")
         };
         let shop = sight(&["shop"], Reach::first(Word::Works));
         let silent = osaka(&shop, &Heard::new());
@@ -137,7 +158,12 @@ mod tests {
         let other =
             osaka(&sight(&["other"], Reach::first(Word::Works)), &said).services.expect("heard");
         assert_eq!(other.keys().next().map(ServiceName::namespace), Some("other"));
+        let two = heard(Some(imports(&["shop", "other"])));
+        let one = osaka(&sight(&["*"], Reach::first(Word::Works)), &two).services.expect("heard");
+        assert_eq!(one.len(), 1, "there is room for one");
         let none = osaka(&sight(&[], Reach::first(Word::Works)), &Heard::new());
         assert_eq!(none.services.expect("nothing may be imported").len(), 0);
+        let unknown = all.remotes(&shop, &said, None).into_values().next().expect("a peer");
+        assert_eq!(unknown.services, None, "nobody knows how much room there is");
     }
 }

@@ -17,6 +17,8 @@ use crate::services::{Exports, Remotes};
 pub struct Ends {
     /// What we export.
     pub exports: watch::Receiver<Exports>,
+    /// How many services of one peer there is room for.
+    pub room: watch::Receiver<Option<usize>>,
     /// Where it is said what other clusters export.
     pub remotes: watch::Sender<Remotes>,
 }
@@ -42,12 +44,18 @@ pub fn start(
 ) -> Started {
     let (desk, gateways) = (Desk::new(own, identity), Gateways::default());
     let (sight, sights) = watch::channel(None);
-    if let Some(Ends { exports, remotes }) = ends {
+    if let Some(Ends { exports, room, remotes }) = ends {
         let (hearing, heard) = watch::channel(Heard::new());
         let (own, namespace) = (own.clone(), namespace.to_owned());
         tasks.spawn(publish(desk.clone(), sights.clone(), exports));
-        tasks.spawn(connect(namespace.clone(), sights.clone(), heard.clone(), remotes));
-        tasks.spawn(tell(desk.clone(), heard, events.clone()));
+        tasks.spawn(connect(
+            namespace.clone(),
+            sights.clone(),
+            heard.clone(),
+            room.clone(),
+            remotes,
+        ));
+        tasks.spawn(tell(desk.clone(), heard, room, events.clone()));
         tasks.spawn(subscribe(own, namespace, sights, gateways.clone(), hearing));
     }
     Started { books: Books { desk, gateways }, sight }

@@ -19,6 +19,8 @@ pub struct Shared {
     pub heard: Heard,
     /// What is told.
     pub told: BTreeMap<ClusterId, Told>,
+    /// How many services of one peer there is room for; `None` before that is known.
+    pub room: Option<usize>,
 }
 
 /// What one cluster is told.
@@ -31,17 +33,24 @@ pub struct Told {
 }
 
 /// Runs until the engine is gone.
-pub async fn tell(desk: Desk, mut heard: watch::Receiver<Heard>, events: mpsc::Sender<Event>) {
+pub async fn tell(
+    desk: Desk,
+    mut heard: watch::Receiver<Heard>,
+    mut room: watch::Receiver<Option<usize>>,
+    events: mpsc::Sender<Event>,
+) {
     let mut news = desk.news();
     loop {
         news.mark_unchanged();
-        let shared = Shared { heard: heard.borrow_and_update().clone(), told: desk.told() };
+        let (heard_now, room_now) = (heard.borrow_and_update().clone(), *room.borrow_and_update());
+        let shared = Shared { heard: heard_now, told: desk.told(), room: room_now };
         if events.send(Event::Shared(Box::new(shared))).await.is_err() {
             return;
         }
         tokio::time::sleep(PACE).await;
         let changed = tokio::select! {
             changed = heard.changed() => changed,
+            changed = room.changed() => changed,
             changed = news.changed() => changed,
         };
         if changed.is_err() {

@@ -5,6 +5,7 @@ use carrick_exchange::book::Imports;
 use carrick_model::ServiceName;
 
 use crate::book::Shared;
+use crate::services::consent::{imports_from, limit};
 
 /// The most refusals that a status lists; all are counted.
 const LIMIT: usize = 16;
@@ -28,17 +29,20 @@ pub fn services(shared: Option<&Shared>, peering: &Peering) -> Option<ServicesSt
         out.error = cut(&format!("{reason}: {text}"));
     }
     if let Some(imports) = hearing.and_then(|hearing| hearing.imports.as_deref()) {
-        imported(&mut out, imports, peering);
+        imported(&mut out, imports, peering, shared.room);
     }
     Some(out)
 }
 
-fn imported(out: &mut ServicesStatus, imports: &Imports, peering: &Peering) {
+fn imported(out: &mut ServicesStatus, imports: &Imports, peering: &Peering, room: Option<usize>) {
     let wanted = |name: &&ServiceName| peering.imports.contain(name.namespace());
     let unwanted = imports.services.keys().filter(|name| !wanted(name));
     let not_wanted = unwanted.clone().count();
-    out.imported = count(imports.services.len() - not_wanted);
-    out.refused = count(imports.refused + not_wanted);
+    let most = limit(peering, room).unwrap_or(usize::MAX);
+    // Carrick's own namespace was refused when it was read.
+    let taken = imports_from(peering, "", &imports.services, most);
+    out.imported = count(taken.services.len());
+    out.refused = count(imports.refused + not_wanted + taken.beyond.len());
     let refusals = imports.told.iter();
     let refusals =
         refusals.map(|(name, why)| refused(name.clone(), why.reason(), &why.to_string()));
@@ -46,7 +50,13 @@ fn imported(out: &mut ServicesStatus, imports: &Imports, peering: &Peering) {
         let why = "its namespace is not in spec.services.import";
         refused(name.to_string(), "NamespaceNotImported", why)
     });
-    out.not_imported = refusals.chain(unwanted).take(LIMIT).collect();
+    let beyond = taken.beyond.iter().map(|name| {
+        let why = format!(
+            "{most} services are imported at most, those that have been exported longest; spec.services.maxImports sets another number"
+        );
+        refused(name.to_string(), "TooManyImports", &why)
+    });
+    out.not_imported = refusals.chain(beyond).chain(unwanted).take(LIMIT).collect();
 }
 
 fn refused(service: String, reason: &str, message: &str) -> RefusedService {
@@ -77,7 +87,8 @@ mod tests {
 
     fn peering(export: &[&str], import: &[&str]) -> Peering {
         let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
-        let services = Some(ServicesSpec { export: texts(export), import: texts(import) });
+        let services =
+            Some(ServicesSpec { export: texts(export), import: texts(import), max_imports: None });
         let spec = Peer::new("osaka", &[]).spec(&["10.2.0.0/16"]);
         Peering::parse(&ClusterPeeringSpec { services, ..spec }).expect("good")
     }
@@ -100,7 +111,8 @@ mod tests {
         let hearing = Hearing { imports: Some(Arc::new(imports)), error };
         let told = Told { services: 3, left_out: vec![(name("large"), "70000 bytes".to_owned())] };
         let osaka: carrick_model::ClusterId = "osaka".parse().expect("id");
-        Shared { heard: [(osaka.clone(), hearing)].into(), told: [(osaka, told)].into() }
+        let (heard, told) = ([(osaka.clone(), hearing)].into(), [(osaka, told)].into());
+        Shared { heard, told, room: Some(9) }
     }
 
     #[test]
@@ -111,6 +123,23 @@ mod tests {
         assert_eq!(status.not_imported[0].reason, "InvalidPort");
         assert_eq!(status.not_exported[0].service, "large/hello");
         assert!(status.error.starts_with("NoAnswer: x") && status.error.len() == TEXT);
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_is_listed() {
+        let mut shared = shared();
+        let heard = shared.heard.values_mut().next().expect("osaka");
+        let imports = heard.imports.as_ref().expect("heard").services.clone();
+        heard.imports = Some(Arc::new(Imports { services: imports, ..Imports::default() }));
+        let mut peering = peering(&[], &["*"]);
+        peering.max_imports = Some(1);
+        let status = services(Some(&shared), &peering).expect("shared");
+        assert_eq!((status.imported, status.refused), (1, 1));
+        let refused = &status.not_imported[0];
+        assert_eq!(
+            (refused.service.as_str(), refused.reason.as_str()),
+            ("shop/hello", "TooManyImports")
+        );
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What of all exported services one peer has to do with, by its ClusterPeering: pure.
 
 use carrick_crds::peering::Peering;
+use carrick_model::ServiceName;
 
 use super::Services;
 
@@ -10,12 +11,35 @@ pub fn exports_for(peering: &Peering, exports: &Services) -> Services {
     shared.map(|(name, service)| (name.clone(), service.clone())).collect()
 }
 
-/// Of what this peer exports, what is imported here. `own` is Carrick's own namespace, into which nothing is.
-pub fn imports_from(peering: &Peering, own: &str, services: &Services) -> Services {
+/// What is imported of what a peer exports.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Imported {
+    /// These.
+    pub services: Services,
+    /// These would be, but are more than are taken, the first of them first.
+    pub beyond: Vec<ServiceName>,
+}
+
+/// How many services are imported from this peer at most; `None` while nobody knows how much room there is.
+pub fn limit(peering: &Peering, room: Option<usize>) -> Option<usize> {
+    peering.max_imports.and_then(|most| usize::try_from(most).ok()).or(room)
+}
+
+/// Of what this peer exports, what is imported here: those that have been exported longest, `limit` at most. So a new one
+/// takes no other's place. `own` is Carrick's own namespace, into which nothing is imported.
+pub fn imports_from(peering: &Peering, own: &str, services: &Services, limit: usize) -> Imported {
     let taken = services
         .iter()
         .filter(|(name, _)| name.namespace() != own && peering.imports.contain(name.namespace()));
-    taken.map(|(name, service)| (name.clone(), service.clone())).collect()
+    let mut all: Vec<_> = taken.collect();
+    if all.len() > limit {
+        all.sort_by_key(|(name, service)| (service.exported_at, *name));
+    }
+    let beyond = all.split_off(limit.min(all.len()));
+    Imported {
+        services: all.into_iter().map(|(name, one)| (name.clone(), one.clone())).collect(),
+        beyond: beyond.into_iter().map(|(name, _)| name.clone()).collect(),
+    }
 }
 
 #[cfg(test)]
@@ -24,7 +48,6 @@ mod tests {
 
     use carrick_crds::ClusterPeeringSpec;
     use carrick_crds::peering::ServicesSpec;
-    use carrick_model::ServiceName;
     use carrick_model::service::ServiceKind;
 
     use super::*;
@@ -32,7 +55,8 @@ mod tests {
 
     fn peering(export: &[&str], import: &[&str]) -> Peering {
         let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
-        let services = ServicesSpec { export: texts(export), import: texts(import) };
+        let services =
+            ServicesSpec { export: texts(export), import: texts(import), max_imports: None };
         let spec = Peer::new("osaka", &[]).spec(&["10.2.0.0/16"]);
         let spec = ClusterPeeringSpec { services: Some(services), ..spec };
         Peering::parse(&spec).expect("good")
@@ -56,14 +80,17 @@ mod tests {
     fn nothing_is_shared_until_somebody_says_so() {
         let (peering, all) = (peering(&[], &[]), services());
         assert!(exports_for(&peering, &all).is_empty());
-        assert!(imports_from(&peering, "carrick-system", &all).is_empty());
+        assert!(imports_from(&peering, "carrick-system", &all, 9).services.is_empty());
     }
 
     #[test]
     fn each_direction_has_its_own_list() {
         let (peering, all) = (peering(&["shop"], &["default"]), services());
         assert_eq!(namespaces(&exports_for(&peering, &all)), ["shop"]);
-        assert_eq!(namespaces(&imports_from(&peering, "carrick-system", &all)), ["default"]);
+        assert_eq!(
+            namespaces(&imports_from(&peering, "carrick-system", &all, 9).services),
+            ["default"]
+        );
     }
 
     #[test]
@@ -71,8 +98,35 @@ mod tests {
         let (peering, all) = (peering(&["*"], &["*"]), services());
         assert_eq!(namespaces(&exports_for(&peering, &all)), ["carrick-system", "default", "shop"]);
         assert_eq!(
-            namespaces(&imports_from(&peering, "carrick-system", &all)),
+            namespaces(&imports_from(&peering, "carrick-system", &all, 9).services),
             ["default", "shop"]
         );
+    }
+
+    #[test]
+    fn the_longest_exported_are_taken_and_a_new_one_takes_nobodys_place() {
+        let peering = peering(&[], &["*"]);
+        let at = |namespace: &str, at| {
+            let name = ServiceName::new(namespace, "hello").expect("name");
+            let kind = ServiceKind::ClusterSetIp;
+            let service = carrick_model::ExportedService::bare(name.clone(), at, kind);
+            (name, Arc::new(service))
+        };
+        let mut all: Services = [at("c", 1), at("b", 2), at("a", 3)].into();
+        let taken = imports_from(&peering, "carrick-system", &all, 2);
+        assert_eq!(namespaces(&taken.services), ["b", "c"]);
+        assert_eq!(taken.beyond, [ServiceName::new("a", "hello").expect("name")]);
+        all.extend([at("aa", 9), at("d", 3)]);
+        let then = imports_from(&peering, "carrick-system", &all, 2);
+        assert_eq!((then.services, then.beyond.len()), (taken.services, 3));
+        assert_eq!(imports_from(&peering, "carrick-system", &all, 5).beyond, []);
+    }
+
+    #[test]
+    fn the_peerings_own_number_counts_more_than_the_room() {
+        let mut peering = peering(&[], &["*"]);
+        assert_eq!((limit(&peering, None), limit(&peering, Some(7))), (None, Some(7)));
+        peering.max_imports = Some(3);
+        assert_eq!((limit(&peering, None), limit(&peering, Some(7))), (Some(3), Some(3)));
     }
 }

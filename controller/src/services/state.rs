@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use carrick_model::{ClusterId, ServiceName};
+use carrick_model::service::ServiceKind;
+use carrick_model::{ClusterId, Prefix, ServiceName};
 
 use super::discover::{Discovered, Unexportable, discover};
 use super::facts::{ExportFacts, SliceFacts};
@@ -22,6 +23,7 @@ pub struct State {
     services: Collection<SeenService>,
     slices: Collection<SeenSlice>,
     namespaces: Collection<()>,
+    ranges: Collection<Vec<Prefix>>,
     missing_exports: bool,
     missing_imports: bool,
     remotes: Remotes,
@@ -116,6 +118,12 @@ impl State {
                     }
                 }
             }
+            Seen::Ranges(change) => {
+                for Step { key, new } in self.ranges.steps(change) {
+                    self.ranges.put(key, new);
+                }
+            }
+            Seen::Missing(Missing::Ranges) => self.ranges.known = true,
             Seen::Missing(Missing::Exports) => {
                 (self.missing_exports, self.exports.known) = (true, true)
             }
@@ -286,6 +294,22 @@ impl State {
             && self.services.known
             && self.slices.known
             && self.namespaces.known
+    }
+
+    /// Where Services have their addresses, in order; none where the API does not say, and `None` before that is known.
+    pub fn ranges(&self) -> Option<Vec<Prefix>> {
+        let mut all: Vec<Prefix> = self.ranges.all.values().flatten().copied().collect();
+        all.sort_unstable();
+        (self.ranges.known && self.is_known()).then_some(all)
+    }
+
+    /// How many Services that are not ours have an address.
+    pub fn addressed(&self) -> usize {
+        let addressed = |service: &&SeenService| match service {
+            SeenService::Theirs(facts) => facts.kind == Some(ServiceKind::ClusterSetIp),
+            SeenService::Ours(..) => false,
+        };
+        self.services.all.values().filter(addressed).count()
     }
 
     /// Whether imports can be written: it is known who the peers are, and the kinds are there.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use carrick_model::{ClusterId, ServiceName};
+use carrick_model::{ClusterId, Prefix, ServiceName};
 use jiff::Timestamp;
 use kube::Client;
 use kube::api::DynamicObject;
@@ -17,6 +17,7 @@ use super::facts::ExportFacts;
 use super::plan::{Held, Kind, View, Write, plan};
 use super::queue::{Key, Queue};
 use super::render::What;
+use super::room::room;
 use super::state::State;
 use super::watch::{Seen, SeenService, SeenSlice, key};
 use super::write::{WriteError, kind, write};
@@ -46,6 +47,10 @@ pub struct Parts {
     pub remotes: watch::Receiver<Remotes>,
     /// What we export.
     pub exports: watch::Sender<Exports>,
+    /// How many services of one peer there is room for.
+    pub room: watch::Sender<Option<usize>>,
+    /// Where Services have their addresses, if the Kubernetes API does not say.
+    pub service_ranges: Vec<Prefix>,
     /// Counters.
     pub metrics: Metrics,
 }
@@ -55,6 +60,10 @@ struct Task {
     client: Client,
     cluster: ClusterId,
     exports: watch::Sender<Exports>,
+    room: watch::Sender<Option<usize>>,
+    service_ranges: Vec<Prefix>,
+    /// The ranges that the room is by.
+    ranges: Option<Vec<Prefix>>,
     metrics: Metrics,
     state: State,
     queue: Queue,
@@ -64,7 +73,7 @@ struct Task {
 
 /// Runs until it is dropped, or nobody feeds it any more.
 pub async fn run(parts: Parts) {
-    let Parts { client, cluster, mut remotes, exports, metrics } = parts;
+    let Parts { client, cluster, mut remotes, exports, room, service_ranges, metrics } = parts;
     let (seen, mut watched) = mpsc::channel(QUEUE);
     let mut watches = JoinSet::new();
     super::watch::spawn(&client, &metrics, &seen, &mut watches);
@@ -73,6 +82,9 @@ pub async fn run(parts: Parts) {
         client,
         cluster,
         exports,
+        room,
+        service_ranges,
+        ranges: None,
         metrics,
         state: State::default(),
         queue: Queue::default(),
@@ -120,6 +132,7 @@ impl Task {
         if !self.state.is_known() {
             return;
         }
+        self.tell_room();
         let mut changes = BTreeMap::new();
         loop {
             let names = self.state.take_dirty(TURN);
@@ -141,6 +154,21 @@ impl Task {
                 let result = write(&client, &key, &one).await;
                 (key, one, result)
             });
+        }
+    }
+
+    /// Tells how much room there is: when that becomes known, and when the ranges change. Services that come and go later
+    /// do not count, or imports would come and go with them.
+    fn tell_room(&mut self) {
+        let Some(mut ranges) = self.state.ranges() else { return };
+        if ranges.is_empty() {
+            ranges.clone_from(&self.service_ranges);
+        }
+        if self.ranges.as_ref() != Some(&ranges) {
+            let room = room(&ranges, self.state.addressed());
+            info!(room, "services of one peer, unless its ClusterPeering says otherwise");
+            self.room.send_replace(Some(room));
+            self.ranges = Some(ranges);
         }
     }
 

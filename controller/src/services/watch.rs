@@ -4,10 +4,11 @@
 use std::fmt::Debug;
 
 use carrick_crds::{ServiceExport, ServiceImport};
-use carrick_model::ServiceName;
+use carrick_model::{Prefix, ServiceName};
 use futures::TryStreamExt as _;
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::networking::v1::ServiceCIDR;
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::core::ObjectMeta;
 use kube::runtime::watcher;
@@ -37,6 +38,8 @@ pub enum Seen {
     Slices(Change<SeenSlice>),
     /// Namespaces that are not about to go; the key is the name.
     Namespaces(Change<()>),
+    /// ServiceCIDRs: where Services have their addresses.
+    Ranges(Change<Vec<Prefix>>),
     /// The definition of this kind is not there.
     Missing(Missing),
 }
@@ -48,6 +51,24 @@ pub enum Missing {
     Exports,
     /// ServiceImport's.
     Imports,
+    /// ServiceCIDR's, or it may not be looked at.
+    Ranges,
+}
+
+impl Missing {
+    /// What follows from that, for a person.
+    fn explained(self) -> &'static str {
+        match self {
+            Self::Exports | Self::Imports => {
+                "this cluster has no such kind (multicluster.x-k8s.io/v1beta1): no service is shared; the chart installs it \
+                 (services.installCRDs)"
+            }
+            Self::Ranges => {
+                "cannot see where Services have their addresses: how many may be imported from a peer follows from the chart's \
+                 serviceRanges"
+            }
+        }
+    }
 }
 
 /// A Service.
@@ -83,6 +104,9 @@ pub fn spawn(client: &Client, metrics: &Metrics, seen: &Sender<Seen>, tasks: &mu
     tasks.spawn(feed.clone().run("all services", None, services, service, Seen::Services));
     let slices = Api::<EndpointSlice>::all(client.clone());
     tasks.spawn(feed.clone().run("all endpointslices", None, slices, slice, Seen::Slices));
+    let ranges = Api::<ServiceCIDR>::all(client.clone());
+    let missing = Some(Missing::Ranges);
+    tasks.spawn(feed.clone().run("servicecidrs", missing, ranges, range, Seen::Ranges));
     let namespaces = Api::<Namespace>::all(client.clone());
     let read = |namespace: Namespace| {
         let phase = namespace.status.and_then(|status| status.phase);
@@ -94,6 +118,11 @@ pub fn spawn(client: &Client, metrics: &Metrics, seen: &Sender<Seen>, tasks: &mu
 
 fn untyped<K: Resource<DynamicType = ()>>(client: &Client) -> Api<DynamicObject> {
     Api::all_with(client.clone(), &ApiResource::erase::<K>(&()))
+}
+
+fn range(range: ServiceCIDR) -> Option<Vec<Prefix>> {
+    let ranges = range.spec.into_iter().flat_map(|spec| spec.cidrs.unwrap_or_default());
+    Some(ranges.filter_map(|text| text.parse().ok()).collect())
 }
 
 fn service(service: Service) -> Option<SeenService> {
@@ -166,14 +195,10 @@ impl Feed {
                     None => continue,
                 },
                 Ok(None) => return,
-                Err(error) => match missing.filter(|_| is_missing(&error)) {
+                Err(error) => match missing.filter(|what| is_missing(&error, *what)) {
                     Some(missing) => {
                         if !std::mem::replace(&mut told, true) {
-                            warn!(
-                                what,
-                                "this cluster has no such kind (multicluster.x-k8s.io/v1beta1): no service is \
-                                 shared; the chart installs it (services.installCRDs)"
-                            );
+                            warn!(what, "{}", missing.explained());
                         }
                         Seen::Missing(missing)
                     }
@@ -193,13 +218,15 @@ impl Feed {
     }
 }
 
-/// Whether the API server knows no such kind.
-fn is_missing(error: &watcher::Error) -> bool {
+/// Whether the API server knows no such kind, or keeps the ranges to itself.
+fn is_missing(error: &watcher::Error, what: Missing) -> bool {
     use watcher::Error::{InitialListFailed, WatchFailed, WatchStartFailed};
     match error {
         InitialListFailed(kube::Error::Api(status))
         | WatchStartFailed(kube::Error::Api(status))
-        | WatchFailed(kube::Error::Api(status)) => status.is_not_found(),
+        | WatchFailed(kube::Error::Api(status)) => {
+            status.is_not_found() || status.is_forbidden() && what == Missing::Ranges
+        }
         _ => false,
     }
 }

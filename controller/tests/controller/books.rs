@@ -119,7 +119,7 @@ fn names(hearing: &Hearing) -> Vec<String> {
 
 fn sharing(export: &[&str], import: &[&str]) -> Option<ServicesSpec> {
     let texts = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect();
-    Some(ServicesSpec { export: texts(export), import: texts(import) })
+    Some(ServicesSpec { export: texts(export), import: texts(import), max_imports: None })
 }
 
 #[tokio::test]

@@ -9,8 +9,8 @@ use carrick_model::{ClusterId, IdentityKey, Prefix};
 use super::namespaces::Namespaces;
 use super::spec::{
     AcceptSpec, COST_LIMIT, ClusterPeeringSpec, DETECTION_RANGE, ENDPOINTS_LIMIT, EndpointSpec,
-    IDENTITIES_LIMIT, MAX_PREFIXES_LIMIT, MTU_RANGE, NAMESPACES_LIMIT, RANGES_LIMIT, ServicesSpec,
-    TunnelSpec,
+    IDENTITIES_LIMIT, MAX_IMPORTS_RANGE, MAX_PREFIXES_LIMIT, MTU_RANGE, NAMESPACES_LIMIT,
+    RANGES_LIMIT, ServicesSpec, TunnelSpec,
 };
 
 /// A `ClusterPeering.spec` that is known to be good by itself. Whether it collides with this cluster
@@ -45,6 +45,8 @@ pub struct Peering {
     pub exports: Namespaces,
     /// Namespaces into which its exported services are imported.
     pub imports: Namespaces,
+    /// How many of them at most, 1–16,384, if not as many as there is room for.
+    pub max_imports: Option<u32>,
     /// Its drills may hit the traffic between both clusters.
     pub drills_allowed: bool,
     /// All traffic is stopped.
@@ -127,6 +129,9 @@ impl Peering {
         };
         let exports = namespaces("spec.services.export", shared(|s| &s.export), &mut errors);
         let imports = namespaces("spec.services.import", shared(|s| &s.import), &mut errors);
+        let most = spec.services.as_ref().and_then(|services| services.max_imports);
+        let field = "spec.services.maxImports";
+        let max_imports = most.and_then(|most| errors.number(field, most, MAX_IMPORTS_RANGE));
         refuse_unimplemented(spec, &mut errors);
         let detection = spec.failover.as_ref().and_then(|failover| failover.detection_milliseconds);
         let field = "spec.failover.detectionMilliseconds";
@@ -148,6 +153,7 @@ impl Peering {
                 detection_milliseconds: detection,
                 exports,
                 imports,
+                max_imports,
                 drills_allowed: spec.drills == "Allow",
                 suspended: spec.suspended,
             }),

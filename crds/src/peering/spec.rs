@@ -22,6 +22,8 @@ pub const RANGES_LIMIT: usize = 64;
 pub const NAMESPACES_LIMIT: usize = 256;
 /// The largest `accept.maxPrefixes`.
 pub const MAX_PREFIXES_LIMIT: i32 = 256;
+/// The bounds of `services.maxImports`.
+pub const MAX_IMPORTS_RANGE: (i32, i32) = (1, 16_384);
 /// The largest `endpoints[].cost`.
 pub const COST_LIMIT: i32 = 65535;
 /// The bounds of `failover.detectionMilliseconds`.
@@ -192,6 +194,11 @@ pub struct ServicesSpec {
     #[serde(default)]
     #[schemars(length(max = NAMESPACES_LIMIT), inner(length(min = 1, max = 63)))]
     pub import: Vec<String>,
+    /// How many of its services are imported at most: those that have been exported longest. When not set, as many as a
+    /// quarter of the addresses that were free for Services when the controller began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = MAX_IMPORTS_RANGE.0, max = MAX_IMPORTS_RANGE.1))]
+    pub max_imports: Option<i32>,
 }
 
 /// How fast a lost path is noticed.

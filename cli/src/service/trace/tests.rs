@@ -54,7 +54,7 @@ fn peering(scene: &mut Scene) -> &mut ClusterPeering {
 
 fn imports(scene: &mut Scene, namespaces: &[&str]) {
     let import = namespaces.iter().map(|name| (*name).to_owned()).collect();
-    peering(scene).spec.services = Some(ServicesSpec { export: Vec::new(), import });
+    peering(scene).spec.services = Some(ServicesSpec { import, ..ServicesSpec::default() });
 }
 
 #[test]

@@ -220,6 +220,23 @@ fn nothing_is_written_before_it_is_known_who_the_peers_are_or_without_the_kinds(
 }
 
 #[test]
+fn room_is_known_when_all_is() {
+    let mut state = known();
+    assert_eq!(state.ranges(), None);
+    let range: Prefix = "10.96.0.0/16".parse().expect("range");
+    state.take(Seen::Ranges(Change::All(vec![("kubernetes".to_owned(), vec![range])])));
+    assert_eq!(state.ranges(), Some(vec![range]));
+    let (_, held) = ours(Kind::Derived, "", 3);
+    let key = format!("shop/{}", derived(&name("shop")));
+    state.take(Seen::Services(set(&key, SeenService::Ours(name("shop"), Box::new(held)))));
+    state.take(Seen::Services(set("shop/hello", service())));
+    assert_eq!(state.addressed(), 1, "what is imported is not counted");
+    let mut state = known();
+    state.take(Seen::Missing(Missing::Ranges));
+    assert_eq!(state.ranges(), Some(Vec::new()));
+}
+
+#[test]
 fn a_namespace_that_comes_or_goes_concerns_its_services() {
     let mut state = known();
     state.take(Seen::Exports(Change::All(vec![
