@@ -6,6 +6,7 @@ pub mod claims;
 pub mod endpoints;
 pub mod mesh;
 pub mod node;
+pub mod pauses;
 pub mod pod;
 pub mod ranges;
 pub mod repair;

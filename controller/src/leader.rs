@@ -102,18 +102,27 @@ impl Elector {
         }
     }
 
+    /// A renewal may be under way that nobody waits for any more: where it comes first, this is tried again.
     async fn hand_over(&self) {
-        let Ok(Some(mut lease)) = self.api.get_opt(NAME).await else { return };
-        let Some(spec) = lease.spec.as_mut() else { return };
-        if spec.holder_identity.as_deref() != Some(&self.holder) {
+        while let Err(error) = self.give_up().await {
+            if matches!(&error, kube::Error::Api(status) if status.is_conflict()) {
+                continue;
+            }
+            let error = Brief(&error);
+            warn!(%error, "cannot release the Lease {NAME}; it will run out by itself");
             return;
+        }
+    }
+
+    async fn give_up(&self) -> Result<(), kube::Error> {
+        let Some(mut lease) = self.api.get_opt(NAME).await? else { return Ok(()) };
+        let Some(spec) = lease.spec.as_mut() else { return Ok(()) };
+        if spec.holder_identity.as_deref() != Some(&self.holder) {
+            return Ok(());
         }
         spec.holder_identity = Some(String::new());
         spec.lease_duration_seconds = Some(1);
-        if let Err(error) = self.api.replace(NAME, &PostParams::default(), &lease).await {
-            let error = Brief(&error);
-            warn!(%error, "cannot release the Lease {NAME}; it will run out by itself");
-        }
+        self.api.replace(NAME, &PostParams::default(), &lease).await.map(drop)
     }
 
     async fn try_once(&mut self) -> Result<bool, kube::Error> {

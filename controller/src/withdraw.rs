@@ -14,6 +14,7 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use tracing::info;
 
 use crate::brief::Brief;
+use crate::cluster::pauses::Pauses;
 use crate::identity::installation;
 use crate::options::WithdrawOptions;
 
@@ -83,7 +84,7 @@ async fn take_back(api: &Api<DynamicObject>) -> String {
 /// Waits for the condition `Withdrawn`; `last` is what it said last.
 async fn wait(api: Api<ClusterIdentity>, last: &mut String) -> anyhow::Result<()> {
     let config = watcher::Config::default().fields(&format!("metadata.name={IDENTITY_NAME}"));
-    let objects = watcher(api, config).default_backoff().applied_objects();
+    let objects = watcher(api, config).backoff(Pauses::default()).applied_objects();
     pin_mut!(objects);
     "the controller has not answered".clone_into(last);
     while let Some(object) = objects.next().await {

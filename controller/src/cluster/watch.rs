@@ -16,6 +16,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::task::JoinSet;
 use tracing::warn;
 
+use super::pauses::Pauses;
 use super::{AgentScheduling, NodeFacts, PodFacts, ServiceFacts, api_server};
 use crate::drill::DrillObject;
 use crate::event::{Change, Event, Listing};
@@ -47,18 +48,18 @@ pub fn spawn(
     let ours = stream(services);
     tasks.spawn(feed.clone().run("services", ours, services_of, Event::Services));
     let slices = Api::<EndpointSlice>::namespaced(client.clone(), api_server::NAMESPACE);
-    let slices = start(slices, config().labels(api_server::SELECTOR)).default_backoff();
+    let slices = start(slices, config().labels(api_server::SELECTOR)).backoff(Pauses::default());
     let addresses = |slice: EndpointSlice| (slice.name_any(), Some(api_server::addresses(&slice)));
     tasks.spawn(feed.clone().run("endpointslices", slices, addresses, Event::ApiServer));
     let objects = Api::<DynamicObject>::all_with(client.clone(), &resource);
-    let objects = start(objects, config()).default_backoff();
+    let objects = start(objects, config()).backoff(Pauses::default());
     tasks.spawn(
         feed.clone()
             .run("clusterpeerings", objects, peerings, |change| Event::Peerings(Box::new(change))),
     );
     let resource = kube::api::ApiResource::erase::<FailoverDrill>(&());
     let objects = Api::<DynamicObject>::all_with(client.clone(), &resource);
-    let objects = start(objects, config()).default_backoff();
+    let objects = start(objects, config()).backoff(Pauses::default());
     let drills = |object: DynamicObject| (object.name_any(), Some(DrillObject::from(object)));
     let wrap = |change| Event::Drills(Box::new(change));
     tasks.spawn(feed.clone().run("failoverdrills", objects, drills, wrap));
@@ -78,7 +79,7 @@ pub fn stream<K>(api: Api<K>) -> impl Stream<Item = Result<Watched<K>, watcher::
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    start(api, config()).default_backoff()
+    start(api, config()).backoff(Pauses::default())
 }
 
 #[derive(Clone)]
@@ -128,7 +129,7 @@ impl Feed {
             Change::Set(_, identity) => Event::Identity(Some(Box::new(identity))),
             Change::Gone(_) => Event::Identity(None),
         };
-        let stream = start(api, config).default_backoff();
+        let stream = start(api, config).backoff(Pauses::default());
         self.run("clusteridentities", stream, read, wrap).await;
     }
 }

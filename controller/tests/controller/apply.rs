@@ -79,6 +79,16 @@ async fn leadership_is_taken_released_and_taken_by_the_next() {
     assert_eq!(spec["leaseTransitions"], 2);
 }
 
+#[tokio::test]
+async fn a_leader_hands_over_although_its_own_renewal_comes_between() {
+    let api = FakeApi::default();
+    let mut leader = Elector::new(&api.client(), NAMESPACE, "a".to_owned());
+    tokio::time::timeout(PATIENCE, leader.acquire(|| {})).await.expect("leads");
+    api.conflict(2);
+    leader.release().await;
+    assert_eq!(api.held(LEASE).expect("there")["spec"]["holderIdentity"], "");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_leader_that_hears_nothing_gives_up_before_its_lease_ends() {
     let api = FakeApi::default();

@@ -86,7 +86,18 @@ pub fn rolled_out(cluster: &Cluster) -> Outcome {
         };
         text(wait_until(PODS, workload, rolled_out))?;
     }
-    Ok(())
+    text(wait_until(PODS, "the end of earlier controllers", || none_terminates(cluster)))
+}
+
+/// A rollout counts as done while what it replaces goes on: a kubelet that was without its API server sees only after
+/// up to a minute which pods are to end, and a controller leads until it is told to stop.
+fn none_terminates(cluster: &Cluster) -> Outcome {
+    let selector = "--selector=app.kubernetes.io/component=controller";
+    let list = text(cluster.kubectl_json(&["get", "pods", selector, "--namespace", NAMESPACE]))?;
+    let pods = list["items"].as_array().cloned().unwrap_or_default();
+    let ending = pods.iter().filter(|pod| !pod["metadata"]["deletionTimestamp"].is_null());
+    let names: Vec<_> = ending.map(|pod| pod["metadata"]["name"].to_string()).collect();
+    check(names.is_empty(), || format!("{} still end", names.join(", ")))
 }
 
 /// Starts again what has ended of these parts of a control plane, as a supervisor would: a kube-scheduler ends by itself
