@@ -8,7 +8,7 @@ pub struct DnsArgs {
     /// What to do.
     #[command(subcommand)]
     pub command: DnsCommand,
-    /// The ConfigMap with the Corefile, in the namespace that -n names [default: kube-system]
+    /// The ConfigMap with the Corefile, in kube-system unless -n names another namespace
     #[arg(long, global = true, value_name = "NAME", default_value = "coredns")]
     pub configmap: String,
 }

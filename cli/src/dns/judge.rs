@@ -12,7 +12,7 @@ pub const ENABLE: &str = "carrick dns enable";
 type Look = fn(&Dns) -> Outcome;
 
 const STEPS: [(&str, Look); 4] =
-    [("ServiceImports", kind), ("CoreDNS", coredns), ("Rights", rights), ("Corefile", corefile)];
+    [("Kind", kind), ("CoreDNS", coredns), ("Rights", rights), ("Corefile", corefile)];
 
 /// All steps; none depends on another.
 pub fn steps(dns: &Dns) -> Vec<Step> {
@@ -34,10 +34,11 @@ fn wrong(what: impl Into<String>, remedy: impl Into<String>) -> Outcome {
 pub fn kind(dns: &Dns) -> Outcome {
     look(&dns.kind_served, |served| match served {
         true => Outcome::Good(
-            "are served as multicluster.x-k8s.io/v1alpha1, which CoreDNS reads".to_owned(),
+            "ServiceImports are served as multicluster.x-k8s.io/v1alpha1, which CoreDNS reads"
+                .to_owned(),
         ),
         false => wrong(
-            "are not served as multicluster.x-k8s.io/v1alpha1, which CoreDNS reads: a CoreDNS with the zone would \
+            "ServiceImports are not served as multicluster.x-k8s.io/v1alpha1, which CoreDNS reads: a CoreDNS with the zone would \
              not become ready after its next start",
             "install Carrick's chart with --set services.enabled=true (and services.installCRDs, unless somebody \
              else installs them)",

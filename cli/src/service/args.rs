@@ -20,7 +20,7 @@ pub struct ServiceArgs {
 pub enum ServiceCommand {
     /// Give a Service to the other clusters
     ///
-    /// Called again, it takes back the labels, annotations and policy that are not named again.
+    /// Called again, it takes back the labels and annotations that are not named again.
     Export(ExportArgs),
     /// Give it to them no longer
     Unexport {

@@ -7,7 +7,7 @@ use carrick_crds::ServiceExport;
 use carrick_crds::service::ServiceExportSpec;
 use futures::join;
 use k8s_openapi::api::core::v1::{Namespace, Service};
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, ResourceExt as _};
 use serde::de::DeserializeOwned;
@@ -17,9 +17,6 @@ use super::found::{POLICY, SERVICE_NAME, ServiceError, Services};
 use crate::connect::Cluster;
 use crate::fetch::failed;
 use crate::state::{FetchError, FetchErrorKind, Fetched};
-
-/// Who wrote an export, in the API's own bookkeeping.
-const MANAGER: &str = "carrick-cli";
 
 /// What is exported and imported in a namespace, or in all.
 pub async fn find(cluster: &Cluster, namespace: Option<&str>) -> Services {
@@ -68,31 +65,44 @@ pub async fn service(cluster: &Cluster, namespace: &str, name: &str) -> Fetched<
     api.get_opt(name).await.map_err(|error| failed(cluster, &what, &error))
 }
 
-/// Exports a Service, or changes what its imports get.
+/// Exports a Service, or changes what its imports get. Not by server-side apply, which leaves `spec: null` behind where the
+/// last of its fields goes.
 pub async fn export(
     cluster: &Cluster,
     namespace: &str,
     args: &ExportArgs,
 ) -> Result<(), ServiceError> {
-    let map = |pairs: &[Pair]| -> BTreeMap<String, String> {
-        pairs.iter().map(|pair| (pair.key.clone(), pair.value.clone())).collect()
-    };
-    let spec = ServiceExportSpec {
-        exported_labels: map(&args.labels),
-        exported_annotations: map(&args.annotations),
-    };
-    let mut object = ServiceExport::new(&args.name, spec);
-    if let Some(policy) = &args.policy {
-        object.annotations_mut().insert(POLICY.to_owned(), policy.to_string());
-    }
     let api = Api::<ServiceExport>::namespaced(cluster.client.clone(), namespace);
-    let params = PatchParams::apply(MANAGER);
-    let done = api.patch(&args.name, &params, &Patch::Apply(&object)).await;
-    let what = format!("apply serviceexports.multicluster.x-k8s.io {namespace}/{}", args.name);
-    match done.map_err(|error| failed(cluster, &what, &error)) {
+    let what =
+        |verb| format!("{verb} serviceexports.multicluster.x-k8s.io {namespace}/{}", args.name);
+    let held = api.get_opt(&args.name).await.map_err(|e| failed(cluster, &what("get"), &e))?;
+    let params = PostParams::default();
+    let (verb, done) = match held {
+        None => {
+            let wanted = wanted(ServiceExport::new(&args.name, ServiceExportSpec::default()), args);
+            ("create", api.create(&params, &wanted).await)
+        }
+        Some(held) => ("update", api.replace(&args.name, &params, &wanted(held, args)).await),
+    };
+    match done.map_err(|error| failed(cluster, &what(verb), &error)) {
         Ok(_) => Ok(()),
         Err(error) => Err(absent(cluster, namespace, error).await),
     }
+}
+
+/// An export as it is asked for. A policy that somebody wrote before stays unless another one is named.
+fn wanted(mut export: ServiceExport, args: &ExportArgs) -> ServiceExport {
+    let map = |pairs: &[Pair]| -> BTreeMap<String, String> {
+        pairs.iter().map(|pair| (pair.key.clone(), pair.value.clone())).collect()
+    };
+    export.spec = ServiceExportSpec {
+        exported_labels: map(&args.labels),
+        exported_annotations: map(&args.annotations),
+    };
+    if let Some(policy) = &args.policy {
+        export.annotations_mut().insert(POLICY.to_owned(), policy.to_string());
+    }
+    export
 }
 
 /// Of a kind that is missing and a namespace that is, the API server says the same code.

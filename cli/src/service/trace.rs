@@ -9,7 +9,7 @@ use kube::ResourceExt as _;
 use super::found::{MADE_FOR, Services, endpoints, is_of};
 use crate::check::{Finding, Outcome, Step};
 use crate::dns::{self, Dns};
-use crate::state::{FetchErrorKind, Fetched, State};
+use crate::state::{FetchError, FetchErrorKind, Fetched, State};
 
 /// All that a trace looks at.
 #[derive(Debug, Clone)]
@@ -73,12 +73,26 @@ fn wrong(what: impl Into<String>, remedy: impl Into<String>) -> Outcome {
     Outcome::Wrong(Finding::new(what, remedy))
 }
 
+/// What a request that failed leaves unknown. What a person may not look at may still be well.
+fn unknown(what: &str, error: &FetchError) -> Outcome {
+    match error.kind {
+        FetchErrorKind::Forbidden => {
+            Outcome::Warning(Finding::new(format!("{what} is not known: {error}"), error.remedy()))
+        }
+        _ => Outcome::Wrong(error.into()),
+    }
+}
+
 /// Does the cluster's DNS know the name, and what should it say?
 fn name(scene: &Scene) -> Outcome {
     let domain = scene.domain();
-    let unread = [scene.dns.configmap.as_ref().err(), scene.dns.workloads.as_ref().err()];
-    let forbidden = unread.into_iter().flatten().find(|e| e.kind == FetchErrorKind::Forbidden);
-    if let Some(error) = forbidden {
+    let dns = &scene.dns;
+    let unread = [
+        dns.configmap.as_ref().err(),
+        dns.workloads.as_ref().err(),
+        dns.kind_served.as_ref().err(),
+    ];
+    if let Some(error) = unread.into_iter().flatten().next() {
         // Users of a namespace seldom may look at the cluster's DNS.
         return Outcome::Warning(Finding::new(
             format!("whether {domain} is served is not known: {error}"),

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::serving::{MARK, WITH, WITH_BLOCK, WITH_KEY, WITH_ZONE};
 use super::*;
 
 const KUBEADM: &str = "\

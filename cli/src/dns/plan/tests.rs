@@ -44,21 +44,18 @@ fn on_and_off_are_told_apart() {
     assert_eq!(
         shown(&on),
         "\
-ok       ServiceImports  are served as multicluster.x-k8s.io/v1alpha1, which CoreDNS reads
-ok       CoreDNS         Deployment coredns, v1.14.2, 2/2 ready
-ok       Rights          ServiceAccount kube-system/coredns may read ServiceImports
-ok       Corefile        ConfigMap kube-system/coredns serves clusterset.local
+ok       Kind      ServiceImports are served as multicluster.x-k8s.io/v1alpha1, which CoreDNS reads
+ok       CoreDNS   Deployment coredns, v1.14.2, 2/2 ready
+ok       Rights    ServiceAccount kube-system/coredns may read ServiceImports
+ok       Corefile  ConfigMap kube-system/coredns serves clusterset.local
 
 All is well.
 "
     );
     let off = shown(&plain());
+    assert!(off.contains("WRONG    Rights    ServiceAccount kube-system/coredns may not"), "{off}");
     assert!(
-        off.contains("WRONG    Rights          ServiceAccount kube-system/coredns may not"),
-        "{off}"
-    );
-    assert!(
-        off.contains("WRONG    Corefile        ConfigMap kube-system/coredns does not serve"),
+        off.contains("WRONG    Corefile  ConfigMap kube-system/coredns does not serve"),
         "{off}"
     );
     assert!(off.contains("do: carrick dns enable"), "{off}");

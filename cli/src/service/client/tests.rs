@@ -73,9 +73,7 @@ async fn missing_rights_are_named() {
     let cluster = cluster(|_, _| status(403, "Forbidden", json!({})));
     let error = export(&cluster, "shop", &asked_for()).await.expect_err("forbidden");
     assert!(
-        error
-            .remedy()
-            .contains("the right to apply serviceexports.multicluster.x-k8s.io shop/hello"),
+        error.remedy().contains("the right to get serviceexports.multicluster.x-k8s.io shop/hello"),
         "{}",
         error.remedy()
     );
@@ -87,13 +85,37 @@ async fn missing_rights_are_named() {
 }
 
 #[tokio::test]
-async fn an_export_is_applied() {
-    let cluster = cluster(|method, path| {
-        assert_eq!(
-            (method, path),
-            ("PATCH", "/apis/multicluster.x-k8s.io/v1beta1/namespaces/shop/serviceexports/hello")
-        );
-        (200, json!({ "metadata": { "name": "hello", "namespace": "shop" }, "spec": {} }))
+async fn an_export_is_made_or_written_anew() {
+    let path = "/apis/multicluster.x-k8s.io/v1beta1/namespaces/shop/serviceexports";
+    let held = json!({
+        "metadata": {
+            "name": "hello", "namespace": "shop", "resourceVersion": "7",
+            "annotations": { "carrick.dev/service-policy": "PreferLocal", "note": "theirs" },
+        },
+        "spec": { "exportedLabels": { "old": "x" }, "exportedAnnotations": { "old": "x" } },
     });
-    export(&cluster, "shop", &asked_for()).await.expect("applied");
+    let held_there = held.clone();
+    let cluster = cluster(move |method, asked| match method {
+        "GET" if asked == format!("{path}/hello") => (200, held_there.clone()),
+        "PUT" if asked == format!("{path}/hello") => (200, held_there.clone()),
+        _ => status(500, "InternalError", json!({})),
+    });
+    export(&cluster, "shop", &asked_for()).await.expect("written anew");
+
+    let held: ServiceExport = serde_json::from_value(held).expect("an export");
+    let new = wanted(held, &asked_for());
+    assert_eq!(new.resource_version().as_deref(), Some("7"));
+    assert_eq!(new.spec.exported_labels, BTreeMap::from([("team".to_owned(), "a".to_owned())]));
+    assert!(new.spec.exported_annotations.is_empty());
+    assert_eq!(new.annotations()["note"], "theirs");
+    assert_eq!(new.annotations()[POLICY], "PreferLocal");
+    let args = ExportArgs { policy: "Failover: paris".parse().ok(), ..asked_for() };
+    assert_eq!(wanted(new, &args).annotations()[POLICY], "Failover: paris");
+
+    let none = self::cluster(move |method, asked| match method {
+        "GET" => status(404, "NotFound", json!({ "name": "hello" })),
+        "POST" if asked == path => (201, json!({ "metadata": { "name": "hello" }, "spec": {} })),
+        _ => status(500, "InternalError", json!({})),
+    });
+    export(&none, "shop", &asked_for()).await.expect("made");
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use carrick_crds::{ClusterPeering, ServiceImport};
 use carrick_model::Prefix;
 
-use super::{Scene, wrong};
+use super::{Scene, unknown, wrong};
 use crate::check::{Finding, Outcome, Step, peering};
 use crate::service::found::{self, Endpoint, endpoints, names_cluster};
 use crate::state::Listed;
@@ -37,14 +37,14 @@ fn look(scene: &Scene, id: &str) -> Outcome {
         .collect();
     let identity = match &scene.state.identity {
         Ok(identity) => identity.as_ref().and_then(|identity| identity.status.as_ref()),
-        Err(error) => return Outcome::Wrong(error.into()),
+        Err(error) => return unknown("the way to it", error),
     };
     if identity.is_some_and(|status| status.cluster_id == id) {
         return some_ready(scene, &own, "this cluster");
     }
     match &scene.state.peerings {
         Ok(peerings) => remote(scene, id, &own, peerings),
-        Err(error) => Outcome::Wrong(error.into()),
+        Err(error) => unknown("the way to it", error),
     }
 }
 

@@ -99,6 +99,25 @@ fn a_name_that_is_not_served_hides_nothing_else() {
 }
 
 #[test]
+fn what_a_person_may_not_see_is_not_wrong() {
+    let mut scene = well();
+    let forbidden = failure(FetchErrorKind::Forbidden, "get clusteridentities.carrick.dev", "no");
+    scene.state.identity = Err(forbidden.clone());
+    assert!(
+        shown(&scene).contains("warning  Cluster osaka  the way to it is not known"),
+        "{}",
+        shown(&scene)
+    );
+    assert!(!check::fails(&steps(&scene)));
+    let mut scene = well();
+    scene.state.peerings = Err(forbidden);
+    assert!(shown(&scene).contains("warning  Cluster osaka"), "{}", shown(&scene));
+    assert!(shown(&scene).contains("ok       Cluster paris"), "{}", shown(&scene));
+    scene.state.peerings = Err(failure(FetchErrorKind::Unreachable, "list clusterpeerings", "no"));
+    assert_eq!(wrong_step(&scene).0, "Cluster osaka");
+}
+
+#[test]
 fn a_headless_service_has_its_pods_addresses() {
     let mut scene = well();
     let spec = &mut import_of(&mut scene).spec;

@@ -82,14 +82,20 @@ fn is_served(cluster: &Cluster, limit: Duration) -> Outcome {
 fn a_name_is_its_address(lab: &Lab) -> Outcome {
     let (paris, osaka) = named(lab)?;
     text(osaka.apply(SERVICE))?;
-    let said = text(carrick::command(
-        &osaka,
-        &["service", "export", "hello", "-n", "default", "--label", "team=a"],
-    ))?;
-    check(said.starts_with("default/hello is exported"), || said.clone())?;
+    // Again with less and with more: what is not named again is taken back.
+    for words in [&["--annotation", "note=b"][..], &[], &["--label", "team=a"]] {
+        let export = ["service", "export", "hello", "-n", "default"];
+        let said = text(carrick::command(&osaka, &[&export[..], words].concat()))?;
+        check(said.starts_with("default/hello is exported"), || said.clone())?;
+    }
     for cluster in [&paris, &osaka] {
-        let (import, address) = imported(cluster, "hello")?;
-        check(import["metadata"]["labels"]["team"] == "a", || import["metadata"].to_string())?;
+        let (_, address) = imported(cluster, "hello")?;
+        text(wait_until(SOON, "the import's label", || {
+            let metadata = &object(cluster, "serviceimport", "hello")?["metadata"];
+            let right =
+                metadata["labels"]["team"] == "a" && metadata["annotations"]["note"].is_null();
+            check(right, || metadata.to_string())
+        }))?;
         says(cluster, SOON, "A/hello.default.svc", &["NOERROR", &address])?;
         says(cluster, SOON, "AAAA/hello.default.svc", &["NOERROR"])?;
         let target = "hello.default.svc.clusterset.local";
