@@ -201,13 +201,15 @@ impl Engine {
         earliest(wake, self.grace_end(now))
     }
 
-    /// Says who the peers are and how they are reached. Returns when to do so again although nothing happens.
+    /// Says who the peers are and how they are reached; no longer when Carrick is to go, so that what was imported can be
+    /// removed and nobody makes it anew. Returns when to do so again although nothing happens.
     fn look(&self, resolved: &[Resolved<'_>], plan: &Plan, now: Now) -> Option<Instant> {
-        let seen = book::sight(&self.world, resolved, plan, self.sight.borrow().as_ref(), now);
-        let due = seen.values().filter_map(|peer| peer.reach.due()).min();
+        let look = || book::sight(&self.world, resolved, plan, self.sight.borrow().as_ref(), now);
+        let seen = (!self.world.record.withdraw).then(look);
+        let due = seen.iter().flatten().filter_map(|(_, peer)| peer.reach.due()).min();
         self.sight.send_if_modified(|held| {
-            let changed = held.as_ref() != Some(&seen);
-            *held = Some(seen);
+            let changed = *held != seen;
+            *held = seen;
             changed
         });
         due

@@ -11,5 +11,8 @@ async fn main() -> anyhow::Result<()> {
     match Options::parse().command {
         Command::Run(options) => carrick_controller::run::run(*options).await,
         Command::Withdraw(options) => carrick_controller::withdraw::withdraw(options).await,
+        Command::RemoveServices(options) => {
+            carrick_controller::services::remove::remove_services(options).await
+        }
     }
 }

@@ -24,6 +24,8 @@ pub enum Command {
     Run(Box<RunOptions>),
     /// Have Carrick taken off every node, and wait until it is: the uninstall hook.
     Withdraw(WithdrawOptions),
+    /// Take away what was made for imported services, when they are no longer shared: a hook of upgrades.
+    RemoveServices(WithdrawOptions),
 }
 
 /// Flags of `run`. Each may be given by the environment instead; lists are separated by commas there.
@@ -129,10 +131,10 @@ pub struct PodOptions {
     pub pod_namespace: String,
 }
 
-/// Flags of `withdraw`.
+/// Flags of `withdraw` and `remove-services`.
 #[derive(Debug, Clone, Args)]
 pub struct WithdrawOptions {
-    /// How long to wait for the nodes, in seconds.
+    /// How long it may take, in seconds.
     #[arg(long, env = "CARRICK_WITHDRAW_TIMEOUT", default_value_t = 60)]
     pub timeout_seconds: u64,
 }
@@ -271,7 +273,7 @@ mod tests {
         args.extend(extra);
         match Options::try_parse_from(args)?.command {
             Command::Run(options) => Ok(*options),
-            Command::Withdraw(_) => unreachable!("asked for run"),
+            Command::Withdraw(_) | Command::RemoveServices(_) => unreachable!("asked for run"),
         }
     }
 

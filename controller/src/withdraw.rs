@@ -1,5 +1,5 @@
 //! `carrick-controller withdraw`: the uninstall hook. Asks the controller to take Carrick off every
-//! node, and waits until it has been.
+//! node, waits until it has been, and removes what was made for imported services.
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,6 +17,10 @@ use crate::brief::Brief;
 use crate::cluster::pauses::Pauses;
 use crate::identity::installation;
 use crate::options::WithdrawOptions;
+use crate::services::remove::remove;
+
+/// How long removing what was made for imported services may take.
+const REMOVAL: Duration = Duration::from_secs(60);
 
 /// How long taking the withdrawal back may take.
 const TAKE_BACK: Duration = Duration::from_secs(10);
@@ -48,9 +52,12 @@ pub async fn withdraw_with(
         }
     }
     let mut last = String::new();
-    let waiting = wait(Api::<ClusterIdentity>::all(client), &mut last);
+    let waiting = wait(Api::<ClusterIdentity>::all(client.clone()), &mut last);
     let why = match tokio::time::timeout(timeout, waiting).await {
-        Ok(Ok(())) => return Ok(()),
+        Ok(Ok(())) => match remove_services(&client).await {
+            Ok(()) => return Ok(()),
+            Err(why) => format!("imported services are not removed: {why}"),
+        },
         Ok(Err(error)) => error.to_string(),
         Err(_) => {
             format!("nodes still hold parts of Carrick after {} s: {last}", timeout.as_secs())
@@ -60,6 +67,19 @@ pub async fn withdraw_with(
     bail!(
         "{why}. See the agents' logs; `helm uninstall --no-hooks` goes on without them. {standing}"
     )
+}
+
+/// By now the controller writes none any more.
+async fn remove_services(client: &Client) -> Result<(), String> {
+    match tokio::time::timeout(REMOVAL, remove(client)).await {
+        Ok(Ok(0)) => Ok(()),
+        Ok(Ok(objects)) => {
+            info!(objects, "nothing of imported services is left");
+            Ok(())
+        }
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("that takes more than {} s", REMOVAL.as_secs())),
+    }
 }
 
 async fn annotate(api: &Api<DynamicObject>, value: Option<&str>) -> Result<(), kube::Error> {

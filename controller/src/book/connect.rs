@@ -26,14 +26,12 @@ pub async fn connect(
         {
             let (sight, heard) = (sight.borrow_and_update(), heard.borrow_and_update());
             let room = *room.borrow_and_update();
-            if let Some(sight) = &*sight {
-                let new = Some(taken.remotes(sight, &heard, room));
-                remotes.send_if_modified(|held| {
-                    let changed = *held != new;
-                    *held = new;
-                    changed
-                });
-            }
+            let new = sight.as_ref().map(|sight| taken.remotes(sight, &heard, room));
+            remotes.send_if_modified(|held| {
+                let changed = *held != new;
+                *held = new;
+                changed
+            });
         }
         let changed = tokio::select! {
             changed = sight.changed() => changed,

@@ -60,7 +60,9 @@ fn valid(refused: Option<Unexportable>) -> Said {
             let text = "there is a Service that can be exported".to_owned();
             return Said::new("Valid", ConditionStatus::True, "Valid", text);
         }
-        Some(why @ Unexportable::NoService) => ("NoService", why.to_string()),
+        Some(why @ (Unexportable::NoService | Unexportable::Misnamed)) => {
+            ("NoService", why.to_string())
+        }
         Some(why @ Unexportable::InvalidServiceType) => ("InvalidServiceType", why.to_string()),
     };
     Said::new("Valid", ConditionStatus::False, reason, message)

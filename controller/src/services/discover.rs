@@ -20,6 +20,11 @@ pub enum Unexportable {
     /// There is no Service of its name.
     #[error("there is no Service of this name in this namespace")]
     NoService,
+    /// No Service can have the name.
+    #[error(
+        "no Service can have this name: it must be a label of RFC 1035, 1-63 characters of a-z, 0-9 and '-', with a letter first"
+    )]
+    Misnamed,
     /// The Service is but a name of something else.
     #[error("a Service of the type ExternalName cannot be exported")]
     InvalidServiceType,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use carrick_model::{ClusterId, ServiceName};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::api::ObjectMeta;
 
 /// Names the imported service on its EndpointSlices and its derived Service.
@@ -25,6 +26,11 @@ pub const CONTENT: &str = "carrick.dev/content";
 pub const POLICY: &str = "carrick.dev/service-policy";
 /// Which policy comes with the exports, on the ServiceImport, unless it is the usual one.
 pub const EXPORTED_POLICY: &str = "carrick.dev/exported-service-policy";
+
+/// Who writes objects, for server-side apply: one manager a usage.
+pub const MANAGER: &str = "carrick-controller/services";
+/// Who writes statuses.
+pub const STATUS_MANAGER: &str = "carrick-controller/services-status";
 
 /// The most bytes of a label's value.
 const LABEL_LIMIT: usize = 63;
@@ -59,10 +65,23 @@ pub fn labels(name: &ServiceName) -> BTreeMap<String, String> {
     pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
 }
 
-/// For which service we made this object; `None` when we did not.
+/// For which service we made this object, as our annotation says; where somebody took that away, as a label does, if we
+/// applied the object by the API server's own record. `None` when we did not make it.
 pub fn made_for(metadata: &ObjectMeta) -> Option<ServiceName> {
-    let name = metadata.annotations.as_ref()?.get(IMPORT)?;
+    let noted = metadata.annotations.as_ref().and_then(|notes| notes.get(IMPORT));
+    let labelled = || metadata.labels.as_ref().and_then(|labels| labels.get(SERVICE_NAME));
+    let name = noted.or_else(|| labelled().filter(|_| is_applied(metadata)))?;
     ServiceName::new(metadata.namespace.as_deref()?, name).ok()
+}
+
+/// Whether we have applied this object, as the API server noted when we did.
+pub fn is_applied(metadata: &ObjectMeta) -> bool {
+    let ours = |entry: &ManagedFieldsEntry| {
+        entry.manager.as_deref() == Some(MANAGER)
+            && entry.operation.as_deref() == Some("Apply")
+            && entry.subresource.as_deref().unwrap_or_default().is_empty()
+    };
+    metadata.managed_fields.iter().flatten().any(ours)
 }
 
 /// Of labels that others ask for, those that the API takes and that are not ours to give.
@@ -119,6 +138,29 @@ mod tests {
         assert_ne!(derived(&name), derived(&other));
         assert_eq!(short(&["a", "b"], 8).len(), 8);
         assert_ne!(short(&["a", "b"], 8), short(&["ab"], 8));
+    }
+
+    #[test]
+    fn what_we_made_is_known_without_our_annotation() {
+        let made = |annotation: bool, label: bool, manager: &str, operation: &str| {
+            let mut metadata =
+                ObjectMeta { namespace: Some("shop".to_owned()), ..ObjectMeta::default() };
+            let pair = |key: &str| BTreeMap::from([(key.to_owned(), "hello".to_owned())]);
+            metadata.annotations = annotation.then(|| pair(IMPORT));
+            metadata.labels = label.then(|| pair(SERVICE_NAME));
+            metadata.managed_fields = Some(vec![ManagedFieldsEntry {
+                manager: Some(manager.to_owned()),
+                operation: Some(operation.to_owned()),
+                ..ManagedFieldsEntry::default()
+            }]);
+            made_for(&metadata).is_some()
+        };
+        assert!(made(true, false, "kubectl", "Update"));
+        assert!(made(false, true, MANAGER, "Apply"));
+        assert!(!made(false, true, "kubectl", "Apply"), "a label alone anybody may give");
+        assert!(!made(false, true, MANAGER, "Update"));
+        assert!(!made(false, true, STATUS_MANAGER, "Apply"));
+        assert!(!made(false, false, MANAGER, "Apply"), "nobody knows for which service");
     }
 
     #[test]

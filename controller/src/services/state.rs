@@ -32,6 +32,8 @@ pub struct State {
     /// Our objects of each service.
     objects: BTreeMap<ServiceName, Objects>,
     dirty: BTreeSet<ServiceName>,
+    /// ServiceExports that changed and whose names no Service can have, by key.
+    misnamed: BTreeSet<String>,
 }
 
 /// A collection as the API has it; by key.
@@ -87,7 +89,14 @@ impl State {
                     self.touch_all();
                 }
                 for Step { key, new } in self.exports.steps(change) {
-                    self.dirty.extend(named(&key));
+                    match named(&key) {
+                        Some(name) => {
+                            self.dirty.insert(name);
+                        }
+                        None => {
+                            self.misnamed.insert(key.clone());
+                        }
+                    }
                     self.exports.put(key, new);
                 }
             }
@@ -324,6 +333,16 @@ impl State {
             self.dirty.remove(name);
         });
         taken
+    }
+
+    /// ServiceExports that changed and whose names no Service can have, at most so many.
+    pub fn take_misnamed(&mut self, limit: usize) -> Vec<(String, ExportFacts)> {
+        let taken: Vec<String> = self.misnamed.iter().take(limit).cloned().collect();
+        taken.iter().for_each(|key| {
+            self.misnamed.remove(key);
+        });
+        let there = |key: String| self.exports.all.get(&key).cloned().map(|export| (key, export));
+        taken.into_iter().filter_map(there).collect()
     }
 
     fn touch_all(&mut self) {

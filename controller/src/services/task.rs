@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use super::facts::ExportFacts;
+use super::misnamed::{tell, verdict};
 use super::plan::{Held, Kind, View, Write, plan};
 use super::queue::{Key, Queue};
 use super::render::What;
@@ -33,6 +34,9 @@ const QUEUE: usize = 1024;
 
 /// How many writes may be under way at a time.
 const WRITES: usize = 8;
+
+/// How many ServiceExports may be told at a time that their name is none.
+const VERDICTS: usize = 4;
 
 /// How many services are looked at before others get a turn: the engine runs on the same thread.
 const TURN: usize = 32;
@@ -68,6 +72,8 @@ struct Task {
     state: State,
     queue: Queue,
     writes: JoinSet<(Key, Write, Result<Option<DynamicObject>, WriteError>)>,
+    /// ServiceExports that are told that no Service can have their name.
+    verdicts: JoinSet<()>,
     told: bool,
 }
 
@@ -89,6 +95,7 @@ pub async fn run(parts: Parts) {
         state: State::default(),
         queue: Queue::default(),
         writes: JoinSet::new(),
+        verdicts: JoinSet::new(),
         told: false,
     };
     task.state.hear(remotes.borrow_and_update().clone());
@@ -108,6 +115,7 @@ pub async fn run(parts: Parts) {
                 // It panicked; the object stays busy, so begin anew.
                 Err(_) => return,
             },
+            Some(_) = task.verdicts.join_next() => {}
             () = sleep_until(due) => {}
         }
         if !watched.is_empty() || remotes.has_changed().unwrap_or(true) {
@@ -124,7 +132,7 @@ pub async fn run(parts: Parts) {
 impl Task {
     /// When the next write is due, unless as many as may be are under way.
     fn due(&self) -> Option<Instant> {
-        self.queue.next().filter(|_| self.writes.len() < WRITES)
+        self.queue.next().filter(|_| self.state.is_writable() && self.writes.len() < WRITES)
     }
 
     /// Looks at what changed, and writes what is due.
@@ -146,7 +154,9 @@ impl Task {
             tokio::task::yield_now().await;
         }
         self.publish(changes);
-        while self.writes.len() < WRITES
+        self.refuse_misnamed();
+        while self.state.is_writable()
+            && self.writes.len() < WRITES
             && let Some((key, one)) = self.queue.take(Instant::now())
         {
             let client = self.client.clone();
@@ -169,6 +179,19 @@ impl Task {
             info!(room, "services of one peer, unless its ClusterPeering says otherwise");
             self.room.send_replace(Some(room));
             self.ranges = Some(ranges);
+        }
+    }
+
+    /// Tells ServiceExports that no Service can have their name.
+    fn refuse_misnamed(&mut self) {
+        if !self.state.is_writable() {
+            return;
+        }
+        let room = VERDICTS.saturating_sub(self.verdicts.len());
+        for (key, export) in self.state.take_misnamed(room) {
+            if let Some(object) = verdict(&key, &export, Timestamp::now()) {
+                self.verdicts.spawn(tell(self.client.clone(), object));
+            }
         }
     }
 

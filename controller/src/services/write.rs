@@ -9,15 +9,11 @@ use kube::Client;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use serde_json::Value;
 
-use super::names::derived;
+use super::names::{MANAGER, STATUS_MANAGER, derived};
 use super::plan::{Write, shows};
 use super::queue::Key;
 use super::render::What;
 use crate::brief::Brief;
-
-/// Who writes, for server-side apply: one manager a usage.
-const MANAGER: &str = "carrick-controller/services";
-const STATUS_MANAGER: &str = "carrick-controller/services-status";
 
 /// What the API server says of an object that is not valid.
 const INVALID: u16 = 422;

@@ -75,6 +75,11 @@ impl FakeApi {
         self.lock().silent = true;
     }
 
+    /// Where something was written, and in which order.
+    pub fn written(&self) -> Vec<String> {
+        self.lock().writes.iter().map(|(path, _)| path.clone()).collect()
+    }
+
     /// What was written to paths that end so.
     pub fn writes(&self, suffix: &str) -> Vec<Value> {
         let state = self.lock();
@@ -118,6 +123,11 @@ impl FakeApi {
                 state.failing -= 1;
                 failure(StatusCode::INTERNAL_SERVER_ERROR, "InternalError")
             }
+            Method::DELETE => {
+                state.writes.push((path.clone(), body));
+                state.remove(&path);
+                respond(StatusCode::OK, &json!({ "kind": "Status", "status": "Success" }))
+            }
             _ => {
                 state.writes.push((path.clone(), body.clone()));
                 let name = body["metadata"]["name"].as_str().unwrap_or_default();
@@ -129,6 +139,21 @@ impl FakeApi {
                 state.objects.insert(key, body.clone());
                 respond(StatusCode::OK, &body)
             }
+        }
+    }
+}
+
+impl State {
+    /// Takes an object away, also from the list of its kind.
+    fn remove(&mut self, path: &str) {
+        self.objects.remove(path);
+        let Some((front, rest)) = path.split_once("/namespaces/") else { return };
+        let [namespace, kind, name] = rest.split('/').collect::<Vec<_>>()[..] else { return };
+        let list = self.objects.get_mut(&format!("{front}/{kind}"));
+        if let Some(items) = list.and_then(|list| list["items"].as_array_mut()) {
+            items.retain(|item| {
+                item["metadata"]["name"] != name || item["metadata"]["namespace"] != namespace
+            });
         }
     }
 }

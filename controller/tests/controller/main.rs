@@ -5,4 +5,5 @@ mod apply;
 mod books;
 mod drills;
 mod link;
+mod remains;
 mod rig;

@@ -58,6 +58,7 @@ fn main() -> ExitCode {
         kill::CASES,
         services::CASES,
         services::policy::CASES,
+        services::remains::CASES,
         services::names::CASES,
         uninstall::CASES,
         third::CASES,

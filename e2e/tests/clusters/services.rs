@@ -12,6 +12,7 @@ use crate::world::{Case, Outcome};
 
 pub mod names;
 pub mod policy;
+pub mod remains;
 
 /// All cases, in order.
 pub const CASES: &[(&str, Case)] = &[

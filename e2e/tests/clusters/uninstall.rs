@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use carrick_e2e::{Lab, carrick};
 
-use crate::common::{check, figure, peered, text};
+use crate::common::{check, figure, text};
+use crate::services::remains::{exporting, nothing_is_imported};
 use crate::world::{Case, Outcome};
 
 /// All cases, in order; the last, because they take Carrick away.
@@ -14,7 +15,7 @@ pub const CASES: &[(&str, Case)] = &[("uninstall::nothing_is_left_on_nodes", not
 const LEARNS: Duration = Duration::from_secs(30);
 
 fn nothing_is_left(lab: &Lab) -> Outcome {
-    let (paris, osaka) = peered(lab)?;
+    let (paris, osaka) = exporting(lab)?;
     let start = Instant::now();
     text(carrick::uninstall(&paris))?;
     figure(&format!("helm uninstall took {:.1} s", start.elapsed().as_secs_f64()));
@@ -40,6 +41,7 @@ fn nothing_is_left(lab: &Lab) -> Outcome {
     text(
         paris.kubectl(&[&["wait", "--for=delete", "--all", "--timeout=60s"], &pods[1..4]].concat()),
     )?;
+    nothing_is_imported(&paris)?;
     // The definitions stay, and the objects with them: they are the user's.
     text(paris.kubectl(&["get", "clusterpeering", "osaka"])).map(drop)
 }

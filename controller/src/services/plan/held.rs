@@ -10,7 +10,7 @@ use kube::api::{DynamicObject, ObjectMeta};
 use serde_json::Value;
 
 use crate::services::facts::{label, service_port};
-use crate::services::names::{EXPORTED_POLICY, SOURCE_CLUSTER, derived, made_for};
+use crate::services::names::{EXPORTED_POLICY, SOURCE_CLUSTER, derived, is_applied, made_for};
 use crate::services::render::{Addresses, What, seal};
 use crate::services::wish::{Wish, wish};
 
@@ -87,13 +87,16 @@ impl Held {
     pub fn read(object: &DynamicObject, what: Kind) -> Option<(ServiceName, Self)> {
         let metadata = &object.metadata;
         let own_name = metadata.name.as_deref()?;
-        let made_for = made_for(metadata).filter(|service| match what {
+        let namespace = metadata.namespace.as_deref()?;
+        // An import has the name of its service.
+        let own = || ServiceName::new(namespace, own_name).ok().filter(|_| is_applied(metadata));
+        let made_for = made_for(metadata).or_else(|| own().filter(|_| what == Kind::Import));
+        let made_for = made_for.filter(|service| match what {
             Kind::Import => own_name == service.name(),
             Kind::Derived => own_name == derived(service),
             Kind::Slice => own_name.starts_with(&derived(service)),
         });
         let ours = made_for.is_some();
-        let namespace = metadata.namespace.as_deref()?;
         let service = match made_for {
             Some(service) => service,
             None if what == Kind::Import => ServiceName::new(namespace, own_name).ok()?,

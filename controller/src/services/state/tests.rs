@@ -220,6 +220,58 @@ fn nothing_is_written_before_it_is_known_who_the_peers_are_or_without_the_kinds(
 }
 
 #[test]
+fn an_export_that_no_service_can_be_named_like_is_taken_once() {
+    let mut state = known();
+    state.take(Seen::Exports(set("shop/a.b", export())));
+    assert!(state.take_dirty(9).is_empty());
+    let keys: Vec<String> = state.take_misnamed(9).into_iter().map(|(key, _)| key).collect();
+    assert_eq!(keys, ["shop/a.b"]);
+    assert!(state.take_misnamed(9).is_empty());
+    state.take(Seen::Exports(set("shop/a.b", export())));
+    state.take(Seen::Exports(Change::Gone("shop/a.b".to_owned())));
+    assert!(state.take_misnamed(9).is_empty(), "it is gone");
+}
+
+#[test]
+fn nothing_is_written_any_more_when_nobody_is_to_be_told() {
+    let mut state = known();
+    state.hear(peers(Some(remote(1)), true));
+    state.take_dirty(9);
+    state.hear(None);
+    assert!(!state.is_writable(), "Carrick is about to go");
+    state.hear(peers(Some(remote(1)), true));
+    assert_eq!((state.is_writable(), state.take_dirty(9)), (true, vec![name("shop")]));
+}
+
+#[test]
+fn what_we_made_is_known_when_its_annotation_is_gone() {
+    let read = |kind, annotation: bool, manager: &str| {
+        let own = match kind {
+            Kind::Import => "hello".to_owned(),
+            Kind::Derived | Kind::Slice => derived(&name("shop")),
+        };
+        let mut object = json!({
+            "metadata": {
+                "name": own, "namespace": "shop", "uid": "u",
+                "labels": { "multicluster.kubernetes.io/service-name": "hello" },
+                "managedFields": [{ "manager": manager, "operation": "Apply" }],
+            },
+            "spec": {},
+        });
+        if annotation {
+            object["metadata"]["annotations"] = json!({ "carrick.dev/service-import": "hello" });
+        }
+        let object: DynamicObject = serde_json::from_value(object).expect("object");
+        Held::read(&object, kind).is_some_and(|(_, held)| held.ours)
+    };
+    for kind in [Kind::Import, Kind::Derived] {
+        assert!(read(kind, true, "kubectl"));
+        assert!(read(kind, false, "carrick-controller/services"));
+        assert!(!read(kind, false, "kubectl"), "somebody else made it");
+    }
+}
+
+#[test]
 fn room_is_known_when_all_is() {
     let mut state = known();
     assert_eq!(state.ranges(), None);
