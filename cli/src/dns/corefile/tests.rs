@@ -1,6 +1,7 @@
 //! Corefiles of clusters as they are, and what must not be touched.
 
 use proptest::prelude::*;
+use serde::Deserialize as _;
 
 use super::serving::{MARK, WITH, WITH_BLOCK, WITH_KEY, WITH_ZONE};
 use super::*;
@@ -241,6 +242,17 @@ fn what_remains_must_be_a_corefile() {
     let text =
         on(STUB_DOMAINS).replace("in-addr.arpa:53 clusterset", "in-addr.arpa:53, clusterset");
     assert_eq!(disable(&text), Err(Misfit::Remainder(Box::new(Misfit::Braces(7)))));
+}
+
+#[test]
+fn the_second_coredns_of_the_docs_serves_the_zone() {
+    let yaml = include_str!("../../../../docs/clusterset-dns.yaml");
+    let documents = serde_yaml::Deserializer::from_str(yaml);
+    let objects = documents.map(|one| serde_yaml::Value::deserialize(one).expect("YAML"));
+    let corefile =
+        objects.filter_map(|o| Some(o.get("data")?.get("Corefile")?.as_str()?.to_owned()));
+    let found: Vec<_> = corefile.map(|text| (look(&text), enable(&text))).collect();
+    assert_eq!(found, [(Ok(Found { on: true, reloads: true }), Ok(None))]);
 }
 
 fn pieces() -> impl Strategy<Value = String> {
