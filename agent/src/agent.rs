@@ -44,6 +44,8 @@ const REPORT: Duration = Duration::from_secs(10);
 const ALARM: Duration = Duration::from_secs(1);
 /// How long changes are gathered before they are reported, other than changes of a probe's verdict.
 const GATHER: Duration = Duration::from_millis(50);
+/// How many lines are logged of what one answer of a gateway says anew.
+const MOST_LINES: usize = 8;
 /// How many errors are told.
 const MAX_ERRORS: usize = 16;
 
@@ -234,6 +236,9 @@ impl Agent {
                     now = verdict.label(),
                     "gateway"
                 );
+            }
+            for (cluster, before, now) in verdict.moved(known).into_iter().take(MOST_LINES) {
+                tracing::debug!(gateway = name, %cluster, ?before, ?now, "rank of a gateway's tunnels");
             }
         }
         if replace(&mut self.verdicts, verdicts) {

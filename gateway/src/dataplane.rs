@@ -23,6 +23,7 @@ use carrick_model::TunnelKey;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::watch;
 
+pub use carrick_gateway_core::path::Standing;
 pub use carrick_gateway_core::{
     ConfigError, DropReason, HostConfig, NodeForwarding, PathReport, PathState, PeerForwarding,
     Routers, TunnelConfig, TunnelId,

@@ -6,7 +6,7 @@
 pub mod shell;
 pub mod watch;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +49,24 @@ impl Verdict {
             Self::Silent { .. } => "Silent",
         }
     }
+
+    /// The clusters that it reaches otherwise than by `before`, where both say: with the ranks before and now, none for one
+    /// that is not reached.
+    pub fn moved(&self, before: &Self) -> Vec<(Ipv4Addr, Option<u8>, Option<u8>)> {
+        let (Some(now), Some(before)) = (self.reach(), before.reach()) else { return Vec::new() };
+        let routers: BTreeSet<_> = now.keys().chain(before.keys()).collect();
+        let ranks = |router: &[u8; 4]| (before.get(router).copied(), now.get(router).copied());
+        let all = routers.into_iter().map(|router| (*router, ranks(router)));
+        let moved = all.filter(|(_, (before, now))| before != now);
+        moved.map(|(router, (before, now))| (router.into(), before, now)).collect()
+    }
+
+    fn reach(&self) -> Option<&Reached> {
+        match self {
+            Self::Answers { reach, .. } => reach.as_deref(),
+            Self::Unknown | Self::Silent { .. } => None,
+        }
+    }
 }
 
 /// One gateway, as the watch sees it.
@@ -64,4 +82,27 @@ pub struct Seen {
     pub rtt: Option<Duration>,
     /// How often it has fallen silent, or begun anew.
     pub falls: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_reached_otherwise_than_before_is_named() {
+        let answers = |ranks: &[(u8, u8)]| Verdict::Answers {
+            reach: Some(Arc::new(ranks.iter().map(|(n, rank)| ([240, *n, 0, 1], *rank)).collect())),
+            draining: false,
+        };
+        let router = |n| Ipv4Addr::new(240, n, 0, 1);
+        let before = answers(&[(1, 0), (2, 0), (3, 5)]);
+        let now = answers(&[(1, 0), (3, 10), (4, 0)]);
+        let moved = [
+            (router(2), Some(0), None),
+            (router(3), Some(5), Some(10)),
+            (router(4), None, Some(0)),
+        ];
+        assert_eq!(now.moved(&before), moved);
+        assert_eq!(now.moved(&Verdict::Unknown), []);
+    }
 }

@@ -8,6 +8,9 @@
 //! says so by [`RANKS`] in place of 0. To a gateway of an older release that is a digest like any other, so that
 //! it tells its whole list.
 //!
+//! Who does not hear the answers knows nothing either, whatever it knew: so a gateway learns which of its nodes its packets
+//! reach.
+//!
 //! | bytes of a question | content |
 //! |---|---|
 //! | 0–3 | `CKGW` |

@@ -10,6 +10,7 @@ mod health;
 mod host;
 mod inward;
 mod merge;
+mod nodes;
 mod outward;
 mod paths;
 mod wire;
@@ -118,6 +119,8 @@ pub enum Reason {
     Timers,
     /// Probes are due, or their answers overdue.
     Path,
+    /// Nodes may have fallen silent.
+    Nodes,
     /// A fault that was injected ends, or lets something go on.
     Fault,
 }
@@ -140,6 +143,8 @@ pub struct Lane {
     paths: Paths,
     host: Host,
     draining: bool,
+    /// How many nodes hear the gateway, as peers are told.
+    nodes: Option<u16>,
     limiter: Limiter,
     revision: u64,
     /// The revision when it was last looked at what is reached.
@@ -175,6 +180,7 @@ impl Lane {
             paths: Paths::default(),
             host: Host::default(),
             draining: false,
+            nodes: None,
             limiter: Limiter::default(),
             revision: 0,
             looked: 0,
@@ -290,6 +296,7 @@ impl Lane {
             let mut tunnel = Tunnel::new(now, config.clone(), &self.secret, index, seed);
             tunnel.tell_path(self.paths.told.get(&config.id).copied());
             tunnel.health.set_draining(self.draining);
+            tunnel.health.set_nodes(now, self.nodes);
             self.slots[slot] = Some(tunnel);
         }
         let tunnels = self.slots.iter().enumerate();
@@ -336,7 +343,9 @@ impl Lane {
     pub fn poll_timeout(&self) -> Option<(Instant, Reason)> {
         let path = self.paths.next.map(|at| (at, Reason::Path));
         let fault = self.fault_due().map(|at| (at, Reason::Fault));
-        self.next_tick.into_iter().chain(path).chain(fault).min_by_key(|(at, _)| *at)
+        let nodes = self.host.hearers.look_at().map(|at| (at, Reason::Nodes));
+        let ticks = self.next_tick.into_iter().chain(nodes);
+        ticks.chain(path).chain(fault).min_by_key(|(at, _)| *at)
     }
 
     /// Runs what is due. Earlier than due is fine and does nothing.
@@ -356,6 +365,8 @@ impl Lane {
         }
         self.tend_paths(now, ticks, sink);
         if ticks || due.is_some_and(|(at, _)| at <= now) || self.looked != revision {
+            self.look_for_hearers(now);
+            self.compare_gateways(now);
             self.looked = self.revision;
             self.look_around(now, sink);
         }

@@ -3,7 +3,8 @@
 //!
 //! [`message`] is what they say of its size, [`search`] how the largest packet is found. Sizes here are those
 //! of whole IP packets on the underlay; [`overhead`] lies between them and inner packets. [`beat`] is what
-//! they say of its health, [`health`] what is concluded, and [`choice`] which of several paths is used.
+//! they say of its health, [`health`] what is concluded, and [`choice`] which of several paths is used. [`word`] is what they say of their
+//! nodes, [`standing`] what follows.
 
 pub mod beat;
 pub mod choice;
@@ -17,6 +18,8 @@ mod outbound;
 pub(crate) mod random;
 mod round;
 pub mod search;
+pub mod standing;
+pub mod word;
 
 use std::net::IpAddr;
 
@@ -25,6 +28,7 @@ use crate::noise::OVERHEAD;
 pub use grade::Grade;
 pub use health::{Fitness, Health, HealthReport, HealthState, PathEnd};
 pub use search::{PathMtu, Probe, Unexpected};
+pub use standing::Standing;
 
 /// The path MTUs in bytes that are told apart: what every IPv4 host takes (RFC 791), and the largest
 /// packet that carries the largest inner one.

@@ -16,10 +16,14 @@ use crate::noise::NoiseTunnel;
 use crate::noise::SecretKey;
 #[cfg(carrick_null)]
 use crate::noise::null::NoiseTunnel;
-use crate::path::{self, Fitness, Health, HealthReport, PATH_RANGE, PathReport, PathState};
+use crate::path::standing::Reach;
+use crate::path::{
+    self, Fitness, Health, HealthReport, PATH_RANGE, PathReport, PathState, Standing,
+};
 
 use ends::Ends;
-pub(crate) use preference::Preference;
+use preference::Preference;
+pub(crate) use preference::Rank;
 use retries::Retries;
 
 /// Packets that wait for a handshake, at most.
@@ -66,6 +70,10 @@ pub struct TunnelReport {
     pub health: Vec<HealthReport>,
     /// How fit it is to carry traffic; `None` where the peer sends no heartbeats.
     pub fitness: Option<Fitness>,
+    /// How many nodes of its cluster hear the other gateway, by its own word.
+    pub nodes: Option<u16>,
+    /// How it stands with that among those of its cluster that this lane has tunnels to.
+    pub standing: Standing,
 }
 
 /// Packets and their bytes.
@@ -107,6 +115,8 @@ pub(crate) struct Tunnel {
     initiations: u64,
     pub ends: Ends,
     pub health: Health,
+    /// What the other gateway says of its nodes.
+    pub reach: Reach,
     /// Changes of its health that were noticed.
     changes: u64,
     /// Bounds the answers to the peer's probes.
@@ -150,6 +160,7 @@ impl Tunnel {
             initiations: 0,
             ends: Ends::new(seed),
             health: Health::new(!seed),
+            reach: Reach::default(),
             changes: 0,
             answers: Limiter::new(ANSWERS),
             probed: false,
@@ -391,13 +402,18 @@ impl Tunnel {
     }
 
     /// How much it is to be preferred to others with the same peer.
-    pub fn preference(&self, now: Instant) -> Preference {
+    fn preference(&self, now: Instant) -> Preference {
         let (fitness, up) = (self.health.fitness(), self.is_up(now));
         let preference = Preference::of(fitness, up, self.silent(now));
         match self.ends.is_makeshift(&self.config) {
             true => preference.max(Preference::Makeshift),
             false => preference,
         }
+    }
+
+    /// Where it comes in the choice among those with the same peer.
+    pub fn rank(&self, now: Instant) -> Rank {
+        Rank::of(self.preference(now), self.reach.standing())
     }
 
     /// How much it is to be preferred as long as its peer has sent no heartbeat. It may be of an older release, but
@@ -467,6 +483,8 @@ impl Tunnel {
             rx: self.rx,
             health: self.health.reports().collect(),
             fitness: self.fitness(),
+            nodes: self.reach.nodes(),
+            standing: self.reach.standing(),
         }
     }
 }
@@ -588,7 +606,6 @@ mod tests {
         tunnel.note_data(after(10), address(ANNOUNCED));
         assert_eq!(tunnel.silent(after(5900)), Preference::Unproven);
         assert_eq!(tunnel.silent(after(6000)), Preference::Up);
-        assert_eq!([Preference::Unproven, Preference::Up].map(Preference::rank), [Some(5), None]);
         tunnel.note_data(after(6500), address(ANNOUNCED));
         assert_eq!(tunnel.silent(after(6500)), Preference::Ailing);
     }

@@ -28,6 +28,9 @@ pub fn encode(
         offloads.map(|(name, used)| (vec![("offload", name.to_owned())], u64::from(used)));
     let help = "1 while the offload is in use on every lane";
     gauges(encoder, "carrick_gateway_offload", help, offloads)?;
+    let help = "Nodes of the gateway's own cluster that hear it";
+    let nodes = stats.nodes.iter().map(|nodes| (Vec::new(), u64::from(*nodes)));
+    gauges(encoder, "carrick_gateway_nodes_heard", help, nodes)?;
     let tunnels = stats.tunnels.iter();
     let named: Vec<(Labels, &TunnelStats)> =
         tunnels.filter_map(|tunnel| Some((labels(tunnel)?, tunnel))).collect();
@@ -101,6 +104,15 @@ fn encode_tunnels(
     let known = named.iter().filter_map(|(labels, t)| Some((labels.clone(), t.path.mtu?.into())));
     let help = "The largest IP packet that the path below the tunnel carries, in bytes";
     gauges(encoder, "carrick_gateway_path_mtu_bytes", help, known)?;
+    let known = named.iter().filter_map(|(labels, t)| Some((labels.clone(), t.nodes?.into())));
+    let help = "Nodes of the other cluster that hear the gateway at the other end, by its own word";
+    gauges(encoder, "carrick_gateway_tunnel_nodes_heard", help, known)?;
+    let states = named.iter().map(|(labels, tunnel)| {
+        let standing = ("standing", tunnel.standing.label().to_owned());
+        (labels.iter().cloned().chain([standing]).collect(), 1)
+    });
+    let help = "Whether as many nodes hear that gateway as any of its cluster; 1 for what holds";
+    gauges(encoder, "carrick_gateway_tunnel_standing", help, states)?;
     let states = named.iter().map(|(labels, tunnel)| {
         let state = ("state", tunnel.path.state.label().to_owned());
         (labels.iter().cloned().chain([state]).collect(), 1)

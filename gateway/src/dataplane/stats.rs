@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use carrick_gateway_core::path::{Fitness, Grade, HealthReport, HealthState};
+use carrick_gateway_core::path::{Fitness, Grade, HealthReport, HealthState, Standing};
 use carrick_gateway_core::{
     DropReason, Drops, FaultFigures, Lane, PathReport, TunnelId, TunnelReport,
 };
@@ -23,6 +23,8 @@ pub(super) struct LaneStats {
     pub offloads: Option<Offloads>,
     /// What the newest fault did.
     pub fault: FaultFigures,
+    /// How many nodes hear the gateway, by any lane's word; `None` for one without nodes.
+    pub nodes: Option<u16>,
 }
 
 /// The whole data plane's figures.
@@ -36,6 +38,8 @@ pub struct DataplaneStats {
     pub offloads: Option<Offloads>,
     /// What the newest fault of a drill did.
     pub fault: FaultFigures,
+    /// How many nodes hear the gateway; `None` for one without nodes.
+    pub nodes: Option<u16>,
 }
 
 /// One tunnel's figures. Counters begin at zero with the tunnel.
@@ -69,10 +73,15 @@ pub struct TunnelStats {
     pub health: Vec<HealthReport>,
     /// How fit it is to carry traffic; `None` where the peer sends no heartbeats.
     pub fitness: Option<Fitness>,
+    /// How many nodes of its cluster hear the other gateway, by its own word.
+    pub nodes: Option<u16>,
+    /// How it stands with that among those of its cluster.
+    pub standing: Standing,
 }
 
 /// What a change of is worth waking somebody, of a tunnel and of each of its paths.
-type State = (TunnelId, bool, u64, Option<SocketAddr>, PathReport, Option<usize>, Option<Fitness>);
+type State = (TunnelId, bool, u64, Option<SocketAddr>, PathReport, Option<usize>, Choice);
+type Choice = (Option<Fitness>, Standing);
 type PathState = (u8, SocketAddr, HealthState, Grade, bool);
 
 impl TunnelStats {
@@ -93,6 +102,8 @@ impl TunnelStats {
             mtu: report.mtu,
             health: report.health,
             fitness: report.fitness,
+            nodes: report.nodes,
+            standing: report.standing,
         }
     }
 
@@ -114,6 +125,8 @@ impl TunnelStats {
             mtu: None,
             health: Vec::new(),
             fitness: None,
+            nodes: None,
+            standing: Standing::Even,
         }
     }
 
@@ -125,8 +138,8 @@ impl TunnelStats {
     fn state(&self) -> (State, Vec<PathState>) {
         let paths = self.health.iter();
         let paths = paths.map(|p| (p.number, p.end, p.state, p.grade, p.active)).collect();
-        let (endpoint, fitness) = (self.endpoint, self.fitness);
-        ((self.id, self.up, self.sessions, endpoint, self.path, self.mtu, fitness), paths)
+        let (endpoint, choice) = (self.endpoint, (self.fitness, self.standing));
+        ((self.id, self.up, self.sessions, endpoint, self.path, self.mtu, choice), paths)
     }
 }
 
@@ -139,20 +152,38 @@ impl LaneStats {
             drops: *lane.drops(),
             offloads: Some(offloads),
             fault: lane.fault_figures(),
+            nodes: lane.nodes_heard(),
         }
     }
 
-    /// Logs which tunnels have become fitter or sicker since `before`, or take another path; at most so many
-    /// at a time.
+    /// Logs which tunnels have become fitter or sicker since `before`, take another path, or lead to a gateway that has lost
+    /// nodes or has them again; at most so many at a time.
     pub fn log_health(&self, before: &Self) {
         let then = |id| before.tunnels.iter().find(|tunnel| tunnel.id == id);
         let changed = self.tunnels.iter().filter(|tunnel| {
-            let health = |tunnel: &TunnelStats| (tunnel.fitness, tunnel.active());
+            let health = |tunnel: &TunnelStats| (tunnel.fitness, tunnel.active(), tunnel.standing);
             tunnel.fitness.is_some() && then(tunnel.id).map(health) != Some(health(tunnel))
         });
         for tunnel in changed.take(MOST_LINES) {
             let (id, fitness, path) = (tunnel.id.0, tunnel.fitness, tunnel.active());
-            tracing::info!(tunnel = id, ?fitness, ?path, "a tunnel's health has changed");
+            let (nodes, standing) = (tunnel.nodes, tunnel.standing.label());
+            tracing::info!(
+                tunnel = id,
+                ?fitness,
+                ?path,
+                ?nodes,
+                standing,
+                "a tunnel's health has changed"
+            );
+        }
+    }
+
+    /// Logs how many nodes hear the gateway, if that has changed since `before`.
+    pub fn log_nodes(&self, before: &Self) {
+        if let (Some(now), Some(before)) = (self.nodes, before.nodes)
+            && now != before
+        {
+            tracing::debug!(now, before, "nodes that hear this gateway");
         }
     }
 
@@ -166,7 +197,7 @@ impl LaneStats {
 
 impl DataplaneStats {
     pub(super) fn of(lanes: impl Iterator<Item = Arc<LaneStats>>) -> Self {
-        let (mut tunnels, mut drops) = (Vec::new(), Drops::default());
+        let (mut tunnels, mut drops, mut nodes) = (Vec::new(), Drops::default(), None);
         let mut offloads: Option<Offloads> = None;
         let mut fault = FaultFigures::default();
         for lane in lanes {
@@ -177,8 +208,9 @@ impl DataplaneStats {
             tunnels.extend(lane.tunnels.iter().cloned());
             drops.add(&lane.drops);
             fault.add(&lane.fault);
+            nodes = nodes.max(lane.nodes);
         }
-        Self { tunnels, drops: drops.iter().collect(), offloads, fault }
+        Self { tunnels, drops: drops.iter().collect(), offloads, fault, nodes }
     }
 
     /// Packets of users that tunnels have carried, both ways. A tunnel that ends takes its own along.

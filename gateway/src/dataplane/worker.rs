@@ -87,6 +87,8 @@ pub(super) struct Worker<D> {
     changes: u64,
     /// How often what is reached had changed when it was put on the board.
     reached: u64,
+    /// As above, of the nodes that it hears of.
+    hearers: u64,
     /// The number of the injection that was followed.
     injected: u64,
     /// Figures have changed since they were published.
@@ -166,6 +168,7 @@ impl<D: Device> Worker<D> {
             revision: 0,
             changes: 0,
             reached: 0,
+            hearers: 0,
             injected: 0,
             stale: true,
         }
@@ -240,6 +243,7 @@ impl<D: Device> Worker<D> {
         }
         let others = self.shared.board.others(self.lane.index() as usize);
         self.lane.tell_reached(now, others, &mut self.ends);
+        self.lane.tell_hearers(now, self.shared.board.other_hearers(self.lane.index() as usize));
         let injection = self.shared.injection.load_full();
         if std::mem::replace(&mut self.injected, injection.number) != injection.number {
             self.lane.inject(now, injection.fault.clone(), &mut self.ends);
@@ -247,11 +251,15 @@ impl<D: Device> Worker<D> {
         self.published = None;
     }
 
-    /// Tells the other lanes what this one reaches.
+    /// Tells the other lanes what this one reaches, and which nodes it hears of.
     fn share_reached(&mut self) {
         let (reached, changes) = self.lane.reached();
         if std::mem::replace(&mut self.reached, changes) != changes {
             self.shared.board.put(self.lane.index() as usize, reached);
+        }
+        let (hearers, changes) = self.lane.hearers();
+        if std::mem::replace(&mut self.hearers, changes) != changes {
+            self.shared.board.put_hearers(self.lane.index() as usize, hearers);
         }
     }
 
@@ -323,6 +331,7 @@ impl<D: Device> Worker<D> {
         self.revision = self.lane.revision();
         let stats = LaneStats::of(&self.lane, self.offloads(), now);
         let before = self.shared.stats.load_full();
+        stats.log_nodes(&before);
         let differs = stats.differs(&before);
         if differs {
             stats.log_health(&before);

@@ -23,7 +23,9 @@ use carrick_gateway::control::cache::Cache;
 use carrick_gateway::control::plane::{Plane, PlaneError, Setup};
 use carrick_gateway::control::relay::Relay;
 use carrick_gateway::control::view::View;
-use carrick_gateway::dataplane::{DataplaneStats, Fault, PathReport, PathState, TunnelStats};
+use carrick_gateway::dataplane::{
+    DataplaneStats, Fault, PathReport, PathState, Standing, TunnelStats,
+};
 use carrick_model::{ClusterId, MemberId, Prefix, Role, TunnelKey};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -118,6 +120,8 @@ impl Plane for FakePlane {
             mtu: None,
             health: Vec::new(),
             fitness: None,
+            nodes: None,
+            standing: Standing::Even,
         };
         let tunnels = tunnels.into_iter().map(|tunnel| up(tunnel.id)).collect();
         DataplaneStats { tunnels, ..Default::default() }

@@ -6,7 +6,7 @@
 //! falls silent again and again; until then it is used where no other is left. Only answers to own questions
 //! count, each once; an answer that nobody asked for brings news of what is reached, but is no sign of life.
 //! One that says what it reaches without saying how well is asked for all of it, until it turns out to be of
-//! an older release.
+//! an older release. So is one that is silent, by which it learns that its answers do not arrive.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
@@ -222,10 +222,17 @@ impl Gateway {
         }
     }
 
-    /// What a question says of what is known: nothing, as long as ranks may be told with it.
+    /// What a question says of what is known: nothing, as long as ranks may be told with it, or while the gateway is
+    /// not heard. It hears us perhaps, and is to know that its packets do not arrive.
     fn known(&self) -> u32 {
         let older = self.older.is_some() && self.older == self.epoch;
-        if self.digest == 0 || self.unranked && !older { RANKS } else { self.digest }
+        let nothing = self.digest == 0 || self.unranked && !older || !self.is_heard();
+        if nothing { RANKS } else { self.digest }
+    }
+
+    /// Whether its answers arrive, though it may have failed too often of late to be used.
+    fn is_heard(&self) -> bool {
+        matches!(self.verdict, Verdict::Answers { .. }) || self.row >= IN_A_ROW
     }
 
     fn ask(&mut self, now: Instant, sequence: u32, ranks: bool) {

@@ -7,8 +7,8 @@ use super::wire::send_alone;
 use super::{ETHERNET, Lane, Lost, Sink};
 use crate::drops::DropReason;
 use crate::forward::PeerIndex;
-use crate::path::beat;
-use crate::tunnel::Preference;
+use crate::path::{beat, word};
+use crate::tunnel::Rank;
 
 impl Lane {
     /// Says that this gateway leaves, or stays after all: peers are told at once, and choose others where
@@ -33,7 +33,7 @@ impl Lane {
     pub(super) fn rank(&self, peer: PeerIndex, now: Instant) -> Option<u8> {
         let slots = self.peers.get(peer as usize).into_iter().flatten();
         let tunnels = slots.filter_map(|slot| self.slots[*slot].as_ref());
-        tunnels.map(|tunnel| tunnel.preference(now)).min().and_then(Preference::rank)
+        tunnels.map(|tunnel| tunnel.rank(now)).min().and_then(Rank::told)
     }
 
     /// Sends the heartbeats that are due.
@@ -47,7 +47,10 @@ impl Lane {
         if !tunnel.update_health(now) {
             return Ok(());
         }
-        while let Some(beat) = tunnel.health.poll(now) {
+        loop {
+            self.say_word(slot, now, sink)?;
+            let Some(tunnel) = &mut self.slots[slot] else { return Ok(()) };
+            let Some(beat) = tunnel.health.poll(now) else { break };
             let Some(path) = tunnel.ends.path_mut(beat.path.into()) else { continue };
             let target = path.end;
             // What it counts as sent is to leave before it.
@@ -60,6 +63,7 @@ impl Lane {
             tunnel.note_left(now, beat.path);
             self.drops.note(send_alone(target, &self.buffer[..length], sink));
         }
+        let Some(tunnel) = &mut self.slots[slot] else { return Ok(()) };
         if tunnel.health_changed() {
             tunnel.update_paths(now);
             self.revision += 1;
@@ -67,7 +71,23 @@ impl Lane {
         Ok(())
     }
 
-    /// Takes a heartbeat, which landed where packets do.
+    /// Says what the peer is to know of this gateway before the heartbeat that is due.
+    fn say_word(&mut self, slot: usize, now: Instant, sink: &mut impl Sink) -> Result<(), Lost> {
+        let Some(tunnel) = &mut self.slots[slot] else { return Ok(()) };
+        let Some((number, word)) = tunnel.health.poll_word(now) else { return Ok(()) };
+        let Some(path) = tunnel.ends.path_mut(number.into()) else { return Ok(()) };
+        let target = path.end;
+        let length = if tunnel.health.reads_short() {
+            tunnel.noise.encrypt(&word::write_short(&word), &mut self.buffer)?
+        } else {
+            tunnel.noise.encrypt(&word::write(&word), &mut self.buffer)?
+        };
+        tunnel.note_left(now, number);
+        self.drops.note(send_alone(target, &self.buffer[..length], sink));
+        Ok(())
+    }
+
+    /// Takes a heartbeat, or what comes before one, which landed where packets do.
     pub(super) fn take_beat(
         &mut self,
         slot: usize,
@@ -79,6 +99,13 @@ impl Lane {
             return Err(DropReason::UnknownTunnel.into());
         };
         let packet = &self.merge.bytes()[ETHERNET..ETHERNET + length];
+        if let Some(word) = word::parse(packet) {
+            tunnel.reach.take(word);
+            if let Some(peer) = tunnel.peer {
+                self.compare_gateways_of(peer, now);
+            }
+            return Ok(());
+        }
         let Some(beat) = beat::parse(packet).map_err(|_| DropReason::BadProbe)? else {
             return Ok(());
         };

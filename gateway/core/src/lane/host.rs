@@ -6,9 +6,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use carrick_model::Mac;
-use carrick_model::gateway_probe::{Answer, LONGEST, PORT, Question, RANKS, Reach, digest};
+use carrick_model::gateway_probe::{
+    Answer, LONGEST, MAX_LISTED, PORT, Question, RANKS, Reach, digest,
+};
 
 use super::fault::Behind;
+use super::nodes::{Hearers, Hearing};
 use super::wire::close_frame;
 use super::{ETHERNET, Lane, Lost, Sink};
 use crate::checksum;
@@ -51,18 +54,21 @@ pub(super) struct Host {
     all_routers: Vec<Router>,
     others: Vec<Reached>,
     /// By Ethernet address; no more than there are nodes.
-    askers: BTreeMap<Mac, Asker>,
+    pub(super) askers: BTreeMap<Mac, Asker>,
+    pub(super) hearers: Hearers,
     limiter: Limiter,
 }
 
 /// A node that asks.
-struct Asker {
-    address: Ipv4Addr,
+pub(super) struct Asker {
+    pub(super) address: Ipv4Addr,
     port: u16,
     last: Question,
     /// It reads ranks.
     ranks: bool,
     at: Instant,
+    /// Whether it hears us.
+    pub(super) hearing: Hearing,
     limiter: Limiter,
 }
 
@@ -79,6 +85,7 @@ impl Default for Host {
             all_routers: Vec::new(),
             others: Vec::new(),
             askers: BTreeMap::new(),
+            hearers: Hearers::default(),
             limiter: Limiter::new(ANSWERS),
         }
     }
@@ -105,6 +112,12 @@ impl Host {
             digest,
             reach,
         }
+    }
+
+    /// Whether one who knows this hears us: it knows something that we said. Where we reach too much for a list
+    /// there is nothing to know.
+    fn hears(&self, known: u32) -> bool {
+        ![0, RANKS].contains(&known) || self.all_routers.len() > MAX_LISTED
     }
 
     /// Whether one who knows this reads ranks, if that says so.
@@ -206,15 +219,19 @@ impl Lane {
         let (address, port) = sender(mac, packet, header, offload)?;
         let question = packet.get(header.payload + 8..header.length).and_then(Question::parse);
         let question = question.ok_or(DropReason::BadProbe)?;
-        let ranks = self.host.reads_ranks(question.known);
+        let (ranks, hears) =
+            (self.host.reads_ranks(question.known), self.host.hears(question.known));
+        let elsewhere = self.host.hearers.are_elsewhere(address);
         let asker = self.host.askers.entry(mac).or_insert_with(|| Asker {
             address,
             port,
             last: question,
             ranks: false,
             at: now,
+            hearing: Hearing::default(),
             limiter: Limiter::new(ANSWERS_TO_NODE),
         });
+        asker.hearing.take(now, hears, elsewhere);
         (asker.port, asker.last, asker.at) = (port, question, now);
         asker.ranks = ranks.unwrap_or(asker.ranks);
         if !asker.limiter.take(now) || !self.host.limiter.take(now) {

@@ -140,8 +140,8 @@ impl Lane {
             return Ok(only);
         }
         let tunnels = || slots.iter().filter_map(|slot| Some((self.slots[*slot].as_ref()?, *slot)));
-        let best = tunnels().map(|(tunnel, _)| tunnel.preference(now)).min();
-        let fittest = tunnels().filter(|(tunnel, _)| Some(tunnel.preference(now)) == best);
+        let best = tunnels().map(|(tunnel, _)| tunnel.rank(now)).min();
+        let fittest = tunnels().filter(|(tunnel, _)| Some(tunnel.rank(now)) == best);
         let named = fittest.map(|(tunnel, slot)| (tunnel.flow_name(), slot));
         spread::choose(flow, named).ok_or(DropReason::NoTunnel)
     }

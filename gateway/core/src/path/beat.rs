@@ -18,7 +18,7 @@
 //! | 10–13 | how many datagrams left by the sender's path so far, this one not counted |
 //! | 14–15 | the interval that the sender asks for, in ms |
 //!
-//! Other versions and kinds are ignored, so that later ones can be added.
+//! Other versions and kinds are ignored, so that later ones can be added: see [`super::word`].
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -33,7 +33,7 @@ pub const SHORT_LENGTH: usize = SHORT_HEADER.len() + CONTENT;
 pub const MOST_PATHS: usize = 6;
 
 const HEADER: usize = 20;
-const CONTENT: usize = 16;
+pub(super) const CONTENT: usize = 16;
 const SHORT_HEADER: [u8; 4] = [0x40, 0, 0, 20];
 /// The identification in a long header of one who reads the short form.
 const READS_SHORT: [u8; 2] = [0, 1];
@@ -148,18 +148,34 @@ pub fn parse(packet: &[u8]) -> Result<Option<Beat>, Malformed> {
 
 /// Writes a heartbeat in the long form. What it says must be within the bounds above.
 pub fn write(beat: &Beat) -> [u8; LENGTH] {
-    let mut packet = [0; LENGTH];
-    packet[..HEADER].copy_from_slice(&header(beat.reads_short));
-    packet[HEADER..].copy_from_slice(&content(beat));
-    packet
+    long(&content(beat), beat.reads_short)
 }
 
 /// Writes a heartbeat in the short form, to one who reads it.
 pub fn write_short(beat: &Beat) -> [u8; SHORT_LENGTH] {
+    short(&content(beat))
+}
+
+/// What is behind the header, if it is as long as it should be.
+pub(super) fn content_of(packet: &[u8]) -> Option<&[u8; CONTENT]> {
+    let header = if is_short(packet) { SHORT_HEADER.len() } else { HEADER };
+    packet.get(header..).filter(|_| is_beat(packet))?.try_into().ok()
+}
+
+/// Puts the long header before a content.
+pub(super) fn long(content: &[u8; CONTENT], reads_short: bool) -> [u8; LENGTH] {
+    let mut packet = [0; LENGTH];
+    packet[..HEADER].copy_from_slice(&header(reads_short));
+    packet[HEADER..].copy_from_slice(content);
+    packet
+}
+
+/// Puts the short header before a content.
+pub(super) fn short(content: &[u8; CONTENT]) -> [u8; SHORT_LENGTH] {
     let mut packet = [0; SHORT_LENGTH];
     let (header, rest) = packet.split_at_mut(SHORT_HEADER.len());
     header.copy_from_slice(&SHORT_HEADER);
-    rest.copy_from_slice(&content(beat));
+    rest.copy_from_slice(content);
     packet
 }
 

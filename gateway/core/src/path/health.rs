@@ -19,6 +19,7 @@ use super::grade::Grade;
 use super::inbound::{Inbound, PATIENCE};
 use super::outbound::Outbound;
 use super::random::Random;
+use super::word::{Teller, Word};
 use super::{Unexpected, measure};
 
 /// How long a path may be silent before it is lost, unless configured otherwise, and the bounds of that.
@@ -140,6 +141,7 @@ pub struct Health {
     echoes: usize,
     peer: Option<Peer>,
     choice: Choice,
+    teller: Teller,
     /// When it was looked after last, and until when nothing is lost because that was too long ago.
     tended: Option<Instant>,
     grace: Option<Instant>,
@@ -163,6 +165,7 @@ impl Health {
             echoes: 0,
             peer: None,
             choice: Choice::default(),
+            teller: Teller::default(),
             tended: None,
             grace: None,
             changes: 0,
@@ -212,6 +215,14 @@ impl Health {
         }
     }
 
+    /// Says how many nodes hear this gateway, where that is known; the peer is told soon.
+    pub fn set_nodes(&mut self, now: Instant, nodes: Option<u16>) {
+        if self.teller.set(nodes) {
+            let pause = self.pace() / 2;
+            self.outbound.iter_mut().flatten().for_each(|outbound| outbound.hurry(now, pause));
+        }
+    }
+
     /// Says whether large packets that a path carried pass no longer.
     pub fn set_narrow(&mut self, number: u8, narrow: bool) {
         if let Some(Some(outbound)) = self.outbound.get_mut(usize::from(number)) {
@@ -223,6 +234,7 @@ impl Health {
     pub fn run(&mut self, now: Instant) {
         if !std::mem::replace(&mut self.running, true) {
             self.tended = Some(now);
+            self.teller.begin();
             self.hurry();
         }
     }
@@ -336,14 +348,24 @@ impl Health {
         self.grace.map_or(at, |grace| grace.max(at))
     }
 
+    /// What is to leave before the heartbeat that [`Self::poll`] gives next, and by which path.
+    pub fn poll_word(&mut self, now: Instant) -> Option<(u8, Word)> {
+        let number = self.due(now).filter(|_| self.running)?;
+        Some((number as u8, self.teller.poll()?))
+    }
+
+    /// The first path by which a heartbeat is due.
+    fn due(&self, now: Instant) -> Option<usize> {
+        self.outbound.iter().position(|slot| slot.as_ref().is_some_and(|one| one.is_due(now)))
+    }
+
     /// The next heartbeat to send now, by its path; call it until there is none.
     pub fn poll(&mut self, now: Instant) -> Option<Beat> {
         if !self.running {
             return None;
         }
         self.tend(now);
-        let due = |outbound: &Option<Outbound>| outbound.as_ref().is_some_and(|o| o.is_due(now));
-        let number = self.outbound.iter().position(due)?;
+        let number = self.due(now)?;
         self.beat(now, number)
     }
 
@@ -395,6 +417,7 @@ impl Health {
         self.sequence = self.sequence.wrapping_add(1);
         let outbound = self.outbound[number].as_mut()?;
         outbound.note_beat(now, self.sequence, now + pause - early);
+        self.teller.note_beat();
         Some(Beat {
             path: number as u8,
             sequence: self.sequence,

@@ -8,7 +8,7 @@ const FORGIVEN_LEAST: Duration = Duration::from_secs(30);
 
 /// A hold-down, one for each thing that may flap.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Hold {
+pub(crate) struct Hold {
     first: Duration,
     most: Duration,
     current: Duration,

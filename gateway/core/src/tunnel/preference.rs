@@ -1,6 +1,6 @@
 //! Which of the tunnels with a peer flows take, and what nodes are told of it.
 
-use crate::path::Fitness;
+use crate::path::{Fitness, Standing};
 
 /// How much a tunnel is to be preferred to others with the same peer, the best first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,10 +38,27 @@ impl Preference {
             Some(Fitness::Lost) | None => Self::Any,
         }
     }
+}
+
+/// Where a tunnel comes in the choice, the first having the lowest: of those that work, that to a gateway which reaches
+/// its nodes comes before that to one which has lost some, however well they work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Rank(u8);
+
+impl Rank {
+    /// How many preferences there are of tunnels that are known to work.
+    const WORKING: u8 = Preference::Unproven as u8;
+
+    /// That of a tunnel whose gateway stands so among those of its cluster.
+    pub const fn of(preference: Preference, standing: Standing) -> Self {
+        let works = (preference as u8) < Self::WORKING;
+        let standing = if works { standing } else { Standing::Behind };
+        Self(preference as u8 + Self::WORKING * standing as u8)
+    }
 
     /// What nodes are told of who has no better tunnel: 0 is as well as can be; `None` where none works.
-    pub fn rank(self) -> Option<u8> {
-        (self <= Self::Unproven).then_some(self as u8)
+    pub fn told(self) -> Option<u8> {
+        (self <= Self::of(Preference::Unproven, Standing::Even)).then_some(self.0)
     }
 }
 
@@ -56,5 +73,23 @@ mod tests {
         assert!(fit < of(None, true, Preference::Ailing));
         assert_eq!(of(None, true, Preference::Fit), fit, "plain WireGuard sends none");
         assert_eq!(of(None, false, Preference::Ailing), Preference::Any);
+    }
+
+    #[test]
+    fn a_gateway_that_lost_nodes_comes_after_all_others_that_work() {
+        let of = Rank::of;
+        let ordered = [
+            of(Preference::Fit, Standing::Even),
+            of(Preference::Makeshift, Standing::Even),
+            of(Preference::Fit, Standing::Trial),
+            of(Preference::Fit, Standing::Behind),
+            of(Preference::Failing, Standing::Behind),
+            of(Preference::Unproven, Standing::Even),
+            of(Preference::Up, Standing::Even),
+        ];
+        assert!(ordered.is_sorted_by(|a, b| a < b), "{ordered:?}");
+        assert_eq!(of(Preference::Up, Standing::Even), of(Preference::Up, Standing::Behind));
+        let told = ordered.map(Rank::told);
+        assert_eq!(told, [Some(0), Some(4), Some(5), Some(10), Some(12), Some(15), None]);
     }
 }

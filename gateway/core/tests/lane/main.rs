@@ -5,6 +5,7 @@ mod faults;
 mod health;
 mod host;
 mod network;
+mod nodes;
 mod offload;
 mod paths;
 mod sessions;

@@ -336,6 +336,11 @@ impl Network {
         self.now = end;
     }
 
+    /// Lets time pass in which neither lane gets a turn.
+    pub fn stand_still(&mut self, time: Duration) {
+        self.now += time;
+    }
+
     /// Lets time pass while datagrams arrive within 5 ms.
     pub fn live(&mut self, time: Duration) {
         let pulse = Duration::from_millis(5);

@@ -427,3 +427,25 @@ fn a_gateway_of_an_older_release_is_asked_for_ranks_until_it_answered_once() {
     world.pass(Duration::from_millis(500));
     assert_eq!((world.rank(OSAKA), known(&world)), (Some(0), plain));
 }
+
+#[test]
+fn a_gateway_that_is_not_heard_is_told_so_until_it_is() {
+    let mut world = World::new(11);
+    world.pass(Duration::from_secs(1));
+    let known = |world: &World| world.asked.last().expect("asked").1.known;
+    let digest = known(&world);
+    assert_ne!(digest, RANKS);
+    for fall in 0..4 {
+        world.alive = false;
+        world.pass(Duration::from_millis(500));
+        assert!(world.is_silent());
+        assert_eq!(known(&world), RANKS, "its answers do not arrive");
+        world.alive = true;
+        world.pass(Duration::from_millis(450));
+        assert_eq!(known(&world), digest, "they do again");
+        // It is heard, though after several falls not used yet.
+        assert_eq!(world.answers(), fall == 0, "fall {fall}");
+        world.pass(Duration::from_secs(5));
+        assert!(world.answers());
+    }
+}
