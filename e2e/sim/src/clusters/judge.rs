@@ -2,9 +2,9 @@
 
 use super::controller::Controller;
 use super::gateway::Gateway;
-use super::links::Links;
+use super::links::{Links, Local};
 use super::node::Node;
-use super::place::{CLUSTERS, NETWORKS, gateways_of, of_gateway, of_node};
+use super::place::{CLUSTERS, NETWORKS, gateways_of, nodes_of, of_gateway, of_node};
 use super::story::Story;
 use super::traffic::Flow;
 use super::wire::{MILLI, SECOND, Time};
@@ -53,11 +53,10 @@ impl Truth<'_> {
     /// Since when a clean way leads from a node to another by these gateways.
     fn way(&self, flow: &Flow, near: usize, far: usize) -> Option<Time> {
         let (a, b) = (&self.gateways[near], &self.gateways[far]);
-        let local = self.links.local(flow.from, near);
         let parts = [
             a.since?,
             b.since?,
-            local.is_clean().then_some(local.since)?,
+            self.links.local_clean(flow.from, near)?,
             self.links.clean_since(near, far)?,
             self.session(near, far)?,
         ];
@@ -79,27 +78,63 @@ impl Truth<'_> {
         Some(ready.map_or(due, |ready| ready.min(due)))
     }
 
+    /// Which gateways reach a node of theirs, and since when that is known: by all of them, or some have lost it, and
+    /// fewer nodes are left to each of these than to any that have not.
+    fn behind(&self, node: usize) -> Option<(Vec<usize>, Time)> {
+        let gateways = gateways_of(of_node(node));
+        let all = gateways.clone().map(|gateway| self.links.local_clean(node, gateway));
+        if let Some(since) = all.into_iter().try_fold(0, |last: Time, one| Some(last.max(one?))) {
+            return Some((gateways.collect(), since));
+        }
+        let mut since = self.nodes[node].since?;
+        let (mut reach, mut lost) = (Vec::new(), Vec::new());
+        for gateway in gateways {
+            let mut nodes = 0;
+            for node in nodes_of(of_gateway(gateway)) {
+                let (local, at) = self.links.local_both(node, gateway);
+                since = since.max(at);
+                nodes += match local {
+                    Local::Clean => 1,
+                    Local::Cut => 0,
+                    Local::Rough => return None,
+                };
+            }
+            let reaches = self.links.local_clean(node, gateway).is_some();
+            if reaches { &mut reach } else { &mut lost }.push((nodes, gateway));
+        }
+        let (least, most) = (reach.iter().min()?.0, lost.iter().max()?.0);
+        (least > most).then(|| (reach.into_iter().map(|(_, gateway)| gateway).collect(), since))
+    }
+
     /// How long a flow may be without a packet, if it has a clean way; and since when it has that.
     pub fn bound(&self, flow: &Flow) -> Option<(Time, Time)> {
         let (from, to) = (of_node(flow.from), of_node(flow.to));
         let since = self.nodes[flow.from].since?.max(self.peered[from][to]?);
-        // Nobody watches the way from a gateway to a node behind it.
-        let mut quiet = since;
-        for far in gateways_of(to) {
-            let local = self.links.local(flow.to, far);
-            quiet = quiet.max(local.is_clean().then_some(local.since)?);
+        let involved = |cluster| self.story.skewed.is_some_and(|one| of_gateway(one) == cluster);
+        let (fars, behind) = self.behind(flow.to)?;
+        let mut quiet = since.max(behind);
+        if fars.len() < gateways_of(to).len() {
+            // Who is of another release neither says what it lost nor hears of it, and one that has no tunnel to who
+            // reaches the node cannot compare.
+            if involved(from) || involved(to) {
+                return None;
+            }
+            for near in gateways_of(from).filter(|near| self.gateways[*near].lane.is_some()) {
+                let sessions = fars.iter().filter_map(|far| self.session(near, *far));
+                quiet = quiet.max(sessions.min()?);
+            }
         }
         let pairs =
             || gateways_of(from).flat_map(|near| gateways_of(to).map(move |far| (near, far)));
-        let way = pairs().filter_map(|(near, far)| self.way(flow, near, far)).min()?;
-        let involved = |cluster| self.story.skewed.is_some_and(|one| of_gateway(one) == cluster);
+        let ways = pairs().filter(|(_, far)| fars.contains(far));
+        let way = ways.filter_map(|(near, far)| self.way(flow, near, far)).min()?;
         if involved(from) {
             // Who says nothing is used as the controller says.
             quiet = quiet.max(self.controllers[from]?);
         }
         let rough = pairs().any(|(near, far)| {
             self.links.is_rough(near, far, self.now, ROUGH)
-                || self.links.local(flow.from, near).loss > 0
+                || self.links.local_both(flow.from, near).0 == Local::Rough
         });
         let bound = match () {
             () if involved(from) || involved(to) => SKEWED,
@@ -149,10 +184,16 @@ impl Truth<'_> {
         };
         let others = gateways_of(from).filter(|other| *other != near);
         let others = others.filter(|other| !self.gateways[*other].draining);
+        // A gateway that has lost nodes comes last, however good its ways are.
+        let mut locals = nodes_of(to).flat_map(|node| gateways_of(to).map(move |far| (node, far)));
+        let kept = locals.try_fold(0, |last: Time, (node, far)| {
+            Some(last.max(self.links.local_clean(node, far)?))
+        });
+        let Some(kept) = kept else { return Ok(()) };
         let Some(better) = others.filter_map(fit).min() else { return Ok(()) };
         let node = self.nodes[flow.from].since;
         let (Some(node), Some(peered)) = (node, self.peered[from][to]) else { return Ok(()) };
-        let since = loses.max(better + TRUSTED).max(node).max(peered);
+        let since = loses.max(better.max(kept) + TRUSTED).max(node).max(peered);
         if self.story.skewed.is_some() || self.now <= since + AVOIDED {
             return Ok(());
         }
@@ -172,9 +213,9 @@ impl Truth<'_> {
         }
         let mut gone = since;
         for gateway in gateways_of(cluster) {
-            let (one, local) = (&self.gateways[gateway], self.links.local(number, gateway));
+            let (one, local) = (&self.gateways[gateway], self.links.local_both(number, gateway));
             let ended = one.ended.filter(|_| one.lane.is_none());
-            let cut = (local.cuts > 0).then_some(local.since);
+            let cut = (local.0 == Local::Cut).then_some(local.1);
             match (ended, cut) {
                 (None, None) => return Ok(()),
                 (ended, cut) => {

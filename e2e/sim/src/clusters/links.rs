@@ -64,12 +64,32 @@ impl Link {
     }
 }
 
+/// A direction between a node and a gateway of its cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// To the gateway.
+    Up,
+    /// To the node.
+    Down,
+}
+
+/// What crosses between a node and a gateway of its cluster, both directions together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Local {
+    /// Everything.
+    Clean,
+    /// Nothing in one direction at least.
+    Cut,
+    /// Some of it.
+    Rough,
+}
+
 /// All of them.
 #[derive(Debug)]
 pub struct Links {
     wan: Vec<Link>,
-    /// Between nodes and gateways of one cluster, both directions alike.
-    local: Vec<Link>,
+    /// Between nodes and gateways of one cluster, by direction.
+    local: [Vec<Link>; 2],
 }
 
 fn wan_place(from: usize, to: usize, network: usize) -> usize {
@@ -92,7 +112,7 @@ impl Links {
             }
         }
         let local = Link { there: true, delay: MILLI / 5, ..Link::NONE };
-        Self { wan, local: vec![local; ALL_NODES * GATEWAYS] }
+        Self { wan, local: [Way::Up, Way::Down].map(|_| vec![local; ALL_NODES * GATEWAYS]) }
     }
 
     /// From gateway to gateway.
@@ -108,15 +128,33 @@ impl Links {
     }
 
     /// Between a node and a gateway of its cluster.
-    pub fn local(&self, node: usize, gateway: usize) -> &Link {
-        &self.local[node * GATEWAYS + gateway % GATEWAYS]
+    pub fn local(&self, node: usize, gateway: usize, way: Way) -> &Link {
+        &self.local[way as usize][node * GATEWAYS + gateway % GATEWAYS]
     }
 
     /// Between a node and a gateway of its cluster, to be changed now.
-    pub fn local_mut(&mut self, now: Time, node: usize, gateway: usize) -> &mut Link {
-        let link = &mut self.local[node * GATEWAYS + gateway % GATEWAYS];
+    pub fn local_mut(&mut self, now: Time, node: usize, gateway: usize, way: Way) -> &mut Link {
+        let link = &mut self.local[way as usize][node * GATEWAYS + gateway % GATEWAYS];
         link.since = now;
         link
+    }
+
+    /// What crosses between a node and a gateway of its cluster, and since when that is so.
+    pub fn local_both(&self, node: usize, gateway: usize) -> (Local, Time) {
+        let both = [Way::Up, Way::Down].map(|way| self.local(node, gateway, way));
+        let cut = both.iter().filter(|link| link.cuts > 0).map(|link| link.since).min();
+        let since = both.map(|link| link.since).into_iter().max().unwrap_or(0);
+        match cut {
+            Some(since) => (Local::Cut, since),
+            None if both.iter().all(|link| link.is_clean()) => (Local::Clean, since),
+            None => (Local::Rough, since),
+        }
+    }
+
+    /// Since when everything crosses between a node and a gateway of its cluster, if it does.
+    pub fn local_clean(&self, node: usize, gateway: usize) -> Option<Time> {
+        let (local, since) = self.local_both(node, gateway);
+        (local == Local::Clean).then_some(since)
     }
 
     /// Whether both directions are open in some network.

@@ -2,8 +2,9 @@
 
 use std::fmt;
 
+use super::links::Way;
 use super::place::{
-    ALL_GATEWAYS, ALL_NODES, CLUSTERS, GATEWAYS, NETWORKS, gateways_of, of_gateway,
+    ALL_GATEWAYS, ALL_NODES, CLUSTERS, GATEWAYS, NETWORKS, NODES, gateways_of, nodes_of, of_gateway,
 };
 use super::wire::{MILLI, SECOND, Time};
 use crate::random::Random;
@@ -76,10 +77,11 @@ pub(crate) enum Act {
         node: usize,
         by: Time,
     },
-    /// A node and a gateway of its cluster do not reach each other, or some of what they say is lost.
+    /// What a node sends to a gateway of its cluster, or that to the node, does not arrive, or some of it.
     CutLocal {
         node: usize,
         gateway: usize,
+        way: Way,
         cut: bool,
     },
     LoseLocal {
@@ -190,6 +192,9 @@ impl Story {
         if seed % 8 == 5 {
             story.lossy(&mut Random::new(crate::random::mix(0x006c_6f73_7379, seed)));
         }
+        if seed % 8 == 6 {
+            story.cut_off(&mut Random::new(crate::random::mix(0x0000_6c6f_6361_6c00, seed)));
+        }
         story.words(&mut Random::new(crate::random::mix(0x0077_6f72_6473, seed)));
         story.acts.sort_by_key(|(at, _)| *at);
         story
@@ -263,8 +268,10 @@ impl Story {
                 self.acts.push((begin, act));
             }
             12 => {
-                let cut = |cut| Act::CutLocal { node, gateway: near, cut };
-                both(self, cut(true), cut(false));
+                for way in [Way::Up, Way::Down] {
+                    let cut = |cut| Act::CutLocal { node, gateway: near, way, cut };
+                    both(self, cut(true), cut(false));
+                }
             }
             13 => {
                 let thousandths = [20, 200, 500][random.below(3) as usize];
@@ -339,6 +346,29 @@ impl Story {
             }
         }
         self.faults += 1;
+    }
+
+    /// A gateway's ways to its own nodes, or to one of them, are cut, in one direction or both, while its ways to other
+    /// clusters go on. Only some worlds have that, as above.
+    fn cut_off(&mut self, random: &mut Random) {
+        let gateway = random.below(ALL_GATEWAYS as u64) as usize;
+        let nodes = nodes_of(of_gateway(gateway));
+        let one = nodes.start + random.below(NODES as u64) as usize;
+        let nodes = if random.percent(50) { nodes } else { one..one + 1 };
+        let ways = [&[Way::Up, Way::Down][..], &[Way::Up], &[Way::Down]];
+        let ways = ways[random.below(ways.len() as u64) as usize];
+        for _ in 0..=random.below(2) {
+            let begin = FIRST + random.below(QUIET - FIRST - 10 * SECOND);
+            let end = begin + 500 * MILLI + random.below(9 * SECOND);
+            for node in nodes.clone() {
+                for way in ways.iter().copied() {
+                    let cut = |cut| Act::CutLocal { node, gateway, way, cut };
+                    self.acts.push((begin, cut(true)));
+                    self.acts.push((end, cut(false)));
+                }
+            }
+            self.faults += 1;
+        }
     }
 
     /// What clusters announce meanwhile.

@@ -146,6 +146,23 @@ impl World {
 
     /// Runs it to its end, or to the first violation.
     pub fn run(mut self) -> Outcome {
+        self.play();
+        if self.tells.is_some() {
+            for (number, gateway) in self.gateways.iter().enumerate() {
+                println!("gateway {number}: {:#?}", gateway.describe(self.start, self.now));
+            }
+        }
+        self.outcome.sent = self.flows.iter().map(|flow| u64::from(flow.sent)).sum();
+        self.outcome.arrived = self.flows.iter().map(|flow| u64::from(flow.arrived)).sum();
+        let most = |changes: &mut dyn Iterator<Item = u64>| changes.max().unwrap_or(0);
+        self.outcome.changes = (
+            most(&mut self.nodes.iter().map(|node| node.changes)),
+            most(&mut self.gateways.iter().map(|gateway| gateway.changes)),
+        );
+        self.outcome
+    }
+
+    fn play(&mut self) {
         for gateway in 0..ALL_GATEWAYS {
             self.begin(gateway);
         }
@@ -171,19 +188,6 @@ impl World {
                 self.tell();
             }
         }
-        if self.tells.is_some() {
-            for (number, gateway) in self.gateways.iter().enumerate() {
-                println!("gateway {number}: {:#?}", gateway.describe(self.start, self.now));
-            }
-        }
-        self.outcome.sent = self.flows.iter().map(|flow| u64::from(flow.sent)).sum();
-        self.outcome.arrived = self.flows.iter().map(|flow| u64::from(flow.arrived)).sum();
-        let most = |changes: &mut dyn Iterator<Item = u64>| changes.max().unwrap_or(0);
-        self.outcome.changes = (
-            most(&mut self.nodes.iter().map(|node| node.changes)),
-            most(&mut self.gateways.iter().map(|gateway| gateway.changes)),
-        );
-        self.outcome
     }
 
     /// How often next hops and what gateways reach have changed.
@@ -361,6 +365,9 @@ impl World {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
 
 /// The clocks of this thread begin anew.
 fn null_time() {

@@ -1,6 +1,7 @@
 //! Faults begin and end.
 
 use super::World;
+use crate::clusters::links::Way;
 use crate::clusters::packet;
 use crate::clusters::place::{self, ALL_GATEWAYS, CLUSTERS, NETWORKS, of_node};
 use crate::clusters::story::Act;
@@ -51,12 +52,14 @@ impl World {
                 self.nodes[node].due = now;
                 self.nodes[node].since = self.nodes[node].since.map(|_| now);
             }
-            Act::CutLocal { node, gateway, cut } => {
-                let link = self.links.local_mut(now, node, gateway);
+            Act::CutLocal { node, gateway, way, cut } => {
+                let link = self.links.local_mut(now, node, gateway, way);
                 link.cuts = if cut { link.cuts + 1 } else { link.cuts.saturating_sub(1) };
             }
             Act::LoseLocal { node, gateway, thousandths } => {
-                self.links.local_mut(now, node, gateway).loss = thousandths;
+                for way in [Way::Up, Way::Down] {
+                    self.links.local_mut(now, node, gateway, way).loss = thousandths;
+                }
             }
             Act::RestartAgent(node) => {
                 let nonce = self.random.bits();

@@ -8,6 +8,7 @@ use carrick_model::Mac;
 
 use super::World;
 use crate::clusters::control::{Message, Taken};
+use crate::clusters::links::Way;
 use crate::clusters::packet;
 use crate::clusters::place::{self, of_gateway, of_node};
 use crate::clusters::wire::{Arrival, MILLI};
@@ -84,7 +85,7 @@ impl World {
         {
             self.violate(format!("gateway {gateway} took a packet that is not for its cluster"));
         }
-        match self.links.local(node, gateway).cross(0, &mut self.random)[0] {
+        match self.links.local(node, gateway, Way::Down).cross(0, &mut self.random)[0] {
             Some(delay) => {
                 self.wire.push(self.now + delay, Arrival::ToNode { node, gateway, bytes: frame });
             }
@@ -94,7 +95,7 @@ impl World {
 
     /// A frame leaves a node for a gateway.
     pub(super) fn enter(&mut self, node: usize, gateway: usize, frame: Vec<u8>) {
-        match self.links.local(node, gateway).cross(0, &mut self.random)[0] {
+        match self.links.local(node, gateway, Way::Up).cross(0, &mut self.random)[0] {
             Some(delay) => {
                 self.wire.push(self.now + delay, Arrival::FromNode { gateway, bytes: frame })
             }
