@@ -1,4 +1,4 @@
-//! Two gateways in each cluster, of which one process after the other dies under a stream both ways.
+//! Two gateways in each cluster, of which one process after the other dies, or loses its nodes, under a stream both ways.
 
 use std::time::{Duration, Instant};
 
@@ -11,11 +11,15 @@ use nix::unistd::Pid;
 use crate::common::{
     ONE_GATEWAY, check, figure, node_names, node_network, node_of, peered, ready, rolled_out, text,
 };
-use crate::stream::{Stream, USUAL};
+use crate::flow::Network;
+use crate::stream::{Losses, Stream, USUAL};
 use crate::world::{Case, Outcome};
 
 /// All cases, in order.
-pub const CASES: &[(&str, Case)] = &[("failover::gateway_processes_killed", killed)];
+pub const CASES: &[(&str, Case)] = &[
+    ("failover::gateway_processes_killed", killed),
+    ("failover::gateways_cut_from_their_nodes", cut_off),
+];
 
 /// How often each of the four gateways is killed; a kubelet starts the third time after 20 s.
 const ROUNDS: usize = 3;
@@ -29,6 +33,17 @@ const WINDOW: Duration = Duration::from_secs(4);
 /// What nodes promise: flows have left a dead gateway of their own cluster within that. Detection takes 300 ms
 /// at most; the rest is for machines that do much else.
 const NODES: Duration = Duration::from_millis(1000);
+
+/// What gateways promise of one that has lost its nodes, while its tunnels work: others no longer send to it. Some 600 ms,
+/// the other direction up to a second; the rest is for machines that do much else.
+const PEERS: Duration = Duration::from_millis(2500);
+
+/// How a gateway's VXLAN is cut: by which hooks of its pod's network.
+const CUTS: [(&str, &[&str]); 2] =
+    [("both ways", &["input", "output"]), ("towards its nodes", &["output"])];
+
+/// The last packets before a look have so long to arrive.
+const TAIL: Duration = Duration::from_millis(500);
 
 const PORT: u16 = 9400;
 
@@ -48,8 +63,17 @@ pub fn doubled(lab: &Lab) -> Result<(Cluster, Cluster), String> {
 }
 
 fn killed(lab: &Lab) -> Outcome {
+    with_two(lab, trials)
+}
+
+fn cut_off(lab: &Lab) -> Outcome {
+    with_two(lab, cuts)
+}
+
+/// Does something with two gateways in each cluster, and leaves one.
+fn with_two(lab: &Lab, work: fn(&Lab, &Cluster, &Cluster) -> Outcome) -> Outcome {
     let (paris, osaka) = doubled(lab)?;
-    let outcome = trials(lab, &paris, &osaka);
+    let outcome = work(lab, &paris, &osaka);
     for cluster in [&paris, &osaka] {
         text(carrick::upgrade(cluster, &text(lab.image_tag())?, &[ONE_GATEWAY]))?;
     }
@@ -90,6 +114,52 @@ fn trials(lab: &Lab, paris: &Cluster, osaka: &Cluster) -> Outcome {
     check(worst <= NODES, || format!("flows stayed with a dead gateway for {worst:?}"))
 }
 
+fn cuts(lab: &Lab, paris: &Cluster, osaka: &Cluster) -> Outcome {
+    let there = Stream::between(paris, osaka, PORT, USUAL)?;
+    let back = Stream::between(osaka, paris, PORT, USUAL)?;
+    let mut worst = [Duration::ZERO; 2];
+    for (name, hooks) in CUTS {
+        for number in 0..2 {
+            for (cluster, out, into) in [(paris, &there, &back), (osaka, &back, &there)] {
+                both_used(lab, cluster)?;
+                let pod = format!("carrick-gateway-{number}");
+                let network = Network::of(gateway_pid(cluster, &pod)?);
+                let at = Instant::now();
+                network.run(&["nft", &without_vxlan(hooks)])?;
+                let until = at + WINDOW;
+                std::thread::sleep((until + TAIL).saturating_duration_since(Instant::now()));
+                let losses = [out, into].map(|stream| stream.losses(at, until));
+                network.run(&["nft", "delete", "table", "inet", "cut"])?;
+                let spans = losses.each_ref().map(Losses::longest_span);
+                figure(&format!(
+                    "{pod} of {} cut from its nodes {name}: out lost {} within {:?}, in lost {} within {:?}",
+                    cluster.plan().name,
+                    losses[0].count(),
+                    spans[0],
+                    losses[1].count(),
+                    spans[1]
+                ));
+                worst = [0, 1].map(|which| worst[which].max(spans[which]));
+                there.flows(Instant::now())?;
+                back.flows(Instant::now())?;
+            }
+        }
+    }
+    let [out, into] = worst;
+    figure(&format!("gateways cut from their nodes: out {out:?} at most, in {into:?} at most"));
+    check(out <= NODES && into <= PEERS, || {
+        format!("flows stayed with a gateway that had lost its nodes: {out:?} out, {into:?} in")
+    })
+}
+
+/// A table in which nothing passes between a gateway and nodes, its own one included.
+fn without_vxlan(hooks: &[&str]) -> String {
+    let chain = |hook: &&str| {
+        format!("chain {hook} {{ type filter hook {hook} priority -300; udp dport 7789 drop; }};")
+    };
+    format!("table inet cut {{ {} }}", hooks.iter().map(chain).collect::<String>())
+}
+
 /// Prints how the gaps are distributed; the longest.
 fn distribution(what: &str, gaps: &[[Duration; 2]], which: usize) -> Duration {
     let mut sorted: Vec<Duration> = gaps.iter().map(|gap| gap[which]).collect();
@@ -108,12 +178,17 @@ fn distribution(what: &str, gaps: &[[Duration; 2]], which: usize) -> Duration {
 
 /// Kills a gateway's process; when.
 pub fn kill_gateway(cluster: &Cluster, pod: &str) -> Result<Instant, String> {
+    let pid = gateway_pid(cluster, pod)?;
+    let at = Instant::now();
+    text(kill(Pid::from_raw(pid), Signal::SIGKILL))?;
+    Ok(at)
+}
+
+/// The host's number of a gateway's process.
+fn gateway_pid(cluster: &Cluster, pod: &str) -> Result<i32, String> {
     let node = text(cluster.node(&node_of(cluster, pod)?))?;
     let pids = text(node.pids_of_container(carrick::NAMESPACE, pod, "gateway"))?;
-    let pid = pids.first().ok_or_else(|| format!("{pod} has no process"))?;
-    let at = Instant::now();
-    text(kill(Pid::from_raw(*pid), Signal::SIGKILL))?;
-    Ok(at)
+    pids.first().copied().ok_or_else(|| format!("{pod} has no process"))
 }
 
 /// Waits until all nodes of a cluster spread flows over two gateways.
