@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use carrick_exchange::book::publisher::Exports;
+use carrick_exchange::book::publisher::Export;
 use carrick_exchange::book::{Book, Publisher};
 use carrick_exchange::message::service::{Answer, Ask, answer, ask};
 use carrick_exchange::{Call, ClusterIdentity, Link};
@@ -47,7 +47,10 @@ impl Desk {
     }
 
     /// What each cluster may import from now on; all others are refused.
-    pub fn set(&self, audiences: &BTreeMap<&ClusterId, Exports>) {
+    pub fn set<'a, E>(&self, audiences: BTreeMap<&ClusterId, E>)
+    where
+        E: IntoIterator<Item = Export<'a>>,
+    {
         let mut state = self.lock();
         state.publisher.retain(|cluster| audiences.contains_key(cluster));
         let mut news = !std::mem::replace(&mut state.begun, true);

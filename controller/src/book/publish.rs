@@ -23,7 +23,7 @@ pub async fn publish(
             if let (Some(sight), Some(exported)) = (&*sight, &*exported) {
                 let peers = sight.iter().filter(|(_, peer)| !peer.peering.suspended);
                 let shared = peers.map(|(cluster, p)| (cluster, exports_for(&p.peering, exported)));
-                desk.set(&shared.collect());
+                desk.set(shared.collect());
             }
         }
         tokio::time::sleep(PACE).await;

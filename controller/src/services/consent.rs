@@ -1,14 +1,17 @@
 //! What of all exported services one peer has to do with, by its ClusterPeering: pure.
 
 use carrick_crds::peering::Peering;
+use carrick_exchange::book::publisher::Export;
 use carrick_model::ServiceName;
 
 use super::Services;
 
 /// Of what we export, what this peer may know.
-pub fn exports_for(peering: &Peering, exports: &Services) -> Services {
-    let shared = exports.iter().filter(|(name, _)| peering.exports.contain(name.namespace()));
-    shared.map(|(name, service)| (name.clone(), service.clone())).collect()
+pub fn exports_for<'a>(
+    peering: &'a Peering,
+    exports: &'a Services,
+) -> impl Iterator<Item = Export<'a>> {
+    exports.iter().filter(|(name, _)| peering.exports.contain(name.namespace()))
 }
 
 /// What is imported of what a peer exports.
@@ -72,6 +75,10 @@ mod tests {
         all.into()
     }
 
+    fn shared<'a>(peering: &'a Peering, all: &'a Services) -> Vec<&'a str> {
+        exports_for(peering, all).map(|(name, _)| name.namespace()).collect()
+    }
+
     fn namespaces(services: &Services) -> Vec<&str> {
         services.keys().map(ServiceName::namespace).collect()
     }
@@ -79,14 +86,14 @@ mod tests {
     #[test]
     fn nothing_is_shared_until_somebody_says_so() {
         let (peering, all) = (peering(&[], &[]), services());
-        assert!(exports_for(&peering, &all).is_empty());
+        assert_eq!(exports_for(&peering, &all).count(), 0);
         assert!(imports_from(&peering, "carrick-system", &all, 9).services.is_empty());
     }
 
     #[test]
     fn each_direction_has_its_own_list() {
         let (peering, all) = (peering(&["shop"], &["default"]), services());
-        assert_eq!(namespaces(&exports_for(&peering, &all)), ["shop"]);
+        assert_eq!(shared(&peering, &all), ["shop"]);
         assert_eq!(
             namespaces(&imports_from(&peering, "carrick-system", &all, 9).services),
             ["default"]
@@ -96,7 +103,7 @@ mod tests {
     #[test]
     fn a_star_is_not_for_what_belongs_to_kubernetes_or_carrick() {
         let (peering, all) = (peering(&["*"], &["*"]), services());
-        assert_eq!(namespaces(&exports_for(&peering, &all)), ["carrick-system", "default", "shop"]);
+        assert_eq!(shared(&peering, &all), ["carrick-system", "default", "shop"]);
         assert_eq!(
             namespaces(&imports_from(&peering, "carrick-system", &all, 9).services),
             ["default", "shop"]

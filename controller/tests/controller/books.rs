@@ -94,7 +94,7 @@ impl World {
     }
 
     fn osaka_exports(&self, services: impl IntoIterator<Item = ExportedService>) {
-        self.osaka.set(&[(&id("paris"), exports(services))].into());
+        self.osaka.set([(&id("paris"), &exports(services))].into());
     }
 
     /// Waits until what was heard of osaka fulfils `condition`.

@@ -27,8 +27,14 @@ const MAX_CHANGES: usize = 64 << 10;
 /// Room in an answer for what is around its entries, in bytes.
 const AROUND: usize = 4 << 10;
 
-/// What a cluster exports, as [`Publisher::set`] takes it.
+/// What a cluster exports.
 pub type Exports = BTreeMap<ServiceName, Arc<ExportedService>>;
+
+/// One of these, as [`Publisher::set`] takes it.
+pub type Export<'a> = (&'a ServiceName, &'a Arc<ExportedService>);
+
+/// What became of a name: exported so, or no more.
+type Changed = (ServiceName, Option<Arc<ExportedService>>);
 
 /// Books for all audiences.
 #[derive(Debug)]
@@ -70,8 +76,13 @@ impl Publisher {
         self.audiences.retain(|audience, _| wanted(audience));
     }
 
-    /// All that `audience` may import from now on. Returns whether that is anything new for it.
-    pub fn set(&mut self, audience: &ClusterId, exports: &Exports) -> bool {
+    /// All that `audience` may import from now on, in the order of the names. Returns whether that is anything new for it.
+    /// What is as before costs a comparison.
+    pub fn set<'a>(
+        &mut self,
+        audience: &ClusterId,
+        exports: impl IntoIterator<Item = Export<'a>>,
+    ) -> bool {
         match self.audiences.get_mut(audience) {
             Some(held) => held.set(exports),
             None => {
@@ -136,17 +147,26 @@ fn said(kind: answer::Kind) -> Answer {
 }
 
 impl Audience {
-    fn set(&mut self, exports: &Exports) -> bool {
+    fn set<'a>(&mut self, exports: impl IntoIterator<Item = Export<'a>>) -> bool {
+        let changed = differing(&self.exports, exports);
+        if changed.is_empty() {
+            return false;
+        }
+        for (name, service) in &changed {
+            match service {
+                Some(service) => self.exports.insert(name.clone(), service.clone()),
+                None => self.exports.remove(name),
+            };
+        }
         let book = if self.left_out.is_empty() {
-            let changed = differing(&self.exports, exports);
-            self.book.with(changed.iter().map(|name| encoded(name, exports.get(name))))
+            self.book.with(changed.iter().map(|(name, service)| encoded(name, service.as_ref())))
         } else {
             // Something may fit now that did not before.
-            Book::default().with(exports.iter().map(|(name, service)| encoded(name, Some(service))))
+            let all = self.exports.iter();
+            Book::default().with(all.map(|(name, service)| encoded(name, Some(service))))
         };
-        self.exports.clone_from(exports);
         let book = within_limits(book);
-        self.left_out = left_out(exports, &book);
+        self.left_out = left_out(&self.exports, &book);
         if book.root() == self.book.root() {
             return false;
         }
@@ -223,14 +243,21 @@ fn piece(bucket: &Bucket, number: u32, skip: u32, left: &mut usize) -> Option<Bu
     (!piece.entries.is_empty()).then_some(piece)
 }
 
-/// The names whose services are not the same in both.
-fn differing(old: &Exports, new: &Exports) -> Vec<ServiceName> {
+/// What is not the same in both, each in the order of the names.
+fn differing<'a>(old: &Exports, new: impl IntoIterator<Item = Export<'a>>) -> Vec<Changed> {
     let same = |a: &Arc<ExportedService>, b: &Arc<ExportedService>| Arc::ptr_eq(a, b) || a == b;
-    let changed = new
-        .iter()
-        .filter(|(name, service)| !old.get(*name).is_some_and(|before| same(before, service)));
-    let gone = old.keys().filter(|name| !new.contains_key(*name));
-    changed.map(|(name, _)| name).chain(gone).cloned().collect()
+    let (mut old, mut out) = (old.iter().peekable(), Vec::new());
+    for (name, service) in new {
+        while let Some((gone, _)) = old.next_if(|(before, _)| *before < name) {
+            out.push((gone.clone(), None));
+        }
+        let before = old.next_if(|(before, _)| *before == name);
+        if !before.is_some_and(|(_, before)| same(before, service)) {
+            out.push((name.clone(), Some(service.clone())));
+        }
+    }
+    out.extend(old.map(|(gone, _)| (gone.clone(), None)));
+    out
 }
 
 fn encoded(name: &ServiceName, service: Option<&Arc<ExportedService>>) -> (Key, Option<Entry>) {

@@ -1,6 +1,7 @@
 //! Books of exported services: the two ends with a network between them that loses, reorders and forges.
 
 mod net;
+mod publishing;
 mod reading;
 mod sizes;
 
