@@ -1,5 +1,6 @@
 //! Two paths between the clusters, of which the one that is used gets worse: cut, lossy, slow or narrow.
 
+use std::cell::Cell;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
@@ -76,6 +77,10 @@ pub fn becomes_narrow(lab: &Lab) -> Outcome {
     hit(lab, &Fault { name: "path passes small packets only", watching, ..Fault::new(&worse) })
 }
 
+/// One way is not hit again sooner: for half a minute a gateway remembers that a path failed, and what fails again in
+/// that time it uses later and later, as what flaps. Trials would then measure each other.
+const APART: Duration = Duration::from_secs(31);
+
 /// A path that gets worse.
 #[derive(Clone, Copy)]
 struct Fault<'a> {
@@ -123,7 +128,7 @@ fn with_two_paths(lab: &Lab, paris: &Cluster, osaka: &Cluster, fault: &Fault<'_>
     }
     ready(paris, osaka)?;
     let wan = lab.wan();
-    let mended = || {
+    let mended = || -> Outcome {
         text(wan.reset())?;
         for cluster in [paris, osaka] {
             (fault.mended)(cluster)?;
@@ -132,6 +137,8 @@ fn with_two_paths(lab: &Lab, paris: &Cluster, osaka: &Cluster, fault: &Fault<'_>
         Ok(())
     };
     mended()?;
+    // When each way was hit last.
+    let hits = Cell::new([None; WAYS.len()]);
     let outages = measure_between(
         lab,
         (paris, osaka),
@@ -147,9 +154,18 @@ fn with_two_paths(lab: &Lab, paris: &Cluster, osaka: &Cluster, fault: &Fault<'_>
                 let now = text(wan.get(from, to))?;
                 text(wan.set(from, to, &(fault.worse)(now)))?;
             }
+            let mut times = hits.get();
+            times[way] = Some(at);
+            hits.set(times);
             Ok((format!("the way {one} – {other}"), at))
         },
-        &mut |_| mended(),
+        &mut |_| {
+            mended()?;
+            if let Some(last) = hits.get()[used_way(paris)?] {
+                std::thread::sleep((last + APART).saturating_duration_since(Instant::now()));
+            }
+            Ok(())
+        },
     );
     text(wan.reset())?;
     unbroken(&outages?)
