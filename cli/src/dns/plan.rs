@@ -200,6 +200,9 @@ fn why_restart(restart: &[Workload]) -> Option<String> {
 
 /// What is to be changed, for people.
 pub fn render(plan: &Plan, dns: &Dns) -> String {
+    if plan.is_empty() {
+        return format!("Nothing to change: see `carrick dns status` for {ZONE}.\n");
+    }
     let mut text = String::new();
     if let Some((old, new)) = &plan.corefile {
         text.push_str(&format!(
@@ -233,9 +236,6 @@ pub fn render(plan: &Plan, dns: &Dns) -> String {
     }
     for note in &plan.notes {
         text.push_str(&format!("! {note}\n"));
-    }
-    if plan.is_empty() {
-        text.push_str(&format!("Nothing to change: see `carrick dns status` for {ZONE}.\n"));
     }
     text
 }

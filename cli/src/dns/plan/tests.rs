@@ -40,7 +40,9 @@ ConfigMap kube-system/coredns, Corefile:
 #[test]
 fn on_and_off_are_told_apart() {
     let on = serving();
-    assert!(enable(&on).expect("a plan").is_empty());
+    let nothing = enable(&on).expect("a plan");
+    assert!(nothing.is_empty());
+    assert!(render(&nothing, &on).starts_with("Nothing to change"));
     assert_eq!(
         shown(&on),
         "\

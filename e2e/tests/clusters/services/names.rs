@@ -146,11 +146,12 @@ fn used_by_name(paris: &Cluster) -> Outcome {
 
 /// The commands see the same.
 fn traced(paris: &Cluster) -> Outcome {
-    let trace = text(wait_until(SOON, "a trace to its end", || {
-        text(carrick::command(paris, &["service", "trace", "hello", "-n", "default"]))
+    text(wait_until(SOON, "a trace to its end", || {
+        let trace = ["service", "trace", "hello", "-n", "default"];
+        let said = text(carrick::command(paris, &trace))?;
+        let whole = said.contains("ok       Cluster osaka") && said.ends_with("All is well.\n");
+        check(whole, || said.clone())
     }))?;
-    let whole = trace.contains("ok       Cluster osaka") && trace.ends_with("All is well.\n");
-    check(whole, || trace.clone())?;
     let list = text(carrick::command(paris, &["service", "list", "-n", "default", "-o", "json"]))?;
     let list: serde_json::Value = text(serde_json::from_str(&list))?;
     let hello = &list[0];
@@ -244,7 +245,7 @@ fn dns_is_changed_and_back(lab: &Lab) -> Outcome {
         start.elapsed().as_secs_f64()
     ));
     let again = dns(&paris, &["enable", "--yes"])?;
-    check(again.starts_with("Nothing to change"), || again.clone())?;
+    check(again.contains("Nothing to change"), || again.clone())?;
     let status = dns(&paris, &["status"])?;
     // The lab's image has no release in its tag: a warning.
     check(status.ends_with("All is well.\n"), || status.clone())?;
