@@ -8,7 +8,9 @@ use carrick_e2e::cluster::Cluster;
 use carrick_e2e::wait::wait_until;
 
 use super::{SOON, consent, fetch, gone, imported, object, sharing, slices, wait_condition};
-use crate::common::{Fault, check, figure, node_names, text};
+use crate::common::{Fault, check, figure, node_names, rolled_out, text};
+use crate::kill::api_answers;
+use crate::quiet::settled;
 use crate::world::{Case, Outcome};
 
 /// All cases, in order.
@@ -114,8 +116,9 @@ fn a_lost_cluster_leaves(lab: &Lab) -> Outcome {
 
     // While the other API server is away its pods go on serving.
     let api = osaka.control_plane_process("kube-apiserver");
-    let start = || text(api.start()).and_then(|()| text(osaka.wait_nodes()));
-    text(api.stop())?;
+    let start = || text(api.start());
+    // Not told to end: it would take itself out of what kube-proxy knows, which looks again late.
+    text(api.kill())?;
     let fault = Fault(&start);
     let until = Instant::now() + STAYS;
     while Instant::now() < until {
@@ -123,6 +126,9 @@ fn a_lost_cluster_leaves(lab: &Lab) -> Outcome {
         check(found.contains("osaka"), || format!("{found:?}"))?;
     }
     drop(fault);
+    api_answers(&osaka)?;
+    rolled_out(&osaka)?;
+    text(wait_until(BACK, "a controller", || settled(&osaka)))?;
     unexported(&paris, &osaka)
 }
 
