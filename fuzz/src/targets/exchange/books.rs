@@ -125,17 +125,13 @@ fn service(input: &mut Input<'_>) -> Service {
         traffic_distribution: word(input),
         labels: BTreeMap::from([(word(input), word(input))]),
         annotations: BTreeMap::from([(word(input), word(input))]),
-        policy: policy(input),
-    }
-}
-
-/// A policy, well written or not.
-fn policy(input: &mut Input<'_>) -> String {
-    match input.byte() % 8 {
-        0 => "PreferLocal".to_owned(),
-        1 => format!("Failover: {}, {}", word(input), word(input)),
-        2 => word(input),
-        _ => String::new(),
+        // Well written or not.
+        policy: match input.byte() % 8 {
+            0 => "PreferLocal".to_owned(),
+            1 => format!("Failover: {}, {}", word(input), word(input)),
+            2 => word(input),
+            _ => String::new(),
+        },
     }
 }
 
