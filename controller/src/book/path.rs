@@ -55,7 +55,12 @@ fn carries(state: &GatewayState, cluster: &ClusterId) -> bool {
 /// A tunnel counts as up for 15 s after the last sign of life; by heartbeats it is known sooner. Peers that send none
 /// have paths of which nobody knows.
 fn works(tunnel: &TunnelState) -> bool {
-    let alive = |path: &PathHealth| path.state != "down";
+    // One without a round trip was never used both ways: a peer that we do not reach may reach us by another address.
+    let alive = |path: &PathHealth| match path.state.as_str() {
+        "down" => false,
+        "unknown" => true,
+        _ => path.rtt_micros > 0,
+    };
     tunnel.up && (tunnel.paths.is_empty() || tunnel.paths.iter().any(alive))
 }
 
@@ -107,8 +112,11 @@ mod tests {
 
     fn with_paths(osaka: &Peer, states: &[&str]) -> Vec<PeerState> {
         let mut peer = osaka.connected();
-        let path =
-            |state: &&str| PathHealth { state: (*state).to_owned(), ..PathHealth::default() };
+        let path = |state: &&str| PathHealth {
+            state: (*state).to_owned(),
+            rtt_micros: 20_000,
+            ..PathHealth::default()
+        };
         peer.connections[0].tunnels[0].paths = states.iter().map(path).collect();
         vec![peer]
     }
@@ -127,6 +135,10 @@ mod tests {
             scene.gateway_says(with_paths(&osaka, states));
             assert_eq!(says(&mut scene), word, "{states:?}");
         }
+        let mut heard = with_paths(&osaka, &["down", "up"]);
+        heard[0].connections[0].tunnels[0].paths[1].rtt_micros = 0;
+        scene.gateway_says(heard);
+        assert_eq!(says(&mut scene), Word::Fails, "nothing came back by the second one yet");
     }
 
     #[test]
