@@ -9,6 +9,7 @@
 pub mod address;
 pub mod carrick;
 pub mod cluster;
+pub mod conformance;
 pub mod error;
 pub mod helper;
 pub mod host;

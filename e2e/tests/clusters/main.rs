@@ -3,6 +3,7 @@
 
 mod aftermath;
 mod common;
+mod conformance;
 mod connections;
 mod consent;
 mod drill;
@@ -70,7 +71,9 @@ fn main() -> ExitCode {
     let long = table::CASES.iter().chain(skew::CASES).map(|(name, case)| {
         Trial::test(*name, move || world::with(case).map_err(Into::into)).with_ignored_flag(true)
     });
-    let conclusion = libtest_mimic::run(&arguments, trials.chain(long).collect());
+    let all = trials.chain(long).chain(conformance::trials());
+    let conclusion = libtest_mimic::run(&arguments, all.collect());
+    conformance::end();
     world::end();
     conclusion.exit_code()
 }

@@ -26,7 +26,7 @@ enum World {
 static WORLD: Mutex<World> = Mutex::new(World::Unmade);
 
 /// Runs a case on the lab.
-pub fn with(case: &Case) -> Outcome {
+pub fn with(case: impl FnOnce(&Lab) -> Outcome) -> Outcome {
     let mut world = WORLD.lock().unwrap_or_else(PoisonError::into_inner);
     if matches!(*world, World::Unmade) {
         *world = match make() {

@@ -64,7 +64,7 @@ fn dns(cluster: &Cluster, words: &[&str]) -> Result<String, String> {
 }
 
 /// Both clusters sharing `default`, with nothing exported, and the zone served.
-fn named(lab: &Lab) -> Result<(Cluster, Cluster), String> {
+pub fn named(lab: &Lab) -> Result<(Cluster, Cluster), String> {
     let (paris, osaka) = sharing(lab)?;
     consent(&paris, &osaka)?;
     for cluster in [&paris, &osaka] {

@@ -1,0 +1,299 @@
+//! One cluster of the suite's two, and a behaviour's own namespace there.
+
+use std::time::Duration;
+
+use carrick_e2e::cluster::Cluster;
+use carrick_e2e::probes;
+use carrick_e2e::wait::wait_until;
+use serde_json::{Value, json};
+
+use super::objects::{self, NAME};
+use crate::common::{check, node_names, text};
+use crate::world::Outcome;
+
+/// An import, a condition or an end has to come within that.
+pub const SOON: Duration = Duration::from_secs(20);
+
+/// Slices, and with them names and connections, have to.
+pub const ROUTED: Duration = Duration::from_secs(60);
+
+/// Pods that start, on a machine that does much else.
+const PODS: Duration = Duration::from_secs(120);
+
+/// What is routed is right so often in a row.
+const IN_A_ROW: usize = 10;
+
+const SERVICE: &str = "multicluster.kubernetes.io/service-name";
+const SOURCE: &str = "multicluster.kubernetes.io/source-cluster";
+
+/// A cluster and a namespace.
+pub struct Side {
+    cluster: Cluster,
+    /// The namespace, of the same name in both clusters.
+    pub namespace: String,
+    tag: String,
+}
+
+impl Side {
+    /// Makes the namespace, anew if an earlier run has left it.
+    pub fn begin(cluster: &Cluster, namespace: &str, tag: &str) -> Result<Self, String> {
+        let side =
+            Self { cluster: cluster.clone(), namespace: namespace.to_owned(), tag: tag.to_owned() };
+        side.namespace_goes()?;
+        side.namespace_comes()?;
+        Ok(side)
+    }
+
+    /// Removes the namespace, and waits until it is gone.
+    pub fn namespace_goes(&self) -> Outcome {
+        let delete =
+            ["delete", "namespace", &self.namespace, "--ignore-not-found", "--timeout=60s"];
+        text(self.cluster.kubectl(&delete)).map(drop)
+    }
+
+    /// Makes the namespace.
+    pub fn namespace_comes(&self) -> Outcome {
+        text(self.cluster.kubectl(&["create", "namespace", &self.namespace])).map(drop)
+    }
+
+    /// Removes all of it.
+    pub fn end(&self) -> Outcome {
+        let delete = ["delete", "namespace", &self.namespace, "--ignore-not-found", "--wait=false"];
+        text(self.cluster.kubectl(&delete)).map(drop)
+    }
+
+    /// The cluster's id.
+    pub fn id(&self) -> &str {
+        &self.cluster.plan().name
+    }
+
+    fn kubectl(&self, words: &[&str]) -> Result<String, String> {
+        let namespace = format!("--namespace={}", self.namespace);
+        text(self.cluster.kubectl(&[words, &[namespace.as_str()]].concat()))
+    }
+
+    /// An object of the namespace; null when it is not there.
+    pub fn object(&self, kind: &str, name: &str) -> Result<Value, String> {
+        let said = self.kubectl(&["get", kind, name, "--ignore-not-found", "--output=json"])?;
+        if said.trim().is_empty() { Ok(Value::Null) } else { text(serde_json::from_str(&said)) }
+    }
+
+    /// The objects of a kind that belong to the import.
+    fn of_import(&self, kind: &str) -> Result<Vec<Value>, String> {
+        let selector = format!("--selector={SERVICE}={NAME}");
+        let said = self.kubectl(&["get", kind, &selector, "--output=json"])?;
+        let list: Value = text(serde_json::from_str(&said))?;
+        Ok(list["items"].as_array().cloned().unwrap_or_default())
+    }
+
+    /// Applies an object. The account of pods comes a moment after its namespace.
+    pub fn apply(&self, object: &Value) -> Outcome {
+        let what = format!("{} of {}", object["kind"], self.namespace);
+        text(wait_until(SOON, &what, || text(self.cluster.apply(&object.to_string())).map(drop)))
+    }
+
+    /// Makes the Service.
+    pub fn service(&self, spec: Value) -> Outcome {
+        self.apply(&objects::object("v1", "Service", [&self.namespace, NAME], spec))
+    }
+
+    /// Exports it.
+    pub fn export(&self, spec: Value) -> Outcome {
+        const API: &str = "multicluster.x-k8s.io/v1beta1";
+        self.apply(&objects::object(API, "ServiceExport", [&self.namespace, NAME], spec))
+    }
+
+    /// Makes the Service and exports it, with nothing more.
+    pub fn exports(&self, spec: Value) -> Outcome {
+        self.service(spec)?;
+        self.export(json!({}))
+    }
+
+    /// Takes the export back.
+    pub fn unexport(&self) -> Outcome {
+        self.kubectl(&["delete", "serviceexport", NAME]).map(drop)
+    }
+
+    /// Waits until what is exported next is younger than this side's export: the API knows seconds.
+    pub fn is_older(&self) -> Outcome {
+        let export = self.object("serviceexport", NAME)?;
+        let made = export["metadata"]["creationTimestamp"].as_str().unwrap_or_default();
+        let made: jiff::Timestamp = text(made.parse())?;
+        text(wait_until(SOON, "the next second", || {
+            let now = jiff::Timestamp::now();
+            check(now.as_second() > made.as_second(), || format!("{now}, and {made}"))
+        }))
+    }
+
+    /// A pod's spec with the lab's images.
+    pub fn pod_spec(&self) -> Value {
+        objects::pod_spec(&self.tag)
+    }
+
+    /// Starts a pod of the Service.
+    pub fn pod(&self, name: &str, spec: Value) -> Outcome {
+        self.apply(&objects::pod([&self.namespace, name], spec))
+    }
+
+    /// Starts the cluster's usual pod, and waits until it is Ready.
+    pub fn serve(&self) -> Outcome {
+        self.pod(&self.server(), self.pod_spec())?;
+        self.pod_address(&self.server(), true).map(drop)
+    }
+
+    /// The name of the cluster's usual pod, which its pages say.
+    pub fn server(&self) -> String {
+        format!("{NAME}-{}", self.id())
+    }
+
+    /// Makes a headless Service over a pod with a stable name, and gives the pod's address once it is Ready.
+    pub fn stateful_set_of_service(&self) -> Result<String, String> {
+        self.service(objects::headless())?;
+        self.apply(&objects::stateful_set(&self.namespace, &self.tag))?;
+        self.pod_address(&format!("{NAME}-0"), true)
+    }
+
+    /// The address of a pod, once it is Ready, or runs and is not.
+    pub fn pod_address(&self, name: &str, ready: bool) -> Result<String, String> {
+        let what = format!("pod {name} of {} to be ready: {ready}", self.id());
+        text(wait_until(PODS, &what, || {
+            let status = self.object("pod", name)?["status"].clone();
+            let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+            let is = conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True");
+            let address = status["podIP"].as_str().unwrap_or_default().to_owned();
+            let running = status["phase"] == "Running" && !address.is_empty();
+            check(running && is == ready, || status.to_string()).map(|()| address)
+        }))
+    }
+
+    /// Waits for an import of which that holds.
+    pub fn import(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Result<Value, String> {
+        let what = format!("an import in {} with {what}", self.id());
+        text(wait_until(SOON, &what, || {
+            let import = self.object("serviceimport", NAME)?;
+            check(!import.is_null() && holds(&import), || import.to_string()).map(|()| import)
+        }))
+    }
+
+    /// Waits for an import with an address, and gives that.
+    pub fn address(&self) -> Result<String, String> {
+        let import = self.import("an address", |import| import["spec"]["ips"][0].is_string())?;
+        Ok(import["spec"]["ips"][0].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// There is no import, and none comes while one looks.
+    pub fn imports_nothing(&self) -> Outcome {
+        for _ in 0..IN_A_ROW {
+            let import = self.object("serviceimport", NAME)?;
+            check(import.is_null(), || format!("{} has {import}", self.id()))?;
+        }
+        Ok(())
+    }
+
+    /// Waits until nothing of the import is left.
+    pub fn gone(&self) -> Outcome {
+        text(wait_until(SOON, &format!("the end of the import in {}", self.id()), || {
+            let import = self.object("serviceimport", NAME)?;
+            let rest = [self.of_import("services")?, self.of_import("endpointslices")?].concat();
+            check(import.is_null() && rest.is_empty(), || format!("{import}, {rest:?}"))
+        }))
+    }
+
+    /// Waits for a condition of the export with a status, of whose reasons this is one.
+    pub fn condition(&self, type_: &str, status: &str, reason: &str) -> Outcome {
+        let what = format!("{type_}={status} ({reason}) of the export in {}", self.id());
+        text(wait_until(SOON, &what, || {
+            let export = self.object("serviceexport", NAME)?;
+            let conditions = export["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            let reasons = |held: &Value| held["reason"].as_str().unwrap_or_default().to_owned();
+            let held = conditions.iter().any(|held| {
+                held["type"] == type_
+                    && held["status"] == status
+                    && reasons(held).split(',').any(|one| one == reason)
+            });
+            check(held, || format!("{conditions:?}"))
+        }))
+    }
+
+    /// Waits for slices with as many endpoints, all of them another cluster's or this one's own, and gives them.
+    pub fn slices(&self, source: &str, endpoints: usize) -> Result<Vec<Value>, String> {
+        let what = format!("slices of {source} in {} with {endpoints} endpoints", self.id());
+        text(wait_until(ROUTED, &what, || {
+            let slices = self.of_import("endpointslices")?;
+            let from = |slice: &Value| slice["metadata"]["labels"][SOURCE] == source;
+            let count = |slice: &Value| slice["endpoints"].as_array().map_or(0, Vec::len);
+            let right = !slices.is_empty()
+                && slices.iter().all(from)
+                && slices.iter().map(count).sum::<usize>() == endpoints;
+            check(right, || format!("{slices:?}")).map(|()| slices)
+        }))
+    }
+
+    /// Runs a task of the test pod on the cluster's first node.
+    fn client(&self, words: &[&str]) -> Result<String, String> {
+        let node = node_names(&self.cluster).first().cloned().unwrap_or_default();
+        text(probes::run(&self.cluster, &node, words))
+    }
+
+    /// The Service's name in a zone, such as `clusterset.local`.
+    pub fn name_in(&self, zone: &str) -> String {
+        format!("{NAME}.{}.svc.{zone}", self.namespace)
+    }
+
+    /// The Service's name in the cluster set.
+    pub fn name(&self) -> String {
+        self.name_in("clusterset.local")
+    }
+
+    /// Waits until DNS answers a question (type and name) with these records, or this code, again and again.
+    pub fn says(&self, kind: &str, name: &str, code: &str, records: &[&str]) -> Outcome {
+        let target = format!("{kind}/{name}");
+        let mut wanted = records.to_vec();
+        wanted.sort_unstable();
+        wanted.insert(0, code);
+        let what = format!("{target} in {} to be {wanted:?}", self.id());
+        self.again(&what, || {
+            let said = self.client(&["lookup", &target])?;
+            check(said.lines().eq(wanted.iter().copied()), || format!("{said:?}"))
+        })
+    }
+
+    /// Waits until connections to a host's port end in this pod, again and again.
+    pub fn reaches(&self, host: &str, port: u16, server: &str) -> Outcome {
+        let target = format!("{host}:{port}");
+        let what = format!("{target} in {} to lead to {server}", self.id());
+        self.again(&what, || {
+            let page = text(probes::page(&self.client(&["fetch", &target])?))?;
+            check(page.server == server, || page.server)
+        })
+    }
+
+    /// Waits until datagrams to a host's port come back.
+    pub fn echoes(&self, host: &str, port: u16) -> Outcome {
+        let target = format!("{host}:{port}");
+        text(wait_until(ROUTED, &format!("an echo of {target} in {}", self.id()), || {
+            let said = self.client(&["stream", &target, "--seconds", "1", "--per-second", "10"])?;
+            let counted: Value = text(serde_json::from_str(&said))?;
+            check(counted["received"].as_u64() > Some(0), || said)
+        }))
+    }
+
+    /// Connections to an address's port fail, and it is the connecting that fails, not the looking.
+    pub fn cannot_reach(&self, address: &str, port: u16) -> Result<String, String> {
+        let target = format!("{address}:{port}");
+        let what = format!("the end of connections to {target} in {}", self.id());
+        self.again(&what, || {
+            let fetch = ["fetch", &target, "--timeout-ms", "500"];
+            let error = self.client(&fetch).err().ok_or(format!("{target} answers"))?;
+            let real = error.contains(&format!("fetching from {target}"));
+            check(real, || format!("not a failed connection: {error}")).map(|()| error)
+        })
+    }
+
+    fn again<T>(&self, what: &str, look: impl Fn() -> Result<T, String>) -> Result<T, String> {
+        text(wait_until(ROUTED, what, || {
+            (1..IN_A_ROW).try_for_each(|_| look().map(drop))?;
+            look()
+        }))
+    }
+}
