@@ -38,9 +38,9 @@ const NODES: Duration = Duration::from_millis(1000);
 /// the other direction up to a second; the rest is for machines that do much else.
 const PEERS: Duration = Duration::from_millis(2500);
 
-/// How a gateway's VXLAN is cut: by which hooks of its pod's network.
-const CUTS: [(&str, &[&str]); 2] =
-    [("both ways", &["input", "output"]), ("towards its nodes", &["output"])];
+/// By which hooks of its pod's network a gateway's VXLAN is cut, both ways or towards its nodes only.
+pub const BOTH_WAYS: &[&str] = &["input", "output"];
+pub const TO_NODES: &[&str] = &["output"];
 
 /// The last packets before a look have so long to arrive.
 const TAIL: Duration = Duration::from_millis(500);
@@ -118,18 +118,16 @@ fn cuts(lab: &Lab, paris: &Cluster, osaka: &Cluster) -> Outcome {
     let there = Stream::between(paris, osaka, PORT, USUAL)?;
     let back = Stream::between(osaka, paris, PORT, USUAL)?;
     let mut worst = [Duration::ZERO; 2];
-    for (name, hooks) in CUTS {
+    for (name, hooks) in [("both ways", BOTH_WAYS), ("towards its nodes", TO_NODES)] {
         for number in 0..2 {
             for (cluster, out, into) in [(paris, &there, &back), (osaka, &back, &there)] {
                 both_used(lab, cluster)?;
                 let pod = format!("carrick-gateway-{number}");
-                let network = Network::of(gateway_pid(cluster, &pod)?);
-                let at = Instant::now();
-                network.run(&["nft", &without_vxlan(hooks)])?;
+                let at = cut_from_nodes(cluster, &pod, hooks)?;
                 let until = at + WINDOW;
                 std::thread::sleep((until + TAIL).saturating_duration_since(Instant::now()));
                 let losses = [out, into].map(|stream| stream.losses(at, until));
-                network.run(&["nft", "delete", "table", "inet", "cut"])?;
+                join_nodes(cluster, &pod)?;
                 let spans = losses.each_ref().map(Losses::longest_span);
                 figure(&format!(
                     "{pod} of {} cut from its nodes {name}: out lost {} within {:?}, in lost {} within {:?}",
@@ -152,12 +150,22 @@ fn cuts(lab: &Lab, paris: &Cluster, osaka: &Cluster) -> Outcome {
     })
 }
 
-/// A table in which nothing passes between a gateway and nodes, its own one included.
-fn without_vxlan(hooks: &[&str]) -> String {
+/// Cuts a gateway from all nodes, its own one included, while its tunnels go on; when.
+pub fn cut_from_nodes(cluster: &Cluster, pod: &str, hooks: &[&str]) -> Result<Instant, String> {
+    let network = Network::of(gateway_pid(cluster, pod)?);
     let chain = |hook: &&str| {
         format!("chain {hook} {{ type filter hook {hook} priority -300; udp dport 7789 drop; }};")
     };
-    format!("table inet cut {{ {} }}", hooks.iter().map(chain).collect::<String>())
+    let chains: String = hooks.iter().map(chain).collect();
+    let at = Instant::now();
+    network.run(&["nft", &format!("table inet cut {{ {chains} }}")])?;
+    Ok(at)
+}
+
+/// Ends that.
+pub fn join_nodes(cluster: &Cluster, pod: &str) -> Outcome {
+    let network = Network::of(gateway_pid(cluster, pod)?);
+    network.run(&["nft", "delete", "table", "inet", "cut"]).map(drop)
 }
 
 /// Prints how the gaps are distributed; the longest.

@@ -19,7 +19,9 @@ use crate::common::{
     rolled_out, text,
 };
 use crate::connections::{self, Connections};
-use crate::failover::{all_used, both_used, doubled, kill_gateway};
+use crate::failover::{
+    BOTH_WAYS, TO_NODES, all_used, both_used, cut_from_nodes, doubled, join_nodes, kill_gateway,
+};
 use crate::kill::{api_answers, kill_process, scale_dns};
 use crate::quiet::{other_controllers, settled};
 use crate::stream::{Shape, Stream, Trouble, USUAL};
@@ -31,6 +33,8 @@ use crate::world::{Case, Outcome};
 pub const CASES: &[(&str, Case)] = &[
     ("table::gateway_killed", gateway_killed),
     ("table::gateways_node_loses_power", power),
+    ("table::gateway_cut_from_nodes", |lab| cut_off(lab, BOTH_WAYS)),
+    ("table::gateway_cut_from_nodes_one_way", |lab| cut_off(lab, TO_NODES)),
     ("table::path_cut", |lab| paths::cut(lab, true)),
     ("table::path_cut_one_way", |lab| paths::cut(lab, false)),
     ("table::path_loses_much", paths::loses_much),
@@ -246,6 +250,25 @@ fn gateway_killed(lab: &Lab) -> Outcome {
             let pod = hit.borrow().clone();
             another_pod(cluster, &pod)
         },
+    )?;
+    unbroken(&outages)
+}
+
+/// A gateway's tunnels go on, but nothing passes between it and its cluster's nodes, or from it to them.
+fn cut_off(lab: &Lab, hooks: &[&str]) -> Outcome {
+    let both = hooks == BOTH_WAYS;
+    let name =
+        if both { "gateway cut from nodes" } else { "gateway cut from nodes, one direction" };
+    let hit = std::cell::Cell::new(0);
+    let pod = |turn: usize| format!("carrick-gateway-{}", turn % 2);
+    let outages = measure(
+        lab,
+        name,
+        &mut |cluster, turn| {
+            hit.set(turn);
+            Ok((pod(turn), cut_from_nodes(cluster, &pod(turn), hooks)?))
+        },
+        &mut |cluster| join_nodes(cluster, &pod(hit.get())),
     )?;
     unbroken(&outages)
 }

@@ -340,7 +340,11 @@ impl Gateway {
             });
             let paths: Vec<String> = paths.collect();
             let (fitness, end) = (report.fitness, report.endpoint);
-            Some(format!("to {remote}: {fitness:?} {end:?} sessions {} {paths:?}", report.sessions))
+            let (nodes, standing) = (report.nodes, report.standing.label());
+            let sessions = report.sessions;
+            Some(format!(
+                "to {remote}: {fitness:?}, {standing} by {nodes:?} nodes, {end:?} sessions {sessions} {paths:?}"
+            ))
         };
         self.tunnels.iter().filter_map(line).collect()
     }
