@@ -32,6 +32,8 @@ pub struct Reach {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
+    /// They never did: there is nothing to return to.
+    Never,
     /// Packets get there; since then, if it was lost before.
     Up(Option<Instant>),
     /// They do not.
@@ -41,9 +43,9 @@ enum Standing {
 }
 
 impl Reach {
-    /// Of a cluster that is seen for the first time. As long as nothing speaks against it, it counts at once.
+    /// Of a cluster that is seen for the first time. It counts as soon as nothing speaks against it.
     pub fn first(word: Word) -> Self {
-        let standing = if word == Word::Fails { Standing::Down } else { Standing::Up(None) };
+        let standing = if word == Word::Fails { Standing::Never } else { Standing::Up(None) };
         Self { standing, pause: RETURN }
     }
 
@@ -63,6 +65,7 @@ impl Reach {
                 (Standing::Up(Some(now)), pause)
             }
             (Standing::Down, Word::Works) => (Standing::Returning(now), pause),
+            (Standing::Never, Word::Works) => (Standing::Up(None), pause),
             (stays, _) => (stays, pause),
         };
         Self { standing, pause }
@@ -76,7 +79,7 @@ impl Reach {
     /// When to look again although nothing happens.
     pub fn due(self) -> Option<Instant> {
         match self.standing {
-            Standing::Up(_) | Standing::Down => None,
+            Standing::Never | Standing::Up(_) | Standing::Down => None,
             Standing::Returning(since) => Some(since + self.pause),
         }
     }
@@ -121,6 +124,17 @@ mod tests {
         let waits: Vec<u64> = (0..6).map(|_| lose(&mut reach, SECOND)).collect();
         assert_eq!(waits, [5, 10, 20, 40, 60, 60]);
         assert_eq!(lose(&mut reach, CALM), 5);
+    }
+
+    #[test]
+    fn a_cluster_that_is_new_counts_as_soon_as_it_is_reached() {
+        let now = Instant::now();
+        let new = Reach::first(Word::Fails);
+        assert!(!new.is_up() && !new.next(Word::Unknown, now).is_up());
+        let up = new.next(Word::Works, now);
+        assert!(up.is_up());
+        let back = up.next(Word::Fails, now).next(Word::Works, now + SECOND);
+        assert_eq!(back.due(), Some(now + SECOND + RETURN), "from then on it is as any other");
     }
 
     #[test]

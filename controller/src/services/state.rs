@@ -326,6 +326,11 @@ impl State {
         self.is_known() && self.remotes.is_some() && !self.missing_imports && !self.missing_exports
     }
 
+    /// Whether any service changed.
+    pub fn has_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
     /// Services that changed, at most so many.
     pub fn take_dirty(&mut self, limit: usize) -> Vec<ServiceName> {
         let taken: Vec<ServiceName> = self.dirty.iter().take(limit).cloned().collect();

@@ -100,7 +100,7 @@ pub async fn run(parts: Parts) {
     };
     task.state.hear(remotes.borrow_and_update().clone());
     loop {
-        let due = task.due();
+        let (due, more) = (task.due(), task.has_more());
         tokio::select! {
             seen = watched.recv() => match seen {
                 Some(seen) => task.state.take(seen),
@@ -117,13 +117,18 @@ pub async fn run(parts: Parts) {
             },
             Some(_) = task.verdicts.join_next() => {}
             () = sleep_until(due) => {}
+            () = std::future::ready(()), if more => {}
         }
         if !watched.is_empty() || remotes.has_changed().unwrap_or(true) {
-            tokio::time::sleep(COALESCE).await;
+            if !more {
+                tokio::time::sleep(COALESCE).await;
+            }
             while let Ok(seen) = watched.try_recv() {
                 task.state.take(seen);
             }
-            task.state.hear(remotes.borrow_and_update().clone());
+            if remotes.has_changed().unwrap_or_default() {
+                task.state.hear(remotes.borrow_and_update().clone());
+            }
         }
         task.step().await;
     }
@@ -135,7 +140,13 @@ impl Task {
         self.queue.next().filter(|_| self.state.is_writable() && self.writes.len() < WRITES)
     }
 
-    /// Looks at what changed, and writes what is due.
+    /// Whether something is left to look at.
+    fn has_more(&self) -> bool {
+        self.state.is_known() && self.state.has_dirty()
+    }
+
+    /// Looks at what changed, and writes what is due. Of much that changed, as when a cluster is lost, only a part at a time,
+    /// so that writing begins at once; but the first time all, as peers must not take a part for the whole.
     async fn step(&mut self) {
         if !self.state.is_known() {
             return;
@@ -152,6 +163,9 @@ impl Task {
                 changes.insert(name, export);
             }
             tokio::task::yield_now().await;
+            if self.told {
+                break;
+            }
         }
         self.publish(changes);
         self.refuse_misnamed();
