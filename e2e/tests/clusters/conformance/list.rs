@@ -39,9 +39,11 @@ const AFFINITY: &str = "KEP-1645, Session Affinity";
 const ENDPOINTS: &str = "KEP-1645, Tracking Endpoints";
 const DNS: &str = "KEP-1645, DNS";
 const TARGETING: &str = "KEP-1645, Not allowing cluster-specific targeting via DNS";
-const SPECIFICATION: &str = "DNS specification, ClusterSetIP services";
-const SPECIFICATION_HEADLESS: &str = "DNS specification, headless services";
-const SPECIFICATION_VERSION: &str = "DNS specification, schema version";
+const VERSION: &str = "DNS specification, 2.2";
+const NAME: &str = "DNS specification, 2.3.1";
+const SRV: &str = "DNS specification, 2.3.2";
+const HEADLESS_NAME: &str = "DNS specification, 2.4.1";
+const HEADLESS_SRV: &str = "DNS specification, 2.4.2";
 
 /// All behaviours.
 pub const ALL: &[Behaviour] = &[
@@ -183,10 +185,7 @@ pub const ALL: &[Behaviour] = &[
     behaviour(
         "conformance::the_name_is_the_clusterset_address",
         Optional,
-        (
-            "A and AAAA of the Service's name in clusterset.local are the clusterset IPs.",
-            SPECIFICATION,
-        ),
+        ("A and AAAA of the Service's name in clusterset.local are the clusterset IPs.", NAME),
         names::addresses,
     ),
     behaviour(
@@ -194,7 +193,7 @@ pub const ALL: &[Behaviour] = &[
         Optional,
         (
             "SRV of the Service's name, with two ports of one number, is one record with that number and the name itself.",
-            SPECIFICATION,
+            SRV,
         ),
         names::one_srv_record,
     ),
@@ -209,7 +208,7 @@ pub const ALL: &[Behaviour] = &[
         Optional,
         (
             "A and AAAA of a headless Service's name are the addresses of its ready endpoints, and no others.",
-            SPECIFICATION_HEADLESS,
+            HEADLESS_NAME,
         ),
         names::headless_is_its_ready_pods,
     ),
@@ -218,7 +217,7 @@ pub const ALL: &[Behaviour] = &[
         Optional,
         (
             "A StatefulSet's pod has a name of its host name, its cluster's id and the headless Service.",
-            SPECIFICATION_HEADLESS,
+            HEADLESS_NAME,
         ),
         names::a_pod_by_its_name,
     ),
@@ -227,7 +226,7 @@ pub const ALL: &[Behaviour] = &[
         Optional,
         (
             "SRV of a headless Service's name is one record for each endpoint, with its host name or its dashed address.",
-            SPECIFICATION_HEADLESS,
+            HEADLESS_SRV,
         ),
         names::headless_srv,
     ),
@@ -270,7 +269,7 @@ pub const ALL: &[Behaviour] = &[
     behaviour(
         "conformance::beyond::the_zone_has_a_version",
         Beyond,
-        ("The zone says the version of its schema.", SPECIFICATION_VERSION),
+        ("The zone says the version of its schema.", VERSION),
         beyond::the_zone_has_a_version,
     ),
     behaviour(
@@ -278,17 +277,14 @@ pub const ALL: &[Behaviour] = &[
         Beyond,
         (
             "SRV of a port's name and protocol is its number and the Service's name; other names don't exist.",
-            SPECIFICATION,
+            SRV,
         ),
         beyond::srv_of_a_named_port,
     ),
     behaviour(
         "conformance::beyond::srv_of_a_headless_port",
         Beyond,
-        (
-            "SRV of a headless Service's named port is one record for each endpoint.",
-            SPECIFICATION_HEADLESS,
-        ),
+        ("SRV of a headless Service's named port is one record for each endpoint.", HEADLESS_SRV),
         beyond::srv_of_a_headless_port,
     ),
     behaviour(
@@ -309,10 +305,7 @@ pub const ALL: &[Behaviour] = &[
     behaviour(
         "conformance::beyond::headless_without_endpoints",
         Beyond,
-        (
-            "A headless Service's name exists as long as it has a ready endpoint.",
-            SPECIFICATION_HEADLESS,
-        ),
+        ("A headless Service's name exists as long as it has a ready endpoint.", HEADLESS_NAME),
         beyond::headless_without_endpoints,
     ),
     behaviour(
