@@ -31,6 +31,8 @@ pub struct Limiter {
     refilled: Option<Instant>,
 }
 
+const SECOND: Duration = Duration::from_secs(1);
+
 impl Default for Limiter {
     fn default() -> Self {
         Self::new(PER_SECOND)
@@ -38,21 +40,33 @@ impl Default for Limiter {
 }
 
 impl Limiter {
-    /// Lets so many pass a second.
+    /// Lets so many pass at once, and so many a second in the long run.
     pub fn new(per_second: u32) -> Self {
         Self { per_second, tokens: per_second, refilled: None }
     }
 
     /// Whether one more answer may be sent.
     pub fn take(&mut self, now: Instant) -> bool {
-        let refilled = *self.refilled.get_or_insert(now);
-        if now.saturating_duration_since(refilled) >= Duration::from_secs(1) {
-            self.tokens = self.per_second;
-            self.refilled = Some(now);
-        }
+        self.refill(now);
         let may = self.tokens > 0;
         self.tokens = self.tokens.saturating_sub(1);
         may
+    }
+
+    /// Little by little: who has used up all gets some again soon.
+    fn refill(&mut self, now: Instant) {
+        let refilled = *self.refilled.get_or_insert(now);
+        let passed = now.saturating_duration_since(refilled);
+        if passed >= SECOND {
+            (self.tokens, self.refilled) = (self.per_second, Some(now));
+            return;
+        }
+        let gained = passed.as_nanos() * u128::from(self.per_second) / SECOND.as_nanos();
+        let gained = u32::try_from(gained).unwrap_or(u32::MAX);
+        if gained > 0 {
+            self.tokens = self.tokens.saturating_add(gained).min(self.per_second);
+            self.refilled = Some(refilled + SECOND * gained / self.per_second);
+        }
     }
 }
 
@@ -238,6 +252,10 @@ mod tests {
         let (mut limiter, start) = (Limiter::default(), crate::testing::start());
         let given = (0..1000).filter(|_| limiter.take(start)).count();
         assert_eq!(given, PER_SECOND as usize);
-        assert!(limiter.take(start + Duration::from_secs(1)));
+        // A hundredth of a second later there is one more, and after a second all are.
+        let then = start + Duration::from_millis(10);
+        assert!(limiter.take(then) && !limiter.take(then));
+        let given = (0..1000).filter(|_| limiter.take(then + SECOND)).count();
+        assert_eq!(given, PER_SECOND as usize);
     }
 }
