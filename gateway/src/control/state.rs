@@ -204,7 +204,8 @@ fn essence(state: &GatewayState) -> GatewayState {
             for tunnel in &mut connection.tunnels {
                 (tunnel.last_handshake, tunnel.tx_bytes, tunnel.rx_bytes) = (0, 0, 0);
                 for path in &mut tunnel.paths {
-                    (path.rtt_micros, path.jitter_micros) = (0, 0);
+                    // 0 says that nothing came back by it yet.
+                    (path.rtt_micros, path.jitter_micros) = (path.rtt_micros.min(1), 0);
                     (path.loss_out, path.loss_in) = (0, 0);
                 }
             }
@@ -284,5 +285,21 @@ mod tests {
         assert_eq!(pace.due(&state(800), linked), Ok(()), "the link is back");
         assert_eq!(pace.due(&state(900), later), Err(linked + REPEAT));
         assert_eq!(pace.due(&state(0), later), Ok(()), "the link is gone");
+    }
+
+    #[test]
+    fn first_round_trip_of_a_path_is_news_and_another_is_none() {
+        let (mut pace, now) = (Pace::default(), Instant::now());
+        let state = |rtt_micros| {
+            let path = PathHealth { rtt_micros, ..Default::default() };
+            let tunnel = TunnelState { paths: vec![path], ..Default::default() };
+            let connection = ConnectionState { tunnels: vec![tunnel], ..Default::default() };
+            let peer = PeerState { connections: vec![connection], ..Default::default() };
+            GatewayState { peers: vec![peer], ..Default::default() }
+        };
+        assert_eq!(pace.due(&state(0), now), Ok(()));
+        let (first, later) = (now + COALESCE, now + 2 * COALESCE);
+        assert_eq!(pace.due(&state(20_000), first), Ok(()), "something came back");
+        assert_eq!(pace.due(&state(21_000), later), Err(first + REPEAT));
     }
 }
