@@ -229,6 +229,9 @@ impl Agent {
             seen.gateways.iter().map(|one| (one.name.clone(), one.verdict.clone())).collect();
         for (name, verdict) in &verdicts {
             let known = self.verdicts.get(name).unwrap_or(&Verdict::Unknown);
+            if known == verdict {
+                continue;
+            }
             if known.label() != verdict.label() {
                 tracing::info!(
                     gateway = name,

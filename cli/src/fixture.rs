@@ -1,5 +1,7 @@
 //! A cluster for tests: Carrick is well in paris, and traffic flows to and from osaka.
 
+pub mod api;
+
 use carrick_crds::condition::{self, IdentityCondition, PeeringCondition, Verdict};
 use carrick_crds::{ClusterIdentity, ClusterPeering, Reason};
 use jiff::Timestamp;

@@ -12,7 +12,7 @@ use carrick_model::{ClusterId, IdentityKey, MemberName, MeshPrefix, Prefix};
 use jiff::Timestamp;
 
 use crate::book::Shared;
-use crate::cluster::{Facts, NodeFacts};
+use crate::cluster::{Facts, NodeFacts, PodFacts};
 use crate::drill::DrillObject;
 use crate::identity::Record;
 use crate::options::Settings;
@@ -170,6 +170,23 @@ impl World {
     ) -> impl Iterator<Item = (&MemberName, &GatewayProbe)> {
         let agents = self.agents.iter().filter_map(move |(name, m)| Some((name, m.live(now)?)));
         agents.flat_map(|(name, state)| state.gateways.iter().map(move |probe| (name, probe)))
+    }
+
+    /// The same, by gateway.
+    pub fn probes_by_gateway(
+        &self,
+        now: Instant,
+    ) -> BTreeMap<&str, Vec<(&MemberName, &GatewayProbe)>> {
+        let mut all = BTreeMap::<&str, Vec<_>>::new();
+        for (node, probe) in self.gateway_probes(now) {
+            all.entry(&probe.gateway).or_default().push((node, probe));
+        }
+        all
+    }
+
+    /// What the gateway of a pod of ours says of itself, while it lives.
+    pub fn gateway_says(&self, pod: &PodFacts, now: Instant) -> Option<&GatewayState> {
+        self.gateways.get(&pod.uid.parse().ok()?)?.live(now)
     }
 
     /// Gateways of ours that do not answer some node, as live agents say.

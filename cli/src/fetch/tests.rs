@@ -1,29 +1,13 @@
 //! What is made of an API server's answers.
 
-use http::{Request, Response};
-use kube::Client;
-use kube::client::Body;
 use serde_json::{Value, json};
-use tower_test::mock;
 
 use super::*;
+use crate::fixture::api;
 
 /// A cluster whose API server answers each path as `answer` says: a status code and an object.
 fn cluster(answer: impl Fn(&str) -> (u16, Value) + Send + 'static) -> Cluster {
-    let (service, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
-    tokio::spawn(async move {
-        while let Some((request, send)) = handle.next_request().await {
-            let path = request.uri().path().to_owned();
-            let (code, body) = answer(&path);
-            let body = Body::from(serde_json::to_vec(&body).expect("json"));
-            send.send_response(Response::builder().status(code).body(body).expect("response"));
-        }
-    });
-    Cluster {
-        client: Client::new(service, "default"),
-        server: "https://192.0.2.9:6443/".to_owned(),
-        namespace: None,
-    }
+    api::cluster(move |_, path| answer(path)).0
 }
 
 fn refusal(code: u16, message: &str) -> (u16, Value) {

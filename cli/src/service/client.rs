@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use carrick_crds::ServiceExport;
-use carrick_crds::service::ServiceExportSpec;
+use carrick_crds::service::{POLICY, SERVICE_NAME, ServiceExportSpec};
 use futures::join;
 use k8s_openapi::api::core::v1::{Namespace, Service};
 use kube::api::{DeleteParams, ListParams, PostParams};
@@ -13,7 +13,7 @@ use kube::{Api, ResourceExt as _};
 use serde::de::DeserializeOwned;
 
 use super::args::{ExportArgs, Pair};
-use super::found::{POLICY, SERVICE_NAME, ServiceError, Services};
+use super::found::{ServiceError, Services};
 use crate::connect::Cluster;
 use crate::fetch::failed;
 use crate::state::{FetchError, FetchErrorKind, Fetched};

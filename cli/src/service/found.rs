@@ -1,5 +1,6 @@
 //! What was found of services of several clusters: plain data.
 
+use carrick_crds::service::{EXPORTED_POLICY, POLICY, SERVICE_NAME, SOURCE_CLUSTER};
 use carrick_crds::{ServiceExport, ServiceImport};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -8,16 +9,6 @@ use kube::ResourceExt as _;
 
 use crate::state::{FetchError, FetchErrorKind, Fetched};
 
-/// Names the imported service on what was derived from it.
-pub const SERVICE_NAME: &str = "multicluster.kubernetes.io/service-name";
-/// Names the cluster that an EndpointSlice's endpoints are in.
-pub const SOURCE_CLUSTER: &str = "multicluster.kubernetes.io/source-cluster";
-/// On all that the controller made for an import.
-pub const MADE_FOR: &str = "carrick.dev/service-import";
-/// The policy that a person wants: on an export for all clusters, on an import for this one.
-pub const POLICY: &str = "carrick.dev/service-policy";
-/// The policy that its exports ask for, if it is another one than the default.
-const EXPORTED_POLICY: &str = "carrick.dev/exported-service-policy";
 /// The most characters of a label's value.
 const LABEL_LIMIT: usize = 63;
 
@@ -145,11 +136,6 @@ pub fn names_cluster(label: &str, id: &str) -> bool {
 pub fn policy(import: &ServiceImport) -> Option<&str> {
     let named = |key| import.annotations().get(key).map(|policy| policy.trim());
     named(POLICY).or_else(|| named(EXPORTED_POLICY)).filter(|policy| *policy != "Balanced")
-}
-
-/// A condition by its type.
-pub fn condition<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
-    conditions.iter().find(|condition| condition.type_ == type_)
 }
 
 /// The conditions of an export.

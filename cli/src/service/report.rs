@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use carrick_crds::condition;
 use carrick_crds::service::ServiceImportPort;
 use carrick_crds::{ServiceExport, ServiceImport};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt as _;
 use serde::Serialize;
 
-use super::found::{self, ServiceError, Services, condition, endpoints, names_cluster};
+use super::found::{self, ServiceError, Services, endpoints, names_cluster};
 use crate::parts::Count;
 use crate::status::{ConditionReport, condition_report};
 use crate::table::Table;
@@ -138,11 +139,7 @@ pub fn table(reports: &[ServiceReport]) -> String {
             report.ports.join(","),
             clusters.join(", "),
             if report.exported { export_word(&report.export_conditions) } else { String::new() },
-            if report.imported {
-                ready_word(&report.import_conditions, "Ready")
-            } else {
-                String::new()
-            },
+            if report.imported { ready_word(&report.import_conditions) } else { String::new() },
         ]);
     }
     match table.is_empty() {
@@ -160,12 +157,12 @@ fn export_word(conditions: &[ConditionReport]) -> String {
     match (find("Valid"), find("Conflict")) {
         (Some(valid), _) if valid.status != "True" => valid.reason.clone(),
         (_, Some(conflict)) if conflict.status == "True" => conflict.reason.clone(),
-        _ => ready_word(conditions, "Ready"),
+        _ => ready_word(conditions),
     }
 }
 
-fn ready_word(conditions: &[ConditionReport], type_: &str) -> String {
-    let found = conditions.iter().find(|condition| condition.type_ == type_);
+fn ready_word(conditions: &[ConditionReport]) -> String {
+    let found = conditions.iter().find(|condition| condition.type_ == "Ready");
     found.map_or_else(|| "Pending".to_owned(), |condition| condition.reason.clone())
 }
 
@@ -189,7 +186,7 @@ pub fn unwell(
     export: &ServiceExport,
 ) -> Option<&k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition> {
     let conditions = found::of_export(export);
-    let of = |type_| condition(conditions, type_).filter(|c| c.status != "True");
+    let of = |type_| condition::find(conditions, type_).filter(|c| c.status != "True");
     of("Valid").or_else(|| of("Ready"))
 }
 

@@ -4,9 +4,10 @@ mod cluster;
 mod import;
 
 use carrick_crds::ServiceImport;
+use carrick_crds::service::IMPORT;
 use kube::ResourceExt as _;
 
-use super::found::{MADE_FOR, Services, endpoints, is_of};
+use super::found::{Services, endpoints, is_of};
 use crate::check::{Finding, Outcome, Step};
 use crate::dns::{self, Dns};
 use crate::state::{FetchError, FetchErrorKind, Fetched, State};
@@ -148,8 +149,7 @@ fn address(scene: &Scene, import: &ServiceImport) -> Outcome {
         Err(error) => return Outcome::Wrong(error.into()),
     };
     let made = |service: &&k8s_openapi::api::core::v1::Service| {
-        is_of(*service, &scene.namespace, &scene.name)
-            && service.annotations().contains_key(MADE_FOR)
+        is_of(*service, &scene.namespace, &scene.name) && service.annotations().contains_key(IMPORT)
     };
     let Some(service) = derived.iter().find(made) else {
         return wrong(

@@ -95,6 +95,8 @@ impl Taken {
             return made.taken.clone();
         }
         let taken = imports_from(peering, &self.namespace, &imports.services, limit).services;
+        let taken: Services =
+            taken.into_iter().map(|(name, one)| (name.clone(), one.clone())).collect();
         let (taken, imports) = (Arc::new(taken), imports.clone());
         let made = Made { peering: peering.clone(), imports, limit, taken: taken.clone() };
         self.held.insert(cluster.clone(), made);

@@ -3,10 +3,10 @@
 //! It is what the nodes go by (see `agent/src/probe/gateways`), so that services leave a cluster when routes do, and not
 //! only when the last session with it has been silent for 15 s.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use carrick_crds::peering::Peering;
-use carrick_exchange::message::member::{GatewayState, PathHealth, TunnelState};
+use carrick_exchange::message::member::{GatewayProbe, GatewayState, PathHealth, TunnelState};
 use carrick_model::{ClusterId, MemberName};
 
 use super::reach::Word;
@@ -30,7 +30,7 @@ pub fn word(
         return Word::Fails;
     }
     let pods = world.facts.gateway_pods(&world.settings.namespace);
-    let says = |pod: &&PodFacts| match said(world, pod, now) {
+    let says = |pod: &&PodFacts| match world.gateway_says(pod, now.instant) {
         _ if silent.contains(&pod.uid) => Word::Fails,
         Some(state) if planned.routable && carries(state, &peering.cluster) => Word::Works,
         Some(_) => Word::Fails,
@@ -39,11 +39,6 @@ pub fn word(
         None => Word::Fails,
     };
     pods.iter().map(says).max().unwrap_or(Word::Fails)
-}
-
-fn said<'a>(world: &'a World, pod: &PodFacts, now: Now) -> Option<&'a GatewayState> {
-    let name = pod.uid.parse::<MemberName>().ok()?;
-    world.gateways.get(&name)?.live(now.instant)
 }
 
 fn carries(state: &GatewayState, cluster: &ClusterId) -> bool {
@@ -67,22 +62,18 @@ fn works(tunnel: &TunnelState) -> bool {
 /// Gateways that no node hears. A gateway's own node does not count where others ask as well: the two may have died
 /// together, and the last word of an agent counts for a while.
 pub fn silent(world: &World, now: Now) -> Silent {
-    let mut said = BTreeMap::<&str, Vec<(bool, bool)>>::new();
-    for (node, probe) in world.gateway_probes(now.instant) {
+    let is_silent = |(gateway, mut said): (&str, Vec<(&MemberName, &GatewayProbe)>)| {
         // One that never answered may be of a release that does not.
-        if probe.state == "Unknown" {
-            continue;
+        said.retain(|(_, probe)| probe.state != "Unknown");
+        let pod = world.facts.pods.get(gateway);
+        let own = |node: &MemberName| pod.is_some_and(|pod| pod.node == node.as_str());
+        if said.iter().any(|(node, _)| !own(node)) {
+            said.retain(|(node, _)| !own(node));
         }
-        let pod = world.facts.pods.get(&probe.gateway);
-        let own = pod.is_some_and(|pod| pod.node == node.as_str());
-        said.entry(&probe.gateway).or_default().push((own, probe.is_silent()));
-    }
-    let all_silent = |said: &[(bool, bool)]| {
-        let others = said.iter().any(|(own, _)| !own);
-        said.iter().filter(|(own, _)| !own || !others).all(|(_, silent)| *silent)
+        let all = !said.is_empty() && said.iter().all(|(_, probe)| probe.is_silent());
+        all.then(|| gateway.to_owned())
     };
-    let silent = said.into_iter().filter(|(_, said)| all_silent(said));
-    silent.map(|(gateway, _)| gateway.to_owned()).collect()
+    world.probes_by_gateway(now.instant).into_iter().filter_map(is_silent).collect()
 }
 
 #[cfg(test)]

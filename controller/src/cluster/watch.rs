@@ -48,21 +48,18 @@ pub fn spawn(
     let ours = stream(services);
     tasks.spawn(feed.clone().run("services", ours, services_of, Event::Services));
     let slices = Api::<EndpointSlice>::namespaced(client.clone(), api_server::NAMESPACE);
-    let slices = start(slices, config().labels(api_server::SELECTOR)).backoff(Pauses::default());
+    let slices = stream_of(slices, config().labels(api_server::SELECTOR));
     let addresses = |slice: EndpointSlice| (slice.name_any(), Some(api_server::addresses(&slice)));
     tasks.spawn(feed.clone().run("endpointslices", slices, addresses, Event::ApiServer));
     let objects = Api::<DynamicObject>::all_with(client.clone(), &resource);
-    let objects = start(objects, config()).backoff(Pauses::default());
-    tasks.spawn(
-        feed.clone()
-            .run("clusterpeerings", objects, peerings, |change| Event::Peerings(Box::new(change))),
-    );
+    tasks.spawn(feed.clone().run("clusterpeerings", stream(objects), peerings, |change| {
+        Event::Peerings(Box::new(change))
+    }));
     let resource = kube::api::ApiResource::erase::<FailoverDrill>(&());
     let objects = Api::<DynamicObject>::all_with(client.clone(), &resource);
-    let objects = start(objects, config()).backoff(Pauses::default());
     let drills = |object: DynamicObject| (object.name_any(), Some(DrillObject::from(object)));
     let wrap = |change| Event::Drills(Box::new(change));
-    tasks.spawn(feed.clone().run("failoverdrills", objects, drills, wrap));
+    tasks.spawn(feed.clone().run("failoverdrills", stream(objects), drills, wrap));
     tasks.spawn(feed.identity(client.clone()));
 }
 
@@ -79,7 +76,18 @@ pub fn stream<K>(api: Api<K>) -> impl Stream<Item = Result<Watched<K>, watcher::
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    start(api, config()).backoff(Pauses::default())
+    stream_of(api, config())
+}
+
+/// As [`stream`], of some objects of a kind.
+fn stream_of<K>(
+    api: Api<K>,
+    config: watcher::Config,
+) -> impl Stream<Item = Result<Watched<K>, watcher::Error>> + Send
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    start(api, config).backoff(Pauses::default())
 }
 
 #[derive(Clone)]
@@ -129,8 +137,7 @@ impl Feed {
             Change::Set(_, identity) => Event::Identity(Some(Box::new(identity))),
             Change::Gone(_) => Event::Identity(None),
         };
-        let stream = start(api, config).backoff(Pauses::default());
-        self.run("clusteridentities", stream, read, wrap).await;
+        self.run("clusteridentities", stream_of(api, config), read, wrap).await;
     }
 }
 

@@ -1,14 +1,13 @@
 //! What is said of this cluster in ClusterIdentity's status. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use carrick_crds::condition::{self, IdentityCondition, Verdict};
 use carrick_crds::identity::{IdentityEndpoint, IdentityGateway};
 use carrick_crds::peering::{AcceptSpec, EndpointSpec};
 use carrick_crds::{ClusterIdentityStatus, ClusterPeering, ClusterPeeringSpec, Reason};
-use carrick_exchange::message::member::GatewayProbe;
 use carrick_exchange::snapshot::MAX_GATEWAYS;
-use carrick_model::{MemberName, Prefix};
+use carrick_model::Prefix;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::Record;
@@ -75,14 +74,9 @@ pub fn unreadable(
 /// Our gateways of which something is known, by name: what they leave to the kernel, and how nodes find them.
 fn gateways(world: &World, now: Now) -> Vec<IdentityGateway> {
     let pods = world.facts.gateway_pods(&world.settings.namespace);
-    let mut probes = BTreeMap::<&str, Vec<(&MemberName, &GatewayProbe)>>::new();
-    for (node, probe) in world.gateway_probes(now.instant) {
-        probes.entry(&probe.gateway).or_default().push((node, probe));
-    }
+    let probes = world.probes_by_gateway(now.instant);
     let reported = pods.iter().filter_map(|pod| {
-        let member = pod.uid.parse().ok().and_then(|uid| world.gateways.get(&uid));
-        let live = member.and_then(|member| member.live(now.instant));
-        let said = live.map_or(&[][..], |state| &state.offloads);
+        let said = world.gateway_says(pod, now.instant).map_or(&[][..], |state| &state.offloads);
         let those = |used: bool| {
             let some = said.iter().filter(|offload| offload.used == used);
             some.map(|offload| offload.name.clone()).collect()

@@ -50,7 +50,7 @@ fn imported(out: &mut ServicesStatus, imports: &Imports, peering: &Peering, room
         let why = "its namespace is not in spec.services.import";
         refused(name.to_string(), "NamespaceNotImported", why)
     });
-    let beyond = taken.beyond.iter().map(|name| {
+    let beyond = taken.beyond.iter().map(|(name, _)| {
         let why = format!(
             "{most} services are imported at most, those that have been exported longest; spec.services.maxImports sets another number"
         );

@@ -1,10 +1,8 @@
 //! What of all exported services one peer has to do with, by its ClusterPeering: pure.
 
+use super::Services;
 use carrick_crds::peering::Peering;
 use carrick_exchange::book::publisher::Export;
-use carrick_model::ServiceName;
-
-use super::Services;
 
 /// Of what we export, what this peer may know.
 pub fn exports_for<'a>(
@@ -16,11 +14,11 @@ pub fn exports_for<'a>(
 
 /// What is imported of what a peer exports.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Imported {
+pub struct Imported<'a> {
     /// These.
-    pub services: Services,
+    pub services: Vec<Export<'a>>,
     /// These would be, but are more than are taken, the first of them first.
-    pub beyond: Vec<ServiceName>,
+    pub beyond: Vec<Export<'a>>,
 }
 
 /// How many services are imported from this peer at most; `None` while nobody knows how much room there is.
@@ -30,7 +28,12 @@ pub fn limit(peering: &Peering, room: Option<usize>) -> Option<usize> {
 
 /// Of what this peer exports, what is imported here: those that have been exported longest, `limit` at most. So a new one
 /// takes no other's place. `own` is Carrick's own namespace, into which nothing is imported.
-pub fn imports_from(peering: &Peering, own: &str, services: &Services, limit: usize) -> Imported {
+pub fn imports_from<'a>(
+    peering: &Peering,
+    own: &str,
+    services: &'a Services,
+    limit: usize,
+) -> Imported<'a> {
     let taken = services
         .iter()
         .filter(|(name, _)| name.namespace() != own && peering.imports.contain(name.namespace()));
@@ -39,10 +42,7 @@ pub fn imports_from(peering: &Peering, own: &str, services: &Services, limit: us
         all.sort_by_key(|(name, service)| (service.exported_at, *name));
     }
     let beyond = all.split_off(limit.min(all.len()));
-    Imported {
-        services: all.into_iter().map(|(name, one)| (name.clone(), one.clone())).collect(),
-        beyond: beyond.into_iter().map(|(name, _)| name.clone()).collect(),
-    }
+    Imported { services: all, beyond }
 }
 
 #[cfg(test)]
@@ -51,6 +51,7 @@ mod tests {
 
     use carrick_crds::ClusterPeeringSpec;
     use carrick_crds::peering::ServicesSpec;
+    use carrick_model::ServiceName;
     use carrick_model::service::ServiceKind;
 
     use super::*;
@@ -79,8 +80,10 @@ mod tests {
         exports_for(peering, all).map(|(name, _)| name.namespace()).collect()
     }
 
-    fn namespaces(services: &Services) -> Vec<&str> {
-        services.keys().map(ServiceName::namespace).collect()
+    fn namespaces<'a>(services: &[Export<'a>]) -> Vec<&'a str> {
+        let mut all: Vec<&str> = services.iter().map(|(name, _)| name.namespace()).collect();
+        all.sort_unstable();
+        all
     }
 
     #[test]
@@ -119,14 +122,16 @@ mod tests {
             let service = carrick_model::ExportedService::bare(name.clone(), at, kind);
             (name, Arc::new(service))
         };
-        let mut all: Services = [at("c", 1), at("b", 2), at("a", 3)].into();
+        let all: Services = [at("c", 1), at("b", 2), at("a", 3)].into();
         let taken = imports_from(&peering, "carrick-system", &all, 2);
         assert_eq!(namespaces(&taken.services), ["b", "c"]);
-        assert_eq!(taken.beyond, [ServiceName::new("a", "hello").expect("name")]);
-        all.extend([at("aa", 9), at("d", 3)]);
-        let then = imports_from(&peering, "carrick-system", &all, 2);
+        let beyond: Vec<&ServiceName> = taken.beyond.iter().map(|(name, _)| *name).collect();
+        assert_eq!(beyond, [&ServiceName::new("a", "hello").expect("name")]);
+        let mut more = all.clone();
+        more.extend([at("aa", 9), at("d", 3)]);
+        let then = imports_from(&peering, "carrick-system", &more, 2);
         assert_eq!((then.services, then.beyond.len()), (taken.services, 3));
-        assert_eq!(imports_from(&peering, "carrick-system", &all, 5).beyond, []);
+        assert_eq!(imports_from(&peering, "carrick-system", &more, 5).beyond, []);
     }
 
     #[test]

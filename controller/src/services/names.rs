@@ -3,29 +3,19 @@
 use std::collections::BTreeMap;
 
 use aws_lc_rs::digest::{SHA256, digest};
+pub use carrick_crds::service::{EXPORTED_POLICY, IMPORT, POLICY, SERVICE_NAME, SOURCE_CLUSTER};
 use carrick_model::{ClusterId, ServiceName};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::api::ObjectMeta;
 
-/// Names the imported service on its EndpointSlices and its derived Service.
-pub const SERVICE_NAME: &str = "multicluster.kubernetes.io/service-name";
-/// Names the cluster that an EndpointSlice's endpoints are in.
-pub const SOURCE_CLUSTER: &str = "multicluster.kubernetes.io/source-cluster";
 /// Says who made an object.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// Its value on what the controller makes.
 pub const CARRICK: &str = "carrick";
 /// The value of `endpointslice.kubernetes.io/managed-by` on slices of imports.
 pub const SLICE_MANAGER: &str = "services.carrick.dev";
-/// Names the import that an object was made for. By this it is ours, whatever its labels say.
-pub const IMPORT: &str = "carrick.dev/service-import";
 /// A digest of what we wrote: where it differs, the object is written anew.
 pub const CONTENT: &str = "carrick.dev/content";
-
-/// A person's wish which clusters serve a service; on a ServiceExport, or on a ServiceImport for that cluster alone.
-pub const POLICY: &str = "carrick.dev/service-policy";
-/// Which policy comes with the exports, on the ServiceImport, unless it is the usual one.
-pub const EXPORTED_POLICY: &str = "carrick.dev/exported-service-policy";
 
 /// Who writes objects, for server-side apply: one manager a usage.
 pub const MANAGER: &str = "carrick-controller/services";

@@ -137,7 +137,12 @@ pub async fn run(parts: Parts) {
 impl Task {
     /// When the next write is due, unless as many as may be are under way.
     fn due(&self) -> Option<Instant> {
-        self.queue.next().filter(|_| self.state.is_writable() && self.writes.len() < WRITES)
+        self.queue.next().filter(|_| self.may_write())
+    }
+
+    /// Whether one more write may begin.
+    fn may_write(&self) -> bool {
+        self.state.is_writable() && self.writes.len() < WRITES
     }
 
     /// Whether something is left to look at.
@@ -169,8 +174,7 @@ impl Task {
         }
         self.publish(changes);
         self.refuse_misnamed();
-        while self.state.is_writable()
-            && self.writes.len() < WRITES
+        while self.may_write()
             && let Some((key, one)) = self.queue.take(Instant::now())
         {
             let client = self.client.clone();

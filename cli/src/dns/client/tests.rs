@@ -1,39 +1,15 @@
 //! What is asked of an API server, in which order.
 
-use std::sync::{Arc, Mutex};
-
-use http::{Request, Response};
-use kube::Client;
-use kube::client::Body;
 use serde_json::Value;
-use tower_test::mock;
 
 use super::*;
 use crate::dns::fixture::{plain, serving};
 use crate::dns::plan;
-
-/// What was asked: method, path and body.
-type Asked = Arc<Mutex<Vec<(String, String, Value)>>>;
+use crate::fixture::api::{self, Asked};
 
 /// A cluster that answers a path as `answer` says, and remembers what it was asked.
 fn cluster(answer: impl Fn(&str) -> (u16, Value) + Send + 'static) -> (Cluster, Asked) {
-    let (service, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
-    let asked = Asked::default();
-    let log = asked.clone();
-    tokio::spawn(async move {
-        while let Some((request, send)) = handle.next_request().await {
-            let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
-            let body = request.into_body().collect_bytes().await.unwrap_or_default();
-            let body = serde_json::from_slice(&body).unwrap_or_default();
-            let (code, said) = answer(&path);
-            log.lock().expect("log").push((method, path, body));
-            let said = Body::from(serde_json::to_vec(&said).expect("json"));
-            send.send_response(Response::builder().status(code).body(said).expect("response"));
-        }
-    });
-    let client = Client::new(service, "default");
-    let cluster = Cluster { client, server: "https://192.0.2.9/".to_owned(), namespace: None };
-    (cluster, asked)
+    api::cluster(move |_, path| answer(path))
 }
 
 fn steps(asked: &Asked) -> Vec<String> {

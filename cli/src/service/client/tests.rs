@@ -1,29 +1,14 @@
 //! What is made of an API server's answers.
 
-use http::{Request, Response};
-use kube::Client;
-use kube::client::Body;
 use serde_json::{Value, json};
-use tower_test::mock;
 
 use super::*;
+use crate::fixture::api;
 use crate::service::report;
 
 /// A cluster that answers a method and path as `answer` says.
 fn cluster(answer: impl Fn(&str, &str) -> (u16, Value) + Send + 'static) -> Cluster {
-    let (service, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
-    tokio::spawn(async move {
-        while let Some((request, send)) = handle.next_request().await {
-            let (code, body) = answer(request.method().as_str(), request.uri().path());
-            let body = Body::from(serde_json::to_vec(&body).expect("json"));
-            send.send_response(Response::builder().status(code).body(body).expect("response"));
-        }
-    });
-    Cluster {
-        client: Client::new(service, "default"),
-        server: "https://192.0.2.9/".to_owned(),
-        namespace: None,
-    }
+    api::cluster(answer).0
 }
 
 fn status(code: u16, reason: &str, details: Value) -> (u16, Value) {

@@ -1,11 +1,12 @@
 //! Is the service imported here? If not: who keeps it from it?
 
-use carrick_crds::ClusterPeering;
+use carrick_crds::service::IMPORT;
+use carrick_crds::{ClusterPeering, condition};
 use kube::ResourceExt as _;
 
 use super::{Scene, wrong};
 use crate::check::{Finding, Outcome};
-use crate::service::found::{self, MADE_FOR, ServiceError, condition};
+use crate::service::found::{self, ServiceError};
 use crate::service::report::unwell;
 use crate::state::FetchError;
 
@@ -15,8 +16,8 @@ pub fn look(scene: &Scene) -> Outcome {
         return of_error(error);
     }
     let Some(import) = scene.import() else { return missing(scene) };
-    let ready = condition(found::of_import(import), "Ready");
-    let ours = import.annotations().contains_key(MADE_FOR);
+    let ready = condition::find(found::of_import(import), "Ready");
+    let ours = import.annotations().contains_key(IMPORT);
     let clusters: Vec<&str> = found::clusters(import).collect();
     match ready {
         Some(ready) if ready.status != "True" => wrong(
@@ -31,7 +32,7 @@ pub fn look(scene: &Scene) -> Outcome {
         ),
         _ if !ours => wrong(
             format!(
-                "ServiceImport {} was not made by Carrick (no annotation {MADE_FOR})",
+                "ServiceImport {} was not made by Carrick (no annotation {IMPORT})",
                 scene.service()
             ),
             format!(
