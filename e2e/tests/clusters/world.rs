@@ -7,6 +7,7 @@ use carrick_e2e::{Lab, LabSpec, probes};
 use carrick_wan::Stats;
 
 use crate::aftermath;
+use crate::common::figure;
 
 /// What a case gives back: what it found wrong, in words.
 pub type Outcome = Result<(), String>;
@@ -36,7 +37,11 @@ pub fn with(case: impl FnOnce(&Lab) -> Outcome) -> Outcome {
     }
     match &*world {
         World::Up { lab, .. } => {
-            case(lab).map_err(|error| format!("{error}\n{}", aftermath::of(lab)))
+            // Said with the figures as well: what follows all cases is long, and of a long output people see parts.
+            case(lab).map_err(|error| {
+                figure(&format!("failed: {error}"));
+                format!("{error}\n{}", aftermath::of(lab))
+            })
         }
         World::Failed(error) => Err(format!("there is no lab: {error}")),
         World::Unmade => Err("the lab was not made".to_owned()),
