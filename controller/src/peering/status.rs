@@ -18,6 +18,9 @@ use super::services::services;
 
 /// How often a status is written while only figures or wordings change.
 pub const FIGURES_INTERVAL: Duration = Duration::from_secs(60);
+/// How often while tunnels come, go, rise and fall: people who scale gateways look for them here, and a tunnel that
+/// flaps is no reason to write without end.
+pub const TUNNELS_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The most tunnels that a status lists.
 const TUNNELS_LIMIT: usize = 64;
@@ -59,6 +62,8 @@ pub enum Difference {
     None,
     /// In figures and wordings.
     Figures,
+    /// In which tunnels there are, whether they work, or how many gateways of the peer they reach.
+    Tunnels,
     /// In what a condition says, in the prefixes, in the MTU, or in the generation that they are about.
     Substance,
 }
@@ -74,11 +79,22 @@ pub fn difference(old: &ClusterPeeringStatus, new: &ClusterPeeringStatus) -> Dif
     };
     if old == new {
         Difference::None
-    } else if substance(old) == substance(new) {
-        Difference::Figures
-    } else {
+    } else if substance(old) != substance(new) {
         Difference::Substance
+    } else if tunnels_work(old) != tunnels_work(new) {
+        Difference::Tunnels
+    } else {
+        Difference::Figures
     }
+}
+
+/// Which tunnels a status lists, and how they are, without their figures.
+fn tunnels_work(status: &ClusterPeeringStatus) -> impl PartialEq + '_ {
+    let connected = status.peer.as_ref().map(|peer| peer.connected_gateways);
+    let listed = status.tunnels.iter();
+    let listed =
+        listed.map(|t| (&t.gateway, &t.remote_gateway, t.lane, &t.state, &t.unhealthy_paths));
+    (connected, listed.collect::<Vec<_>>())
 }
 
 /// When a status that differs so may be written, the last write having been at `last`.
@@ -86,6 +102,7 @@ pub fn due(difference: Difference, last: Option<Instant>, now: Instant) -> Optio
     match difference {
         Difference::None => None,
         Difference::Substance => Some(now),
+        Difference::Tunnels => Some(last.map_or(now, |last| last + TUNNELS_INTERVAL)),
         Difference::Figures => Some(last.map_or(now, |last| last + FIGURES_INTERVAL)),
     }
 }
@@ -230,10 +247,15 @@ mod tests {
     }
 
     #[test]
-    fn an_mtu_is_written_at_once_and_a_tunnels_figures_are_not() {
+    fn an_mtu_is_written_at_once_tunnels_soon_and_their_figures_late() {
+        let tunnel = |rtt: i32, state: &str| TunnelStatus {
+            rtt_milliseconds: Some(rtt),
+            state: state.to_owned(),
+            ..TunnelStatus::default()
+        };
         let status = |mtu, rtt| ClusterPeeringStatus {
             mtu: Some(mtu),
-            tunnels: vec![TunnelStatus { rtt_milliseconds: Some(rtt), ..TunnelStatus::default() }],
+            tunnels: vec![tunnel(rtt, "Up")],
             ..ClusterPeeringStatus::default()
         };
         let (now, before) = (Instant::now(), status(1220, 20));
@@ -241,5 +263,10 @@ mod tests {
         assert_eq!(due(&before), None);
         assert_eq!(due(&status(1220, 21)), Some(now + FIGURES_INTERVAL));
         assert_eq!(due(&status(1420, 20)), Some(now), "nodes have it already");
+        for tunnels in [vec![], vec![tunnel(21, "Down")], vec![tunnel(20, "Up"), tunnel(20, "Up")]]
+        {
+            let new = ClusterPeeringStatus { tunnels, ..status(1220, 20) };
+            assert_eq!(due(&new), Some(now + TUNNELS_INTERVAL));
+        }
     }
 }
