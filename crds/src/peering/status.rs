@@ -1,5 +1,5 @@
 //! `ClusterPeering.status`: what the controller found. Written when a condition changes, else at most
-//! once a minute.
+//! once a minute, which tunnels there are within seconds.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
