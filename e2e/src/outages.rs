@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// So many trials are needed before a 99th percentile says anything.
 pub const FOR_P99: usize = 200;
@@ -26,6 +27,9 @@ pub struct Trial {
     /// For a path that goes on to carry packets, badly: how traffic left it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moved: Option<Moved>,
+    /// The tag of the images that were measured, where it is known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub image: String,
 }
 
 /// How traffic left a path.
@@ -58,6 +62,14 @@ pub struct Outages {
 }
 
 impl Outages {
+    /// As JSON, a trial a line.
+    #[must_use]
+    pub fn json(&self) -> String {
+        let trials: Vec<String> =
+            self.trials.iter().map(|trial| json!(trial).to_string()).collect();
+        format!("{{\"fault\":{},\"trials\":[\n{}\n]}}\n", json!(self.fault), trials.join(",\n"))
+    }
+
     /// The head of the table whose rows are [`Self::row`]'s.
     #[must_use]
     pub fn head() -> &'static str {
@@ -205,6 +217,7 @@ mod tests {
             lost: u64::from(number) / 2,
             broken: u64::from(number == 1),
             moved: None,
+            image: String::new(),
         };
         Outages { fault: "killed <9>".to_owned(), trials: (1..=count).rev().map(trial).collect() }
     }
@@ -216,6 +229,13 @@ mod tests {
         assert_eq!([1, 50, 95, 99, 100].map(at), [2.0, 100.0, 190.0, 198.0, 200.0]);
         let none = Outages { fault: String::new(), trials: Vec::new() };
         assert_eq!(none.percentile(50, Trial::outage_ms), 0.0);
+    }
+
+    #[test]
+    fn what_is_written_a_trial_a_line_is_read_again() {
+        let all = outages(3);
+        assert_eq!(all.json().lines().count(), 5);
+        assert_eq!(serde_json::from_str::<Outages>(&all.json()).expect("its own form"), all);
     }
 
     #[test]

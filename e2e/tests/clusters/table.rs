@@ -2,21 +2,23 @@
 //! tests, as 200 trials take the better part of an hour: `cargo drills table[::FAULT]`.
 
 mod paths;
+mod record;
 mod whole;
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use carrick_e2e::Lab;
 use carrick_e2e::carrick::NAMESPACE;
 use carrick_e2e::cluster::Cluster;
+use carrick_e2e::lock::Lock;
 use carrick_e2e::outages::{Moved, Outages, Trial};
+use carrick_e2e::state;
 use carrick_e2e::wait::wait_until;
 
 use crate::common::{
-    SOON, address_v4, check, figure, node_names, node_of, pod_network, processes, ready,
-    rolled_out, text,
+    SOON, address_v4, check, node_names, node_of, pod_network, processes, ready, rolled_out, text,
 };
 use crate::connections::{self, Connections};
 use crate::failover::{
@@ -28,6 +30,7 @@ use crate::stream::{Shape, Stream, Trouble, USUAL};
 use crate::traffic::last;
 use crate::upgrade::gateways;
 use crate::world::{Case, Outcome};
+use record::Record;
 
 /// All faults.
 pub const CASES: &[(&str, Case)] = &[
@@ -51,10 +54,6 @@ pub const CASES: &[(&str, Case)] = &[
     ("table::dns_away", dns_away),
     ("table::peer_without_power", whole::away),
 ];
-
-/// How many trials of each fault, if not [`TRIALS`].
-const TRIALS_VARIABLE: &str = "CARRICK_TRIALS";
-const TRIALS: usize = 10;
 
 /// Gaps are looked for so long after a fault, or after its end where it lasts.
 const WINDOW: Duration = Duration::from_secs(4);
@@ -91,14 +90,6 @@ impl Default for Watching {
     }
 }
 
-/// How many trials of each fault are asked for.
-fn wanted() -> Result<usize, String> {
-    match std::env::var(TRIALS_VARIABLE) {
-        Ok(count) => count.parse().map_err(|error| format!("{TRIALS_VARIABLE}={count}: {error}")),
-        Err(_) => Ok(TRIALS),
-    }
-}
-
 /// Makes all trials of a fault, in both clusters by turns, with traffic between their last nodes, and keeps what was
 /// measured.
 fn measure(lab: &Lab, name: &str, fault: Fault<'_>, repair: Repair<'_>) -> Result<Outages, String> {
@@ -106,7 +97,8 @@ fn measure(lab: &Lab, name: &str, fault: Fault<'_>, repair: Repair<'_>) -> Resul
     measure_between(lab, (&paris, &osaka), name, Watching::default(), fault, repair)
 }
 
-/// As [`measure`], on clusters that are as they should be.
+/// As [`measure`], on clusters that are as they should be. Where labs measure side by side, one of them has a fault at
+/// a time.
 fn measure_between(
     lab: &Lab,
     (paris, osaka): (&Cluster, &Cluster),
@@ -115,14 +107,14 @@ fn measure_between(
     fault: Fault<'_>,
     repair: Repair<'_>,
 ) -> Result<Outages, String> {
-    let trials = wanted()?;
+    let mut record = Record::open(lab, name)?;
     let ends = Ends::of(paris, osaka)?;
     let connections = ends.connect(watching.message)?;
-    let mut outages = Outages { fault: name.to_owned(), trials: Vec::new() };
-    for number in 0..trials {
+    while let Some(number) = record.next() {
         let hit = if number % 2 == 0 { paris } else { osaka };
         both_used(lab, paris)?;
         both_used(lab, osaka)?;
+        let turn = text(Lock::take(&Path::new(state::ROOT).join("measuring.lock")))?;
         let shape = watching.shape;
         let (mut there, mut back) = (ends.stream(true, shape)?, ends.stream(false, shape)?);
         let before = connections.broken();
@@ -145,55 +137,14 @@ fn measure_between(
             lost: counts.iter().map(|count| count.sent - count.arrived).sum(),
             broken: connections.broken() - before,
             moved,
+            image: String::new(),
         };
-        outages.trials.push(trial);
-        kept(&outages, trials)?;
+        drop(turn);
+        record.add(trial)?;
         repair(hit)?;
         ready(paris, osaka)?;
     }
-    told(&outages);
-    Ok(outages)
-}
-
-/// Prints what all trials say.
-fn told(outages: &Outages) {
-    let row = format!("{}\n{}", Outages::head(), outages.row());
-    for line in row.lines().chain(outages.moves().unwrap_or_default().lines()) {
-        figure(line);
-    }
-}
-
-/// Prints the newest of so many trials, and writes what is known so far.
-fn kept(outages: &Outages, trials: usize) -> Outcome {
-    let Some(trial) = outages.trials.last() else { return Ok(()) };
-    let moved = trial.moved.map_or_else(String::new, |moved| {
-        format!(
-            ", moved after {:.0} ms, lost later {}, overtaken {}",
-            moved.after_ms, moved.lost_after, moved.reordered
-        )
-    });
-    figure(&format!(
-        "{:>3}/{trials} {}: {}: out {:.0} ms, in {:.0} ms, lost {} of {}, TCP broken {}{moved}",
-        outages.trials.len(),
-        outages.fault,
-        trial.target,
-        trial.out_ms,
-        trial.into_ms,
-        trial.lost,
-        trial.sent,
-        trial.broken
-    ));
-    keep(outages)
-}
-
-/// Writes what is known so far, so that a run that is broken off is not lost.
-fn keep(outages: &Outages) -> Outcome {
-    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).with_file_name("drills");
-    text(std::fs::create_dir_all(&folder))?;
-    let name = outages.fault.replace([' ', '\'', ','], "-");
-    let json = text(serde_json::to_string_pretty(outages))?;
-    text(std::fs::write(folder.join(format!("{name}.json")), json))?;
-    text(std::fs::write(folder.join(format!("{name}.svg")), outages.svg()))
+    Ok(record.told())
 }
 
 /// The pods between which traffic goes.

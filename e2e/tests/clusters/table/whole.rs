@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use carrick_e2e::Lab;
 use carrick_e2e::cluster::{CONTROL_PLANE_PROCESSES, Cluster};
-use carrick_e2e::outages::{Outages, Trial};
+use carrick_e2e::outages::Trial;
 use carrick_e2e::wait::wait_until;
 
 use crate::common::{pod_network, ready, rolled_out, target, text};
@@ -16,7 +16,8 @@ use crate::quiet::{live, settled};
 use crate::traffic::last;
 use crate::world::Outcome;
 
-use super::{BACK, kept, spread, told, wanted};
+use super::record::Record;
+use super::{BACK, spread};
 
 /// How long the power is away.
 const AWAY: Duration = Duration::from_secs(60);
@@ -25,16 +26,12 @@ const AWAY: Duration = Duration::from_secs(60);
 /// from when the pods that talk are there again if that is later, to the first packet that crosses and is answered.
 pub fn away(lab: &Lab) -> Outcome {
     let (paris, osaka) = doubled(lab)?;
-    let trials = wanted()?;
-    let fault = "cluster back after a power cut".to_owned();
-    let mut outages = Outages { fault, trials: Vec::new() };
-    for number in 0..trials {
+    let mut record = Record::open(lab, "cluster back after a power cut")?;
+    while let Some(number) = record.next() {
         let (hit, other) = if number % 2 == 0 { (&paris, &osaka) } else { (&osaka, &paris) };
         cut(hit)?;
         std::thread::sleep(AWAY);
-        let trial = back(hit, other)?;
-        outages.trials.push(trial);
-        kept(&outages, trials)?;
+        record.add(back(hit, other)?)?;
         text(hit.wait_nodes())?;
         rolled_out(hit)?;
         text(hit.wait_dns())?;
@@ -42,7 +39,7 @@ pub fn away(lab: &Lab) -> Outcome {
         spread(hit)?;
         ready(&paris, &osaka)?;
     }
-    told(&outages);
+    record.told();
     Ok(())
 }
 
@@ -79,7 +76,16 @@ fn back(hit: &Cluster, other: &Cluster) -> Result<Trial, String> {
             seconds(pods),
             seconds(out.max(into))
         );
-        Ok(Trial { target, out_ms, into_ms, sent: 0, lost: 0, broken: 0, moved: None })
+        Ok(Trial {
+            target,
+            out_ms,
+            into_ms,
+            sent: 0,
+            lost: 0,
+            broken: 0,
+            moved: None,
+            image: String::new(),
+        })
     })
 }
 
