@@ -67,7 +67,7 @@ fn main() -> ExitCode {
     let trials = all
         .into_iter()
         .flatten()
-        .map(|(name, case)| Trial::test(*name, move || world::with(case).map_err(Into::into)));
+        .map(|(name, case)| Trial::test(*name, move || world::steadily(*case).map_err(Into::into)));
     let long = table::CASES.iter().chain(skew::CASES).map(|(name, case)| {
         Trial::test(*name, move || world::with(case).map_err(Into::into)).with_ignored_flag(true)
     });

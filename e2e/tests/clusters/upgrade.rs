@@ -1,11 +1,8 @@
 //! Gateways come, are replaced and go under two-way traffic of pods, and so are agents.
 
-use std::time::Duration;
-
 use carrick_e2e::Lab;
 use carrick_e2e::carrick::{self, NAMESPACE};
 use carrick_e2e::cluster::Cluster;
-use carrick_e2e::standstill::Watch;
 
 use crate::common::{figure, node_names, peered, ready, rolled_out, text};
 use crate::drops::Drops;
@@ -16,35 +13,14 @@ use crate::world::{Case, Outcome};
 
 /// All cases, in order; the last leaves one gateway in each cluster.
 pub const CASES: &[(&str, Case)] = &[
-    ("upgrade::second_gateway_comes", |lab| steadily(lab, comes)),
-    ("upgrade::gateways_are_replaced", |lab| steadily(lab, gateways_replaced)),
-    ("upgrade::agents_are_replaced", |lab| steadily(lab, agents_replaced)),
-    ("upgrade::second_gateway_goes", |lab| steadily(lab, goes)),
+    ("upgrade::second_gateway_comes", comes),
+    ("upgrade::gateways_are_replaced", gateways_replaced),
+    ("upgrade::agents_are_replaced", agents_replaced),
+    ("upgrade::second_gateway_goes", goes),
 ];
-
-/// A machine that stood still for so long took a gateway's turn for most of the time after which it counts as dead.
-const STOOD_STILL: Duration = Duration::from_millis(200);
 
 /// How many flows each way: enough that every gateway has some.
 const FLOWS: usize = 6;
-
-/// Runs a case once more where it failed and the machine stood still meanwhile: nodes leave a gateway that gives no sign
-/// of life for 300 ms, whoever's fault that is, and where it is the only one packets are refused.
-fn steadily(lab: &Lab, case: Case) -> Outcome {
-    let watch = Watch::start();
-    let outcome = case(lab);
-    let longest = watch.end();
-    match outcome {
-        Err(error) if longest >= STOOD_STILL => {
-            figure(&format!(
-                "the machine stood still for {} ms; again, after: {error}",
-                longest.as_millis()
-            ));
-            case(lab)
-        }
-        other => other,
-    }
-}
 
 fn comes(lab: &Lab) -> Outcome {
     let (paris, osaka) = peered(lab)?;
