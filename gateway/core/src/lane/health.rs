@@ -51,17 +51,13 @@ impl Lane {
             self.say_word(slot, now, sink)?;
             let Some(tunnel) = &mut self.slots[slot] else { return Ok(()) };
             let Some(beat) = tunnel.health.poll(now) else { break };
-            let Some(path) = tunnel.ends.path_mut(beat.path.into()) else { continue };
-            let target = path.end;
+            let short = tunnel.health.reads_short();
             // What it counts as sent is to leave before it.
             self.drops.note(self.batch.flush(sink));
-            let length = if tunnel.health.reads_short() {
-                tunnel.noise.encrypt(&beat::write_short(&beat), &mut self.buffer)?
-            } else {
-                tunnel.noise.encrypt(&beat::write(&beat), &mut self.buffer)?
-            };
-            tunnel.note_left(now, beat.path);
-            self.drops.note(send_alone(target, &self.buffer[..length], sink));
+            match short {
+                true => self.say(slot, beat.path, &beat::write_short(&beat), now, sink)?,
+                false => self.say(slot, beat.path, &beat::write(&beat), now, sink)?,
+            }
         }
         let Some(tunnel) = &mut self.slots[slot] else { return Ok(()) };
         if tunnel.health_changed() {
@@ -75,13 +71,25 @@ impl Lane {
     fn say_word(&mut self, slot: usize, now: Instant, sink: &mut impl Sink) -> Result<(), Lost> {
         let Some(tunnel) = &mut self.slots[slot] else { return Ok(()) };
         let Some((number, word)) = tunnel.health.poll_word(now) else { return Ok(()) };
+        match tunnel.health.reads_short() {
+            true => self.say(slot, number, &word::write_short(&word), now, sink),
+            false => self.say(slot, number, &word::write(&word), now, sink),
+        }
+    }
+
+    /// Sends a message of our own by a path, if the tunnel has it.
+    fn say(
+        &mut self,
+        slot: usize,
+        number: u8,
+        message: &[u8],
+        now: Instant,
+        sink: &mut impl Sink,
+    ) -> Result<(), Lost> {
+        let Some(tunnel) = &mut self.slots[slot] else { return Ok(()) };
         let Some(path) = tunnel.ends.path_mut(number.into()) else { return Ok(()) };
         let target = path.end;
-        let length = if tunnel.health.reads_short() {
-            tunnel.noise.encrypt(&word::write_short(&word), &mut self.buffer)?
-        } else {
-            tunnel.noise.encrypt(&word::write(&word), &mut self.buffer)?
-        };
+        let length = tunnel.noise.encrypt(message, &mut self.buffer)?;
         tunnel.note_left(now, number);
         self.drops.note(send_alone(target, &self.buffer[..length], sink));
         Ok(())
