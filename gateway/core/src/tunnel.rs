@@ -1,8 +1,10 @@
 //! One tunnel: its session, its paths, the packets that wait for a handshake, and its retries.
 
 mod ends;
+mod fitness;
 mod preference;
 mod retries;
+mod size;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -17,12 +19,9 @@ use crate::noise::SecretKey;
 #[cfg(carrick_null)]
 use crate::noise::null::NoiseTunnel;
 use crate::path::standing::Reach;
-use crate::path::{
-    self, Fitness, Health, HealthReport, PATH_RANGE, PathReport, PathState, Standing,
-};
+use crate::path::{Fitness, Health, HealthReport, PathReport, Standing};
 
 use ends::Ends;
-use preference::Preference;
 pub(crate) use preference::Rank;
 use retries::Retries;
 
@@ -39,9 +38,6 @@ const UP: Duration = Duration::from_secs(15);
 /// A peer with heartbeats sends one well within this time; whoever says something else afterwards is one of an
 /// older release.
 const FIRST_BEAT: Duration = Duration::from_secs(1);
-/// Whoever has said nothing for so long may have ended right after its handshake: peers without heartbeats have
-/// keepalives, every five seconds.
-const PROOF: Duration = Duration::from_secs(6);
 
 /// What a tunnel looks like from outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -322,119 +318,10 @@ impl Tunnel {
             && self.heard.is_some_and(|heard| now.saturating_duration_since(heard) < UP)
     }
 
-    /// The largest inner packet that the path carries, in bytes, as far as is known.
-    pub fn mtu(&self) -> usize {
-        self.mtu
-    }
-
-    /// Notes what has become known of the path; true when the largest inner packet is another now.
-    pub fn update_mtu(&mut self) -> bool {
-        let mtu = self.known_mtu().unwrap_or(usize::MAX);
-        std::mem::replace(&mut self.mtu, mtu) != mtu
-    }
-
-    /// What probes found, else what others say, but no more than the link takes.
-    fn known_mtu(&self) -> Option<usize> {
-        let used = self.ends.used()?;
-        let overhead = path::overhead(used.end.ip());
-        let known = if self.is_probed() {
-            used.mtu.limit().or(self.told).into_iter().chain(used.mtu.link()).min()
-        } else {
-            self.told
-        };
-        known.map(|mtu| usize::from(mtu).saturating_sub(overhead))
-    }
-
-    /// Notes what others say of the path; true when the largest inner packet is another now.
-    pub fn tell_path(&mut self, mtu: Option<u16>) -> bool {
-        self.told = mtu.map(|mtu| mtu.clamp(*PATH_RANGE.start(), *PATH_RANGE.end()));
-        self.update_mtu()
-    }
-
-    /// Whether its path is probed.
-    pub fn is_probed(&self) -> bool {
-        self.config.probes || self.probed
-    }
-
-    /// Notes that the peer sent a probe.
-    pub fn note_probe(&mut self) {
-        self.probed = true;
-    }
-
-    /// Whether probes are to be sent now.
-    pub fn wants_probes(&self) -> bool {
-        self.is_probed() && self.noise.is_ready()
-    }
-
     /// Notes a datagram that left by the path with this number.
     pub fn note_left(&mut self, now: Instant, number: u8) {
         self.note_sent(now);
         self.health.note_sent(number);
-    }
-
-    /// Brings its health in line with configuration, endpoint and session; whether heartbeats are exchanged.
-    pub fn update_health(&mut self, now: Instant) -> bool {
-        self.health.set_detection(now, self.config.detection);
-        self.update_paths(now);
-        // A tunnel that nobody uses has heartbeats only where the peer wants to know.
-        let wanted = self.config.probes && self.stands() || self.health.is_heard();
-        if wanted && self.noise.is_ready() {
-            self.health.run(now);
-        } else {
-            self.health.stop(now);
-        }
-        wanted && self.noise.is_ready()
-    }
-
-    /// Whether its health has changed since this was asked last.
-    pub fn health_changed(&mut self) -> bool {
-        let changes = self.health.changes();
-        std::mem::replace(&mut self.changes, changes) != changes
-    }
-
-    /// What was lost may have been too large: if the peer missed something, that is looked at.
-    pub fn look_for_size(&mut self, now: Instant) {
-        for path in &mut self.ends.paths {
-            if self.health.is_missing(path.number) && std::mem::take(&mut path.large) {
-                path.mtu.confirm(now);
-            }
-        }
-    }
-
-    /// How much it is to be preferred to others with the same peer.
-    fn preference(&self, now: Instant) -> Preference {
-        let (fitness, up) = (self.health.fitness(), self.is_up(now));
-        let preference = Preference::of(fitness, up, self.silent(now));
-        match self.ends.is_makeshift(&self.config) {
-            true => preference.max(Preference::Makeshift),
-            false => preference,
-        }
-    }
-
-    /// Where it comes in the choice among those with the same peer.
-    pub fn rank(&self, now: Instant) -> Rank {
-        Rank::of(self.preference(now), self.reach.standing())
-    }
-
-    /// How much it is to be preferred as long as its peer has sent no heartbeat. It may be of an older release, but
-    /// may as well have ended right after its handshake: those that are known to work come before it.
-    fn silent(&self, now: Instant) -> Preference {
-        match () {
-            () if !self.config.probes => Preference::Fit,
-            () if self.proven => Preference::Ailing,
-            () if self.is_within(now, PROOF) => Preference::Unproven,
-            () => Preference::Up,
-        }
-    }
-
-    /// How fit it is. A gateway that has just begun is heard from a translated address before the one that it
-    /// announces leads to it, and that translation may be done away with at any time.
-    fn fitness(&self) -> Option<Fitness> {
-        let fitness = self.health.fitness();
-        match self.ends.is_makeshift(&self.config) {
-            true => fitness.map(|fitness| fitness.max(Fitness::Wanted)),
-            false => fitness,
-        }
     }
 
     /// When it wants to be looked after next.
@@ -446,27 +333,6 @@ impl Tunnel {
     /// Whether a session is to stand all the time.
     fn stands(&self) -> bool {
         self.config.initiate || self.config.keepalive.is_some_and(|every| every > 0)
-    }
-
-    /// Whether nobody uses it: nothing but probes crossed since the last ones, and it need not stand.
-    pub fn is_quiet(&self) -> bool {
-        !self.stands() && self.used == (self.tx.packets, self.rx.packets)
-    }
-
-    /// Notes that it was probed.
-    pub fn note_probed(&mut self) {
-        self.used = (self.tx.packets, self.rx.packets);
-    }
-
-    /// What is known of the path.
-    fn path_report(&self) -> PathReport {
-        if let Some(used) = self.ends.used().filter(|_| self.is_probed()) {
-            used.mtu.report()
-        } else {
-            let probed = self.is_probed();
-            let state = if probed { PathState::Unanswered } else { PathState::NotProbed };
-            PathReport { mtu: self.told.filter(|_| !probed), state }
-        }
     }
 
     pub fn report(&self, now: Instant) -> TunnelReport {
@@ -493,6 +359,7 @@ impl Tunnel {
 mod tests {
     use carrick_model::TunnelKey;
 
+    use super::preference::Preference;
     use super::*;
     use crate::config::PathConfig;
     use crate::testing::start;
@@ -508,7 +375,7 @@ mod tests {
             keepalive: None,
             initiate: true,
             probes: false,
-            detection: path::health::DETECTION,
+            detection: crate::path::health::DETECTION,
         };
         Tunnel::new(start(), config, &SecretKey::from_bytes([1; 32]), 0, 0)
     }
