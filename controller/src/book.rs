@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use carrick_exchange::book::Imports;
+use carrick_exchange::message::service::{Answer, answer};
 use carrick_model::ClusterId;
 
 pub use desk::Desk;
@@ -49,4 +50,15 @@ pub struct Hearing {
     pub imports: Option<Arc<Imports>>,
     /// Why nothing newer is known: a CamelCase reason, and a text for a person.
     pub error: Option<(&'static str, String)>,
+}
+
+/// What an answer is, for counters.
+fn word(answer: &Answer) -> &'static str {
+    match answer.kind {
+        Some(answer::Kind::Head(_)) => "head",
+        Some(answer::Kind::Unchanged(_)) => "unchanged",
+        Some(answer::Kind::Pieces(_)) => "pieces",
+        Some(answer::Kind::Refused(_)) => "refused",
+        None => "unknown",
+    }
 }

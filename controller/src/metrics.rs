@@ -29,6 +29,9 @@ struct Inner {
     silent_gateways: Gauge,
     drilling: Gauge,
     drills: Family<OutcomeLabel, Counter>,
+    heard: Family<AnswerLabel, Counter>,
+    told: Family<AnswerLabel, Counter>,
+    waiting: Gauge,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -39,6 +42,11 @@ struct RoleLabel {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabel {
     outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AnswerLabel {
+    answer: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -57,6 +65,7 @@ impl Metrics {
             Metric::RoleGauge(family) => registry.register(name, help, family),
             Metric::Outcome(family) => registry.register(name, help, family),
             Metric::What(family) => registry.register(name, help, family),
+            Metric::Answer(family) => registry.register(name, help, family),
         };
         add("leader", "1 on the replica that leads", Metric::Gauge(m.leader.clone()));
         add("plans", "Plans made", Metric::Counter(m.plans.clone()));
@@ -82,6 +91,16 @@ impl Metrics {
         add("drill_running", "1 while a failover drill runs", Metric::Gauge(m.drilling.clone()));
         let drills = Metric::Outcome(m.drills.clone());
         add("drills", "Failover drills that ended, by verdict", drills);
+        let heard = Metric::Answer(m.heard.clone());
+        add("services_heard_bytes", "Bytes of answers about other clusters' services", heard);
+        let told = Metric::Answer(m.told.clone());
+        add("services_told_bytes", "Bytes of answers to other clusters about ours", told);
+        let waiting = Metric::Gauge(m.waiting.clone());
+        add(
+            "services_waiting",
+            "Services to be looked at, and their objects to be written",
+            waiting,
+        );
     }
 
     /// Whether this replica leads.
@@ -131,6 +150,21 @@ impl Metrics {
         self.0.api_errors.get_or_create(&WhatLabel { what }).inc();
     }
 
+    /// Another cluster's controller has answered in so many bytes about the services that it exports.
+    pub fn heard(&self, answer: &'static str, bytes: usize) {
+        self.0.heard.get_or_create(&AnswerLabel { answer }).inc_by(bytes as u64);
+    }
+
+    /// Another cluster's controller was answered in so many bytes about the services that we export.
+    pub fn told(&self, answer: &'static str, bytes: usize) {
+        self.0.told.get_or_create(&AnswerLabel { answer }).inc_by(bytes as u64);
+    }
+
+    /// So many services wait to be looked at, or objects of theirs to be written.
+    pub fn set_waiting(&self, count: usize) {
+        self.0.waiting.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
     /// Whether a drill runs.
     pub fn set_drilling(&self, runs: bool) {
         self.0.drilling.set(runs.into());
@@ -155,4 +189,5 @@ enum Metric {
     RoleGauge(Family<RoleLabel, Gauge>),
     Outcome(Family<OutcomeLabel, Counter>),
     What(Family<WhatLabel, Counter>),
+    Answer(Family<AnswerLabel, Counter>),
 }

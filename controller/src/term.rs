@@ -163,7 +163,7 @@ impl Term {
         let metrics = self.metrics.clone();
         let settings = &self.settings;
         let (cluster, key) = (&settings.cluster, identity.clone());
-        let books = book::start(cluster, namespace, key, shared, &events, &mut tasks);
+        let books = book::start(cluster, namespace, key, shared, &events, &metrics, &mut tasks);
         let serving =
             serve(exchange, credentials, synced, registrar, books.books, events.clone(), metrics);
         tasks.spawn(serving);

@@ -14,7 +14,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::error;
 
-use super::Told;
+use super::{Told, word};
+use crate::metrics::Metrics;
 
 /// How many questions of one gateway are answered at once.
 const AT_ONCE: u32 = 32;
@@ -30,6 +31,7 @@ struct Inner {
     identity: Arc<ClusterIdentity>,
     publisher: Mutex<State>,
     news: watch::Sender<u64>,
+    metrics: Metrics,
 }
 
 struct State {
@@ -40,10 +42,10 @@ struct State {
 
 impl Desk {
     /// For a controller of cluster `own` that begins now; it refuses all until it is told what we export.
-    pub fn new(own: &ClusterId, identity: Arc<ClusterIdentity>) -> Self {
+    pub fn new(own: &ClusterId, identity: Arc<ClusterIdentity>, metrics: Metrics) -> Self {
         let publisher = Publisher::new(own.clone(), SystemTime::now());
         let publisher = Mutex::new(State { publisher, begun: false });
-        Self(Arc::new(Inner { identity, publisher, news: watch::Sender::new(0) }))
+        Self(Arc::new(Inner { identity, publisher, news: watch::Sender::new(0), metrics }))
     }
 
     /// What each cluster may import from now on; all others are refused.
@@ -94,8 +96,10 @@ impl Desk {
             answer = self.answer(&question) => answer,
             () = reply.given_up() => return,
         };
+        let bytes = answer.encode_to_vec();
+        self.0.metrics.told(word(&answer), bytes.len());
         // Whoever asked may have given up meanwhile.
-        let _ = reply.answer(&answer.encode_to_vec()).await;
+        let _ = reply.answer(&bytes).await;
     }
 
     /// Answers one question, after a while where it waits for news.

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use super::connect::connect;
 use super::{Books, Desk, Gateways, Heard, Sight, publish, subscribe, tell};
 use crate::event::Event;
+use crate::metrics::Metrics;
 use crate::services::{Exports, Remotes};
 
 /// What makes exports and imports of this cluster's services.
@@ -40,9 +41,10 @@ pub fn start(
     identity: Arc<ClusterIdentity>,
     ends: Option<Ends>,
     events: &mpsc::Sender<Event>,
+    metrics: &Metrics,
     tasks: &mut JoinSet<()>,
 ) -> Started {
-    let (desk, gateways) = (Desk::new(own, identity), Gateways::default());
+    let (desk, gateways) = (Desk::new(own, identity, metrics.clone()), Gateways::default());
     let (sight, sights) = watch::channel(None);
     if let Some(Ends { exports, room, remotes }) = ends {
         let (hearing, heard) = watch::channel(Heard::new());
@@ -56,7 +58,7 @@ pub fn start(
             remotes,
         ));
         tasks.spawn(tell(desk.clone(), heard, room, events.clone()));
-        tasks.spawn(subscribe(own, namespace, sights, gateways.clone(), hearing));
+        tasks.spawn(subscribe(own, namespace, sights, gateways.clone(), hearing, metrics.clone()));
     }
     Started { books: Books { desk, gateways }, sight }
 }

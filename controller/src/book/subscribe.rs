@@ -15,7 +15,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
-use super::{Gateways, Heard, Hearing, PeerSight, Sight};
+use super::{Gateways, Heard, Hearing, PeerSight, Sight, word};
+use crate::metrics::Metrics;
 
 /// How long after refusals were logged others are.
 const SPARING: Duration = Duration::from_secs(60);
@@ -27,10 +28,11 @@ pub async fn subscribe(
     mut sight: watch::Receiver<Option<Sight>>,
     gateways: Gateways,
     heard: watch::Sender<Heard>,
+    metrics: Metrics,
 ) {
     let mut links = gateways.watch();
-    let mut all =
-        Subscriptions { own, namespace, peers: BTreeMap::new(), calls: JoinSet::new(), next: 0 };
+    let (peers, calls) = (BTreeMap::new(), JoinSet::new());
+    let mut all = Subscriptions { own, namespace, peers, calls, next: 0, metrics };
     loop {
         let wake = {
             let (sight, links) = (sight.borrow_and_update(), links.borrow_and_update());
@@ -53,6 +55,7 @@ struct Subscriptions {
     peers: BTreeMap<ClusterId, Peer>,
     calls: JoinSet<Called>,
     next: u64,
+    metrics: Metrics,
 }
 
 /// What is asked of one cluster.
@@ -116,6 +119,9 @@ impl Subscriptions {
     }
 
     fn answered(&mut self, Called { cluster, peer, id, answer }: Called) {
+        if let Ok(answer) = &answer {
+            self.metrics.heard(word(answer), answer.encoded_len());
+        }
         let held = self.peers.get_mut(&cluster).filter(|held| held.number == peer);
         if let Some(held) = held {
             let (now, wall) = (Instant::now(), SystemTime::now());

@@ -92,6 +92,9 @@ pub fn plan(view: View<'_>) -> Planned {
         wanted.retain(|what, _| *what == What::Import);
     }
     differ(view, &wanted, &mut out);
+    if awaits_address(view, &out) {
+        out.writes.remove(&What::Import);
+    }
     let there = |cluster: &&&ClusterId| is_reached(view, cluster);
     let reached = merged.iter().flat_map(|merged| merged.clusters.keys()).filter(there);
     let reached: BTreeSet<String> = reached.map(|cluster| cluster_label(cluster)).collect();
@@ -185,6 +188,14 @@ fn differ(view: View<'_>, wanted: &BTreeMap<What, Value>, out: &mut Planned) {
             }
         }
     }
+}
+
+/// Whether the import is new and its address is on the way: it is then written once, with it, and so is its status. Where
+/// the address does not come, the import is to say so.
+fn awaits_address(view: View<'_>, out: &Planned) -> bool {
+    view.held.import.is_none()
+        && matches!(out.writes.get(&What::Derived), Some(Write::Apply(_, None)))
+        && !view.troubles.contains_key(&What::Derived)
 }
 
 /// What is ours and no longer wanted. An EndpointSlice goes after those that take its place have come: those of its cluster;

@@ -7,7 +7,7 @@ use carrick_model::service::ServiceKind;
 use carrick_model::{ClusterId, Prefix, ServiceName};
 
 use super::discover::{Discovered, Unexportable, discover};
-use super::facts::{ExportFacts, SliceFacts};
+use super::facts::{ExportFacts, ServiceFacts, SliceFacts};
 use super::names::derived;
 use super::plan::{Held, Objects};
 use super::render::What;
@@ -19,9 +19,10 @@ use crate::event::Change;
 #[derive(Debug, Default)]
 pub struct State {
     exports: Collection<ExportFacts>,
-    imports: Collection<(ServiceName, Held)>,
-    services: Collection<SeenService>,
-    slices: Collection<SeenSlice>,
+    /// Only that they are there: what they are is in `objects`.
+    imports: Collection<()>,
+    services: Collection<Kept<ServiceFacts>>,
+    slices: Collection<Kept<SliceFacts>>,
     namespaces: Collection<()>,
     ranges: Collection<Vec<Prefix>>,
     missing_exports: bool,
@@ -34,6 +35,15 @@ pub struct State {
     dirty: BTreeSet<ServiceName>,
     /// ServiceExports that changed and whose names no Service can have, by key.
     misnamed: BTreeSet<String>,
+}
+
+/// What is kept of an object by its key.
+#[derive(Debug)]
+enum Kept<T> {
+    /// What matters of one that may be exported.
+    Theirs(T),
+    /// For which service we made it: what it is is in `objects`.
+    Ours(ServiceName),
 }
 
 /// A collection as the API has it; by key.
@@ -57,15 +67,15 @@ struct Step<T> {
 
 impl<T> Collection<T> {
     /// A change as steps.
-    fn steps(&mut self, change: Change<T>) -> Vec<Step<T>> {
+    fn steps<U>(&mut self, change: Change<U>) -> Vec<Step<U>> {
         match change {
             Change::Set(key, value) => vec![Step { key, new: Some(value) }],
             Change::Gone(key) => vec![Step { key, new: None }],
             Change::All(all) => {
                 self.known = true;
-                let new: BTreeMap<String, T> = all.into_iter().collect();
+                let new: BTreeMap<String, U> = all.into_iter().collect();
                 let gone = self.all.keys().filter(|key| !new.contains_key(*key)).cloned();
-                let gone: Vec<Step<T>> = gone.map(|key| Step { key, new: None }).collect();
+                let gone: Vec<Step<U>> = gone.map(|key| Step { key, new: None }).collect();
                 let set = new.into_iter().map(|(key, value)| Step { key, new: Some(value) });
                 gone.into_iter().chain(set).collect()
             }
@@ -146,7 +156,7 @@ impl State {
         let Some(name) = named(&key) else { return };
         let held = self.objects.get(&name).and_then(|objects| objects.import.as_ref());
         if let (Some((_, new)), Some(held)) = (&new, held)
-            && is_older(new, held)
+            && is_seen(new, held)
         {
             return;
         }
@@ -154,16 +164,14 @@ impl State {
         objects.import = new.map(|(_, held)| held);
         self.tidy(&name);
         self.dirty.insert(name.clone());
-        // Only that it is there is of interest by key.
-        let shown = self.objects.get(&name).and_then(|objects| objects.import.as_ref());
-        let mark = shown.map(|_| (name, Held::foreign()));
-        self.imports.put(key, mark);
+        let shown = self.objects.get(&name).is_some_and(|objects| objects.import.is_some());
+        self.imports.put(key, shown.then_some(()));
     }
 
     fn service(&mut self, key: String, new: Option<SeenService>) {
         if let Some(SeenService::Ours(name, held)) = &new {
             let before = self.objects.get(name).and_then(|objects| objects.derived.as_ref());
-            if before.is_some_and(|before| is_older(held, before)) {
+            if before.is_some_and(|before| is_seen(held, before)) {
                 return;
             }
         }
@@ -171,18 +179,20 @@ impl State {
         let mut keep = None;
         let ours = match new {
             Some(SeenService::Ours(name, held)) => {
-                // By key only whose it is matters.
                 self.objects.entry(name.clone()).or_default().derived = Some(*held);
-                keep = Some(SeenService::Ours(name.clone(), Box::new(Held::foreign())));
+                keep = Some(Kept::Ours(name.clone()));
                 Some(name)
             }
-            Some(theirs) => {
-                keep = Some(theirs);
+            Some(SeenService::Theirs(facts)) => {
+                keep = Some(Kept::Theirs(facts));
                 None
             }
             None => None,
         };
-        if let Some(SeenService::Ours(name, _)) = self.services.put(key.clone(), keep)
+        let theirs = matches!(keep, Some(Kept::Theirs(_)));
+        let before = self.services.put(key.clone(), keep);
+        let was_theirs = matches!(before, Some(Kept::Theirs(_)));
+        if let Some(Kept::Ours(name)) = before
             && ours.as_ref() != Some(&name)
         {
             if let Some(objects) = self.objects.get_mut(&name) {
@@ -191,8 +201,8 @@ impl State {
             self.tidy(&name);
             self.dirty.insert(name);
         }
-        // A Service in the way of a derived one: whose way, only the names of imports can say.
-        if key.contains("/derived-") {
+        // A Service in the way of a derived one: whose way, only the names of imports can say. Of ours it is known.
+        if key.contains("/derived-") && (theirs || was_theirs) {
             let (namespace, own) = key.split_once('/').unwrap_or_default();
             let names = self.names().into_iter();
             self.dirty.extend(names.filter(|n| n.namespace() == namespace && derived(n) == own));
@@ -207,7 +217,7 @@ impl State {
         let own = key.split_once('/').map(|(_, name)| name.to_owned()).unwrap_or_default();
         if let Some(SeenSlice::Ours(name, held)) = &new {
             let before = self.objects.get(name).and_then(|objects| objects.slices.get(&own));
-            if before.is_some_and(|before| is_older(held, before)) {
+            if before.is_some_and(|before| is_seen(held, before)) {
                 return;
             }
         }
@@ -215,8 +225,8 @@ impl State {
         let mut touched: Vec<ServiceName> = Vec::new();
         match new {
             Some(SeenSlice::Ours(name, held)) => {
-                self.objects.entry(name.clone()).or_default().slices.insert(own.clone(), *held);
-                keep = Some(SeenSlice::Ours(name.clone(), Box::new(Held::foreign())));
+                self.objects.entry(name.clone()).or_default().slices.insert(own.clone(), held);
+                keep = Some(Kept::Ours(name.clone()));
                 touched.push(name);
             }
             Some(SeenSlice::Theirs(facts)) => {
@@ -224,26 +234,28 @@ impl State {
                     self.behind.entry(name.clone()).or_default().insert(key.clone());
                     touched.push(name);
                 }
-                keep = Some(SeenSlice::Theirs(facts));
+                keep = Some(Kept::Theirs(facts));
             }
             None => {}
         }
         match self.slices.put(key.clone(), keep) {
-            Some(SeenSlice::Ours(name, _)) if !touched.contains(&name) => {
+            Some(Kept::Ours(name)) if !touched.contains(&name) => {
                 if let Some(objects) = self.objects.get_mut(&name) {
                     objects.slices.remove(&own);
                 }
                 self.tidy(&name);
                 touched.push(name);
             }
-            Some(SeenSlice::Theirs(facts)) => {
+            Some(Kept::Theirs(facts)) => {
                 if let Ok(name) = ServiceName::new(&namespace, &facts.service)
                     && !touched.contains(&name)
                 {
                     if let Some(keys) = self.behind.get_mut(&name) {
                         keys.remove(&key);
+                        if keys.is_empty() {
+                            self.behind.remove(&name);
+                        }
                     }
-                    self.behind.retain(|other, keys| *other != name || !keys.is_empty());
                     touched.push(name);
                 }
             }
@@ -314,9 +326,9 @@ impl State {
 
     /// How many Services that are not ours have an address.
     pub fn addressed(&self) -> usize {
-        let addressed = |service: &&SeenService| match service {
-            SeenService::Theirs(facts) => facts.kind == Some(ServiceKind::ClusterSetIp),
-            SeenService::Ours(..) => false,
+        let addressed = |service: &&Kept<ServiceFacts>| match service {
+            Kept::Theirs(facts) => facts.kind == Some(ServiceKind::ClusterSetIp),
+            Kept::Ours(_) => false,
         };
         self.services.all.values().filter(addressed).count()
     }
@@ -329,6 +341,11 @@ impl State {
     /// Whether any service changed.
     pub fn has_dirty(&self) -> bool {
         !self.dirty.is_empty()
+    }
+
+    /// How many services changed.
+    pub fn dirty(&self) -> usize {
+        self.dirty.len()
     }
 
     /// Services that changed, at most so many.
@@ -364,12 +381,12 @@ impl State {
     pub fn discover(&self, name: &ServiceName) -> Option<Result<Discovered, Unexportable>> {
         let export = self.exports.all.get(&name.to_string())?;
         let service = match self.services.all.get(&name.to_string()) {
-            Some(SeenService::Theirs(facts)) => Some(facts),
+            Some(Kept::Theirs(facts)) => Some(facts),
             _ => None,
         };
         let keys = self.behind.get(name).into_iter().flatten();
         let slices = keys.filter_map(|key| match self.slices.all.get(key) {
-            Some(SeenSlice::Theirs(facts)) => Some(facts),
+            Some(Kept::Theirs(facts)) => Some(facts),
             _ => None,
         });
         let slices: Vec<&SliceFacts> = slices.collect();
@@ -410,8 +427,10 @@ impl State {
     }
 }
 
-fn is_older(new: &Held, held: &Held) -> bool {
-    new.uid == held.uid && new.version.zip(held.version).is_some_and(|(new, held)| new < held)
+/// Whether an object is none that we have not seen: a watch says again what a write gave back, and says all when it
+/// begins anew.
+fn is_seen(new: &Held, held: &Held) -> bool {
+    new.uid == held.uid && new.version.zip(held.version).is_some_and(|(new, held)| new <= held)
 }
 
 fn named(key: &str) -> Option<ServiceName> {

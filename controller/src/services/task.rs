@@ -120,7 +120,8 @@ pub async fn run(parts: Parts) {
             () = std::future::ready(()), if more => {}
         }
         if !watched.is_empty() || remotes.has_changed().unwrap_or(true) {
-            if !more {
+            // But what waits to be written does not wait for that.
+            if !more && !task.has_due() {
                 tokio::time::sleep(COALESCE).await;
             }
             while let Ok(seen) = watched.try_recv() {
@@ -128,6 +129,12 @@ pub async fn run(parts: Parts) {
             }
             if remotes.has_changed().unwrap_or_default() {
                 task.state.hear(remotes.borrow_and_update().clone());
+            }
+        }
+        while let Some(done) = task.writes.try_join_next() {
+            match done {
+                Ok((key, write, result)) => task.written(key, write, result),
+                Err(_) => return,
             }
         }
         task.step().await;
@@ -143,6 +150,11 @@ impl Task {
     /// Whether one more write may begin.
     fn may_write(&self) -> bool {
         self.state.is_writable() && self.writes.len() < WRITES
+    }
+
+    /// Whether a write is due, if others have to end before it may begin.
+    fn has_due(&self) -> bool {
+        self.queue.next().is_some_and(|due| due <= Instant::now())
     }
 
     /// Whether something is left to look at.
@@ -167,6 +179,7 @@ impl Task {
                 let export = self.look(&name);
                 changes.insert(name, export);
             }
+            self.tell_waiting();
             tokio::task::yield_now().await;
             if self.told {
                 break;
@@ -183,6 +196,12 @@ impl Task {
                 (key, one, result)
             });
         }
+        self.tell_waiting();
+    }
+
+    /// Tells how much is left to do.
+    fn tell_waiting(&self) {
+        self.metrics.set_waiting(self.state.dirty() + self.queue.len() + self.writes.len());
     }
 
     /// Tells how much room there is: when that becomes known, and when the ranges change. Services that come and go later

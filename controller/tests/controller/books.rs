@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use carrick_controller::book::{Desk, Heard, Hearing, publish, subscribe};
+use carrick_controller::metrics::Metrics;
 use carrick_crds::peering::ServicesSpec;
 use carrick_exchange::ClusterIdentity;
 use carrick_exchange::book::publisher::Exports;
@@ -66,7 +67,7 @@ impl World {
         gateway.say(from_member::Kind::Gateway(linked(&identity))).await;
         let mut agent = Member::start(&rig, "token-of-ag-0").await;
         agent.say(from_member::Kind::Agent(AgentState::default())).await;
-        let osaka = Desk::new(&id("osaka"), identity);
+        let osaka = Desk::new(&id("osaka"), identity, Metrics::default());
         let (exported, exports) = watch::channel(None);
         let (hearing, heard) = watch::channel(Heard::new());
         let mut tasks = JoinSet::new();
@@ -74,7 +75,14 @@ impl World {
         tasks.spawn(publish(books.desk, rig.sight.clone(), exports));
         let namespace = "carrick-system".to_owned();
         let sight = rig.sight.clone();
-        tasks.spawn(subscribe(id("paris"), namespace, sight, books.gateways, hearing));
+        tasks.spawn(subscribe(
+            id("paris"),
+            namespace,
+            sight,
+            books.gateways,
+            hearing,
+            Metrics::default(),
+        ));
         let (link, desk) = (gateway.link.clone(), osaka.clone());
         tasks.spawn(async move {
             let answer = |call: carrick_exchange::Call| {

@@ -5,5 +5,6 @@ mod apply;
 mod books;
 mod drills;
 mod link;
+mod many;
 mod remains;
 mod rig;

@@ -83,7 +83,7 @@ impl Rig {
             on_synced,
             sight,
         });
-        let desk = BookDesk::new(&settings.cluster, identity.clone());
+        let desk = BookDesk::new(&settings.cluster, identity.clone(), metrics.clone());
         let books = Books { desk, gateways: Gateways::default() };
         let mut tasks = JoinSet::new();
         tasks.spawn(writer.run());

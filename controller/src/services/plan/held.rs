@@ -48,8 +48,8 @@ pub struct Held {
 /// What is in an object.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Content {
-    /// This, and nobody looked at it yet.
-    Fresh(Box<Value>),
+    /// This, as JSON, and nobody looked at it yet. Text, since a controller that begins may hold tens of thousands for a while.
+    Fresh(Box<str>),
     /// What we wanted when this was its digest.
     Known(String),
 }
@@ -59,10 +59,13 @@ impl Content {
     pub fn is(&self, wanted: &Value) -> bool {
         match self {
             // Of which kind it is, objects in a list do not say.
-            Self::Fresh(found) => ["metadata", "spec", "addressType", "ports", "endpoints"]
-                .into_iter()
-                .filter_map(|part| Some((wanted.get(part)?, found.get(part))))
-                .all(|(wanted, found)| found.is_some_and(|found| shows(wanted, found))),
+            Self::Fresh(found) => {
+                let found: Value = serde_json::from_str(found).unwrap_or_default();
+                ["metadata", "spec", "addressType", "ports", "endpoints"]
+                    .into_iter()
+                    .filter_map(|part| Some((wanted.get(part)?, found.get(part))))
+                    .all(|(wanted, found)| found.is_some_and(|found| shows(wanted, found)))
+            }
             Self::Known(digest) => digest == seal(wanted),
         }
     }
@@ -114,7 +117,7 @@ impl Held {
             generation: metadata.generation,
             version: metadata.resource_version.as_ref().and_then(|text| text.parse().ok()),
             ours,
-            content: Content::Fresh(Box::new(content(object))),
+            content: Content::Fresh(content(object).to_string().into()),
             source: label(metadata, SOURCE_CLUSTER).unwrap_or_default().to_owned(),
             addresses: Addresses {
                 ips: texts("/spec/clusterIPs").into_iter().filter(|ip| ip != "None").collect(),
@@ -195,8 +198,8 @@ pub struct Objects {
     pub import: Option<Held>,
     /// The Service of the derived name, whoever made it.
     pub derived: Option<Held>,
-    /// Our EndpointSlices, by name.
-    pub slices: BTreeMap<String, Held>,
+    /// Our EndpointSlices, by name. Boxed: most services have one, and a map has room for eleven.
+    pub slices: BTreeMap<String, Box<Held>>,
 }
 
 impl Objects {
@@ -205,7 +208,7 @@ impl Objects {
         match what {
             What::Import => self.import.as_ref(),
             What::Derived => self.derived.as_ref(),
-            What::Slice(name) => self.slices.get(name),
+            What::Slice(name) => self.slices.get(name).map(Box::as_ref),
             What::ImportStatus | What::ExportStatus => None,
         }
     }
@@ -214,7 +217,8 @@ impl Objects {
     pub fn all(&self) -> impl Iterator<Item = (What, &Held)> {
         let import = self.import.iter().map(|held| (What::Import, held));
         let derived = self.derived.iter().map(|held| (What::Derived, held));
-        let slices = self.slices.iter().map(|(name, held)| (What::Slice(name.clone()), held));
+        let slices =
+            self.slices.iter().map(|(name, held)| (What::Slice(name.clone()), held.as_ref()));
         import.chain(derived).chain(slices)
     }
 
@@ -223,7 +227,7 @@ impl Objects {
         let held = match what {
             What::Import => self.import.as_mut(),
             What::Derived => self.derived.as_mut(),
-            What::Slice(name) => self.slices.get_mut(name),
+            What::Slice(name) => self.slices.get_mut(name).map(Box::as_mut),
             What::ImportStatus | What::ExportStatus => None,
         };
         if let Some(held) = held {

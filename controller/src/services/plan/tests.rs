@@ -147,7 +147,7 @@ impl World {
                 self.held.import = Some(held);
             }
             What::Derived => self.held.derived = Some(held),
-            What::Slice(name) => drop(self.held.slices.insert(name.clone(), held)),
+            What::Slice(name) => drop(self.held.slices.insert(name.clone(), Box::new(held))),
             _ => {}
         }
     }
@@ -234,6 +234,24 @@ fn a_cluster_out_of_reach_leaves_the_slices_and_nothing_else() {
 }
 
 #[test]
+fn a_new_import_is_written_once_with_its_address_and_without_it_says_why() {
+    let mut world = World::new().hears("osaka", Some(exported(6, 80, "10.2.0.5")));
+    let first = world.plan().writes;
+    assert_eq!(first.len(), 2, "{first:?}");
+    first.into_iter().for_each(|(what, write)| world.write(&what, write));
+    for what in [What::Import, What::ImportStatus] {
+        let next = world.plan().writes;
+        assert_eq!(next.keys().collect::<Vec<_>>(), [&what]);
+        next.into_iter().for_each(|(what, write)| world.write(&what, write));
+    }
+    assert_eq!((world.ready(), world.plan().writes.len()), (("True", "Ready"), 0));
+
+    let mut refused = World::new().hears("osaka", Some(exported(6, 80, "10.2.0.5")));
+    refused.troubles.insert(What::Derived, "exceeded quota: services".to_owned());
+    assert!(refused.plan().writes.contains_key(&What::Import));
+}
+
+#[test]
 fn one_endpoint_that_changes_is_one_write() {
     let mut world = World::new().hears("osaka", Some(exported(6, 80, "10.2.0.5")));
     world.settle();
@@ -263,7 +281,7 @@ fn what_others_change_is_written_anew_and_what_they_made_is_left() {
     let mut world = World::new().exporting();
     world.settle();
     let derived = world.held.derived.as_mut().expect("derived");
-    derived.content = Content::Fresh(Box::new(json!({"spec": {"ports": []}})));
+    derived.content = Content::Fresh(json!({"spec": {"ports": []}}).to_string().into());
     let planned = world.plan();
     assert!(matches!(&planned.writes[&What::Derived], Write::Apply(_, Some(uid)) if uid == "u"));
 

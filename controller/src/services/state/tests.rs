@@ -146,11 +146,16 @@ fn objects_of_ours_are_known_and_forgotten() {
     assert!(objects.all().all(|(_, held)| held.ours));
     assert_eq!(objects.all().count(), 3);
 
-    // What a write gave back is newer than what the watch tells late.
+    // What a write gave back is newer than what the watch tells late, and what is as new is nothing to look at.
+    state.take_dirty(9);
     let (_, late) = ours(Kind::Derived, "", 2);
     state.take(Seen::Services(set(&key, SeenService::Ours(service.clone(), Box::new(late)))));
     let derived = state.objects(&service).derived.expect("derived");
     assert_eq!(derived.addresses.ips, ["10.96.0.3"]);
+    let (_, again) = ours(Kind::Slice, "-x-0", 3);
+    state.take(Seen::Slices(set(&one, SeenSlice::Ours(service.clone(), Box::new(again)))));
+    state.take(Seen::Imports(set("shop/hello", ours(Kind::Import, "", 3))));
+    assert!(!state.has_dirty());
 
     state.take(Seen::Imports(Change::Gone("shop/hello".to_owned())));
     state.take(Seen::Services(Change::Gone(key)));
