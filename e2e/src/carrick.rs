@@ -52,7 +52,7 @@ pub fn release(
     values: &[&str],
 ) -> Result<()> {
     let id = format!("clusterID={}", cluster.plan().name);
-    let services = format!("serviceRanges={{{}}}", cluster.plan().services);
+    let services = format!("serviceRanges={{{}}}", cluster.plan().service_ranges());
     let tag = format!("image.tag={tag}");
     let mut arguments = vec![verb, "carrick"];
     let path = chart.to_string_lossy();

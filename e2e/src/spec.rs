@@ -17,8 +17,6 @@ pub const MAX_NODES: u8 = 16;
 pub enum Family {
     /// IPv4 only.
     Ipv4,
-    /// IPv6 only.
-    Ipv6,
     /// Both, IPv4 first.
     Dual,
 }
@@ -29,9 +27,8 @@ impl std::str::FromStr for Family {
     fn from_str(text: &str) -> Result<Self> {
         match text {
             "ipv4" => Ok(Self::Ipv4),
-            "ipv6" => Ok(Self::Ipv6),
             "dual" => Ok(Self::Dual),
-            other => Err(Error::Invalid(format!("family {other:?} is none of ipv4, ipv6, dual"))),
+            other => Err(Error::Invalid(format!("family {other:?} is none of ipv4, dual"))),
         }
     }
 }
@@ -81,12 +78,6 @@ impl LabSpec {
         let most = CLUSTER_NAMES.len();
         in_range("clusters", usize::from(self.clusters), most)?;
         in_range("nodes", usize::from(self.nodes), usize::from(MAX_NODES))?;
-        if self.family != Family::Ipv4 {
-            let family = self.family;
-            return Err(Error::Invalid(format!(
-                "family {family:?} is not implemented yet; use --family ipv4"
-            )));
-        }
         if self.rtt_ms > 10_000 {
             let rtt = self.rtt_ms;
             return Err(Error::Invalid(format!("rtt {rtt} ms is more than 10 s; give less")));
@@ -158,7 +149,6 @@ mod tests {
         assert_eq!(refusal(|s| s.clusters = 0), "clusters is 0; it can be 1 to 8");
         assert_eq!(refusal(|s| s.clusters = 9), "clusters is 9; it can be 1 to 8");
         assert_eq!(refusal(|s| s.nodes = 17), "nodes is 17; it can be 1 to 16");
-        assert!(refusal(|s| s.family = Family::Dual).contains("use --family ipv4"));
         assert!(refusal(|s| s.rtt_ms = 10_001).contains("10001 ms"));
         for name in ["", "-a", "a-", "A", "a/b", "../x", "aaaaaaaaaaaaaaaaaaaaa"] {
             assert!(refusal(|s| s.name = name.to_owned()).contains("lab name"), "{name:?}");

@@ -58,7 +58,7 @@ struct Up {
     /// How many nodes each, 1 to 16.
     #[arg(long, default_value_t = 2)]
     nodes: u8,
-    /// ipv4; ipv6 and dual are to come.
+    /// ipv4, or dual: nodes, pods and services have IPv6 as well.
     #[arg(long, default_value = "ipv4")]
     family: Family,
     /// Round-trip time between clusters.
@@ -196,7 +196,10 @@ fn status(lab: &Lab) -> anyhow::Result<()> {
         writeln!(
             out,
             "{}  nodes {}  pods {}  services {}",
-            plan.name, plan.underlay, plan.pods, plan.services
+            plan.name,
+            plan.underlay,
+            plan.pod_ranges(),
+            plan.service_ranges()
         )?;
         let control_plane = CONTROL_PLANE_PROCESSES.map(|p| cluster.control_plane_process(p));
         writeln!(

@@ -78,16 +78,18 @@ pub(super) fn kubelet(plan: &ClusterPlan, cgroup_root: &str) -> Value {
 
 /// kube-proxy's configuration.
 pub(super) fn kube_proxy(plan: &ClusterPlan, node: &NodePlan) -> Value {
+    let networks = [plan.underlay.to_string(), plan.private.to_string()];
+    let six = plan.six.as_ref().map(|six| six.underlay.to_string());
     json!({
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
         "mode": "nftables",
-        "clusterCIDR": plan.pods.to_string(),
+        "clusterCIDR": plan.pod_ranges(),
         "hostnameOverride": node.name,
         "clientConnection": {"kubeconfig": format!("{NODE_CONFIG}/kube-proxy.conf")},
         "nftables": {"minSyncPeriod": "100ms", "syncPeriod": "30s"},
         // In this mode NodePorts answer at a node's first address only, unless others are named.
-        "nodePortAddresses": [plan.underlay.to_string(), plan.private.to_string()],
+        "nodePortAddresses": networks.into_iter().chain(six).collect::<Vec<_>>(),
         // These sysctls are the host's and can't be written from a namespace.
         "conntrack": {
             "maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s",
@@ -130,6 +132,8 @@ SystemdCgroup = false
 /// The pod network: a bridge on each node. Its leases are in /run, because
 /// after a power cut no pod is left that could give one back.
 pub(super) fn pod_network(node: &NodePlan) -> Value {
+    let ranges = node.pod_ranges().into_iter().map(|range| json!([{"subnet": range}]));
+    let families = if node.six.is_some() { &["0.0.0.0/0", "::/0"][..] } else { &["0.0.0.0/0"] };
     json!({
         "cniVersion": "1.0.0",
         "name": "lab",
@@ -139,8 +143,8 @@ pub(super) fn pod_network(node: &NodePlan) -> Value {
                 "hairpinMode": true,
                 "ipam": {
                     "type": "host-local", "dataDir": "/run/cni",
-                    "ranges": [[{"subnet": node.pods.to_string()}]],
-                    "routes": [{"dst": "0.0.0.0/0"}],
+                    "ranges": ranges.collect::<Value>(),
+                    "routes": families.iter().map(|dst| json!({"dst": dst})).collect::<Value>(),
                 },
             },
             {"type": "portmap", "backend": "nftables", "capabilities": {"portMappings": true}},
@@ -155,28 +159,32 @@ pub(super) fn node_object(node: &NodePlan) -> Value {
         "apiVersion": "v1",
         "kind": "Node",
         "metadata": {"name": node.name, "labels": {"kubernetes.io/hostname": node.name}},
-        "spec": {"podCIDR": node.pods.to_string(), "podCIDRs": [node.pods.to_string()]},
+        "spec": {"podCIDR": node.pods.to_string(), "podCIDRs": node.pod_ranges()},
     })
 }
 
 /// A node's packet filter: like common pod networks, it masquerades what pods
 /// send out of the cluster.
 pub(super) fn node_filter(plan: &ClusterPlan) -> String {
-    let pods = plan.pods;
-    format!(
-        "table ip lab {{\n\
-           chain postrouting {{\n\
-             type nat hook postrouting priority srcnat;\n\
-             ip saddr {pods} ip daddr != {{ {pods}, 224.0.0.0/4 }} masquerade\n\
-           }}\n\
-         }}\n"
-    )
+    let masquerade = |ip: &str, pods: String, multicast: &str| {
+        format!(
+            "table {ip} lab {{\n\
+               chain postrouting {{\n\
+                 type nat hook postrouting priority srcnat;\n\
+                 {ip} saddr {pods} {ip} daddr != {{ {pods}, {multicast} }} masquerade\n\
+               }}\n\
+             }}\n"
+        )
+    };
+    let four = masquerade("ip", plan.pods.to_string(), "224.0.0.0/4");
+    let six = plan.six.as_ref().map(|six| masquerade("ip6", six.pods.to_string(), "ff00::/8"));
+    four + &six.unwrap_or_default()
 }
 
 /// A router's packet filter: no pod or service address crosses, in or out; the
 /// counter shows when one tried.
 pub(super) fn router_filter() -> String {
-    let ranges = crate::address::CLUSTER_RANGES;
+    let (ranges, six) = (crate::address::CLUSTER_RANGES, crate::address::CLUSTER_RANGES_6);
     format!(
         "table inet lab {{\n\
            counter leaks {{ }}\n\
@@ -184,6 +192,8 @@ pub(super) fn router_filter() -> String {
              type filter hook prerouting priority raw;\n\
              ip saddr {ranges} counter name leaks drop\n\
              ip daddr {ranges} counter name leaks drop\n\
+             ip6 saddr {six} counter name leaks drop\n\
+             ip6 daddr {six} counter name leaks drop\n\
            }}\n\
          }}\n"
     )
@@ -218,5 +228,20 @@ mod tests {
             pod_network(&plan.nodes[0])["plugins"][0]["ipam"]["ranges"][0][0]["subnet"],
             "10.1.1.0/24"
         );
+    }
+
+    #[test]
+    fn with_both_families_all_of_it_has_both() {
+        let plan = ClusterPlan::new(1, 1).with_six();
+        assert!(
+            node_filter(&plan).contains("ip6 saddr fd10:0:1::/48 ip6 daddr != { fd10:0:1::/48")
+        );
+        let network = pod_network(&plan.nodes[0]);
+        assert_eq!(network["plugins"][0]["ipam"]["ranges"][1][0]["subnet"], "fd10:0:1:1::/64");
+        assert_eq!(network["plugins"][0]["ipam"]["routes"][1]["dst"], "::/0");
+        assert_eq!(node_object(&plan.nodes[0])["spec"]["podCIDRs"][1], "fd10:0:1:1::/64");
+        let proxy = kube_proxy(&plan, &plan.nodes[0]);
+        assert_eq!(proxy["clusterCIDR"], "10.1.0.0/16,fd10:0:1::/48");
+        assert_eq!(proxy["nodePortAddresses"][2], "fd72:31:1::/64");
     }
 }

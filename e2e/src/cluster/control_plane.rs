@@ -117,7 +117,7 @@ fn api_server(plan: &ClusterPlan, file: impl Fn(&str) -> String) -> Vec<String> 
     vec![
         "--etcd-servers=http://127.0.0.1:2379".to_owned(),
         format!("--advertise-address={}", plan.control_plane),
-        format!("--service-cluster-ip-range={}", plan.services),
+        format!("--service-cluster-ip-range={}", plan.service_ranges()),
         "--authorization-mode=Node,RBAC".to_owned(),
         "--enable-admission-plugins=NodeRestriction".to_owned(),
         "--allow-privileged=true".to_owned(),

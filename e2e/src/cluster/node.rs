@@ -185,7 +185,7 @@ impl Node {
             common_name: &user,
             organization: Some("system:nodes"),
             names: vec![self.plan.name.clone()],
-            addresses: vec![self.plan.address.into()],
+            addresses: self.plan.addresses(),
         };
         let proxy = Subject { common_name: "system:kube-proxy", ..Subject::default() };
         for (name, subject) in [("kubelet", kubelet), ("kube-proxy", proxy)] {
@@ -242,11 +242,12 @@ impl Node {
     /// Starts kubelet and kube-proxy.
     pub(super) fn start_agents(&self, book: &Book) -> Result<()> {
         let file = |name: &str| format!("{}/{name}", config::NODE_CONFIG);
+        let addresses = self.plan.addresses().iter().map(ToString::to_string).collect::<Vec<_>>();
         let kubelet = [
             format!("--config={}", file("kubelet.json")),
             format!("--kubeconfig={}", file("kubelet.conf")),
             format!("--hostname-override={}", self.plan.name),
-            format!("--node-ip={}", self.plan.address),
+            format!("--node-ip={}", addresses.join(",")),
         ];
         self.spawn(book, "kubelet", &kubelet)?;
         self.spawn(book, "kube-proxy", &[format!("--config={}", file("kube-proxy.json"))])
