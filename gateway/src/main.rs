@@ -48,6 +48,15 @@ enum Command {
     },
 }
 
+/// An error with its causes. Most of ours name their cause themselves; that is not said again.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |told, cause| match cause.to_string() {
+        cause if told.is_empty() => cause,
+        cause if told.ends_with(&cause) => told,
+        cause => format!("{told}: {cause}"),
+    })
+}
+
 fn main() -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| "info,boringtun=off".into());
@@ -55,7 +64,7 @@ fn main() -> ExitCode {
     match command(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("carrick-gateway: {error:#}");
+            eprintln!("carrick-gateway: {}", told(&error));
             ExitCode::FAILURE
         }
     }
@@ -117,7 +126,7 @@ async fn run(config: Config, path: &PathBuf) -> anyhow::Result<()> {
             _ = interrupt.recv() => break,
             _ = hangup.recv() => match Config::read(path).map_err(Into::into).and_then(|config| gateway.reload(config)) {
                 Ok(()) => tracing::info!("configuration read again"),
-                Err(error) => tracing::error!("the configuration is not taken over: {error:#}"),
+                Err(error) => tracing::error!("the configuration is not taken over: {}", told(&error)),
             },
             failed = failure.wait_for(Option::is_some) => match failed {
                 Ok(reason) => anyhow::bail!("{}", reason.clone().unwrap_or_default()),

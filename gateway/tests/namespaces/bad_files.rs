@@ -33,6 +33,8 @@ fn refused(bytes: impl AsRef<[u8]>) -> String {
     assert!(said.contains(&file.path().display().to_string()), "names no file: {said}");
     assert!(!said.contains("AQEB"), "quotes a secret: {said}");
     assert!(said.len() < 1000, "{} bytes", said.len());
+    let reason = said.trim_end().rsplit(": ").next().unwrap_or_default();
+    assert_eq!(said.matches(reason).count(), 1, "says it twice: {said}");
     said
 }
 
