@@ -6,7 +6,7 @@ use std::time::Duration;
 use carrick_exchange::message::drill::FaultOrder;
 use carrick_exchange::message::member::{AgentConfig, LocalGateway, RemoteCluster};
 use carrick_exchange::wire::{self, WireError};
-use carrick_model::{ClusterId, Prefix};
+use carrick_model::{ClusterId, Family, MeshPrefix, Prefix};
 
 use crate::drill;
 use crate::probe::gateways::watch::INTERVAL;
@@ -131,6 +131,25 @@ pub struct Cluster {
     pub drills: bool,
 }
 
+impl NodeConfig {
+    /// Whether IPv6 is carried between clusters: our own pods have it.
+    pub fn carries_six(&self) -> bool {
+        self.pod_prefixes.iter().any(|prefix| prefix.family() == Family::V6)
+    }
+
+    /// Clusters with IPv6 have their mesh prefix in its IPv6 form, too, which nobody has to say.
+    fn with_six(mut self) -> Self {
+        if self.carries_six() {
+            for cluster in &mut self.clusters {
+                let six = cluster.prefixes.iter().any(|prefix| prefix.family() == Family::V6);
+                let mesh = MeshPrefix::of_router(cluster.router).ok().filter(|_| six);
+                cluster.prefixes.extend(mesh.map(|mesh| mesh.six()));
+            }
+        }
+        self
+    }
+}
+
 impl Order {
     /// Parses the controller's message; nothing of a bad one is used.
     pub fn parse(wire: &AgentConfig) -> Result<Self, ConfigError> {
@@ -139,7 +158,7 @@ impl Order {
             return Ok(Self::Withdraw { generation });
         }
         let config = node(wire).map_err(|error| error.within(generation))?;
-        Ok(Self::Configure(Box::new(config)))
+        Ok(Self::Configure(Box::new(config.with_six())))
     }
 }
 

@@ -236,7 +236,10 @@ impl Node {
         match self.netlink.ensure_vxlan(DEVICE, &plan.vxlan, &plan.settings) {
             Ok((Link { index, .. }, writes)) => {
                 outcome.writes += writes;
-                outcome.take(self.netlink.sync_addresses(index, &[(plan.mesh.into(), 32)]));
+                let six = plan.mesh_six.map(|six| (six.into(), 128));
+                let addresses: Vec<_> =
+                    std::iter::once((plan.mesh.into(), 32)).chain(six).collect();
+                outcome.take(self.netlink.sync_addresses(index, &addresses));
                 Some(index)
             }
             Err(error) => {

@@ -5,10 +5,10 @@ mod gateways;
 mod sieve;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use carrick_model::fnv::fnv1a;
-use carrick_model::{Family, Mac, Prefix};
+use carrick_model::{Family, Mac, Prefix, mesh};
 use carrick_netlink::{
     FdbEntry, FdbTarget, GroupSupport, LinkSettings, Neighbour, Nexthop, NexthopKind, NftBody,
     Route, RouteKind, Rule, TABLE_MAIN, Vxlan,
@@ -35,8 +35,10 @@ const FALLBACK_METRIC: u32 = 0xffff_0000;
 const DEFAULT_MTU: u32 = 1420;
 /// The least device MTU in bytes: what every link of IPv6 carries.
 const LEAST_DEVICE_MTU: u32 = 1280;
-/// IPv4 and TCP header in bytes.
+/// IPv4 and TCP header in bytes; IPv6's is 20 longer.
 const TCP_HEADERS: u32 = 40;
+/// Metric of mesh routes of IPv6, where 0 would become this.
+const METRIC_SIX: u32 = 1024;
 /// Reverse-path filter: an answer may come in by the mesh although the main table says otherwise.
 const LOOSE: u32 = 2;
 
@@ -51,6 +53,8 @@ pub struct Plan {
     pub settings: LinkSettings,
     /// The node's mesh address.
     pub mesh: Ipv4Addr,
+    /// The same in its IPv6 form, where IPv6 is carried.
+    pub mesh_six: Option<Ipv6Addr>,
     /// What goes to which cluster.
     pub mesh_routes: Vec<MeshRoute>,
     /// What never leaves the node but by a mesh route.
@@ -100,6 +104,7 @@ impl Plan {
             vxlan: Vxlan { vni: config.vni, port: config.vxlan_port, local: config.node_address },
             settings: settings(config),
             mesh: config.mesh,
+            mesh_six: config.carries_six().then(|| mesh::six(config.mesh)),
             mesh_routes: Vec::new(),
             filter: filter::render(config, &captured),
             captured,
@@ -138,14 +143,17 @@ impl Plan {
         let Some(first) = gateways.first() else { return };
         let mac = Mac::of_mesh(cluster.router);
         self.neighbours.push(Neighbour { address: cluster.router.into(), mac });
+        if self.mesh_six.is_some() {
+            self.neighbours.push(Neighbour { address: mesh::six(cluster.router).into(), mac });
+        }
         let target = if support == GroupSupport::None {
             FdbTarget::Address(*first)
         } else {
             FdbTarget::Nexthop(self.add_group(cluster.router, gateways, support))
         };
         self.fdb.push(FdbEntry { mac, target });
-        let carried =
-            |prefix: &&Prefix| prefix.family() == Family::V4 && self.captured.contains(prefix);
+        let family = |prefix: &Prefix| prefix.family() == Family::V4 || self.mesh_six.is_some();
+        let carried = |prefix: &&Prefix| family(prefix) && self.captured.contains(prefix);
         let routes = cluster.prefixes.iter().filter(carried).map(|destination| MeshRoute {
             destination: *destination,
             router: cluster.router,
@@ -189,15 +197,20 @@ impl Plan {
 
 impl MeshRoute {
     fn to_kernel(self, link: u32, mesh: Ipv4Addr) -> Route {
+        let six = self.destination.family() == Family::V6;
+        let address = |v4: Ipv4Addr| if six { mesh::six(v4).into() } else { IpAddr::V4(v4) };
+        // Smaller packets of IPv6 its senders need not make: gateways cut their datagrams.
+        let mtu = if six { self.mtu.max(LEAST_DEVICE_MTU) } else { self.mtu };
+        let headers = TCP_HEADERS + if six { 20 } else { 0 };
         Route {
             kind: RouteKind::Unicast,
-            gateway: Some(self.router.into()),
+            gateway: Some(address(self.router)),
             link: Some(link),
-            source: Some(mesh.into()),
+            source: Some(address(mesh)),
             onlink: true,
-            mtu: Some(self.mtu),
-            advmss: Some(self.mtu - TCP_HEADERS),
-            ..Route::unreachable(self.destination, TABLE, 0)
+            mtu: Some(mtu),
+            advmss: Some(mtu - headers),
+            ..Route::unreachable(self.destination, TABLE, if six { METRIC_SIX } else { 0 })
         }
     }
 }
@@ -305,6 +318,34 @@ mod tests {
         let first = Ipv4Addr::new(10, 1, 0, 5).into();
         assert_eq!(plan.fdb[0].target, FdbTarget::Address(first));
         assert!(plan.nexthops.is_empty());
+    }
+
+    #[test]
+    fn ipv6_goes_by_the_same_next_hop_where_our_pods_have_it() {
+        let mut wire = crate::samples::wire_config();
+        wire.pod_prefixes.push(prefix("fd00:1::/48").into());
+        wire.clusters[0].prefixes.push(prefix("fd00:2::/48").into());
+        let crate::config::Order::Configure(config) =
+            crate::config::Order::parse(&wire).expect("order")
+        else {
+            panic!("it configures")
+        };
+        let plan = plan(&config);
+        let (router, own) = ("fd63:6172:7269::f002:2001", "fd63:6172:7269::f001:1002");
+        let mac = Mac::of_mesh(Ipv4Addr::new(240, 2, 32, 1));
+        let address = router.parse().expect(router);
+        assert!(plan.neighbours.contains(&Neighbour { address, mac }), "{:?}", plan.neighbours);
+        assert_eq!(plan.mesh_six, own.parse().ok());
+        for to in ["fd00:2::/48", "fd63:6172:7269::f002:2000/116"] {
+            let of = |route: &&Route| route.destination == prefix(to);
+            let mut routes: Vec<_> = plan.routes(Some(3)).iter().filter(of).copied().collect();
+            routes.sort_by_key(|route| route.metric);
+            let [mesh, fallback] = routes[..] else { panic!("{to}: {routes:?}") };
+            assert_eq!((mesh.gateway, mesh.source), (Some(address), own.parse().ok()));
+            assert_eq!((mesh.metric, mesh.mtu, mesh.advmss), (1024, Some(1420), Some(1360)));
+            assert_eq!(fallback.kind, RouteKind::Unreachable);
+        }
+        assert_eq!((plan.notes, plan.errors), (Vec::new(), Vec::new()));
     }
 
     #[test]

@@ -192,7 +192,8 @@ fn peerings(
         if let Some(peering) = one.accepted() {
             let snapshot = world.remotes.snapshot(&peering.cluster);
             planned.filtered = snapshot
-                .map(|snapshot| carried_only(filter(snapshot, &policy(base, peering, &others))));
+                .map(|snapshot| filter(snapshot, &policy(base, peering, &others)))
+                .map(|filtered| carried_only(base, filtered));
             let held = planned.filtered.iter().flat_map(prefixes_of);
             others.extend(held.map(|prefix| (peering.cluster.clone(), prefix)));
             let consents = snapshot.is_some_and(|snapshot| snapshot.consents);
@@ -222,13 +223,10 @@ fn policy(base: &Base, peering: &Peering, others: &[(ClusterId, Prefix)]) -> Pol
     }
 }
 
-/// Whether nodes carry the family between clusters.
-pub fn is_carried(prefix: &Prefix) -> bool {
-    prefix.family() == Family::V4
-}
-
-/// Moves what nodes do not carry from the believed to the refused.
-fn carried_only(mut filtered: Filtered) -> Filtered {
+/// Moves what nodes do not carry from the believed to the refused: IPv6, where our own pods have none.
+fn carried_only(base: &Base, mut filtered: Filtered) -> Filtered {
+    let six = base.own.pod_ranges.iter().any(|range| range.family() == Family::V6);
+    let is_carried = |prefix: &Prefix| six || prefix.family() == Family::V4;
     let (carried, rest) = filtered.accepted.into_iter().partition(is_carried);
     filtered.accepted = carried;
     filtered.refused.extend(rest.into_iter().map(|prefix| (prefix, RefusalReason::NotCarried)));

@@ -47,7 +47,7 @@ pub enum RefusalReason {
     OverlapsPeer(ClusterId),
     /// Beyond the number of prefixes that the peer may announce.
     TooMany,
-    /// IPv6, which nodes do not carry yet.
+    /// Of a family that our own pods do not have, and which nodes therefore do not carry.
     NotCarried,
 }
 
@@ -75,7 +75,7 @@ impl std::fmt::Display for RefusalReason {
             Self::OverlapsOwn(range) => write!(f, "overlaps {range}, a range of this cluster"),
             Self::OverlapsPeer(peer) => write!(f, "overlaps what cluster {peer} holds"),
             Self::TooMany => f.write_str("more prefixes than spec.accept allows"),
-            Self::NotCarried => f.write_str("IPv6 is not carried between clusters yet"),
+            Self::NotCarried => f.write_str("of a family that pods of this cluster do not have"),
         }
     }
 }

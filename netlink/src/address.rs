@@ -8,6 +8,10 @@ use crate::socket::Netlink;
 
 const FIXED: usize = 8;
 
+/// The kernel does not ask around whether somebody else has the address: ours are nobody else's, and one that is still
+/// asked for can be no route's source.
+const IFA_F_NODAD: u8 = 0x02;
+
 /// An address on a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address {
@@ -60,6 +64,7 @@ impl Netlink {
         let mut fixed = [0; FIXED];
         fixed[0] = family(address.address);
         fixed[1] = address.length;
+        fixed[2] = if address.address.is_ipv6() { IFA_F_NODAD } else { 0 };
         fixed[4..8].copy_from_slice(&address.link.to_ne_bytes());
         let mut request = Request::new(kind, flags, &fixed);
         request.ip(libc::IFA_LOCAL, address.address).ip(libc::IFA_ADDRESS, address.address);

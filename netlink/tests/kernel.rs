@@ -152,6 +152,35 @@ fn routes_are_synced_and_equal_ones_are_not_touched() {
 }
 
 #[test]
+fn ipv6_has_addresses_neighbours_and_routes_at_once() {
+    in_namespace(|netlink| {
+        let link = carrick0(netlink);
+        let address = |text: &str| text.parse::<std::net::IpAddr>().expect(text);
+        let (own, router) = (address("fd63:6172:7269::f001:1002"), address("fd63:6172:7269::1"));
+        let addresses = [(MESH.into(), 32), (own, 128)];
+        netlink.sync_addresses(link, &addresses).expect("addresses");
+        assert_eq!(netlink.sync_addresses(link, &addresses).expect("again"), 0);
+        let next = [Neighbour { address: router, mac: Mac([2, 0xca, 0, 0, 0, 1]) }];
+        assert_eq!(netlink.sync_neighbours(link, &next).expect("neighbour"), 1);
+        assert_eq!(netlink.sync_neighbours(link, &next).expect("again"), 0);
+        // The address is a route's source at once: nobody is asked whether it is taken.
+        let route = Route {
+            metric: 1024,
+            gateway: Some(router),
+            source: Some(own),
+            advmss: Some(1360),
+            ..mesh_route(link, "fd00:2::/48")
+        };
+        let wanted = [Route::unreachable(route.destination, TABLE, 9999), route];
+        assert_eq!(netlink.sync_routes(TABLE, &wanted).expect("routes"), 2);
+        assert_eq!(netlink.sync_routes(TABLE, &wanted).expect("again"), 0);
+        let shown = ip("-6 route show table 51820");
+        assert!(shown.contains("via fd63:6172:7269::1 dev carrick0 proto 202 src"), "{shown}");
+        assert_eq!(netlink.sync_routes(TABLE, &wanted[..1]).expect("fewer"), 1);
+    });
+}
+
+#[test]
 fn rules_of_others_stay() {
     in_namespace(|netlink| {
         ip("rule add priority 40 lookup 7");

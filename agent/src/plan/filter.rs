@@ -7,7 +7,7 @@
 use std::fmt::{Display, Write as _};
 use std::net::IpAddr;
 
-use carrick_model::{Family, Prefix};
+use carrick_model::{Family, Prefix, mesh};
 use carrick_netlink::NftBody;
 
 use super::DEVICE;
@@ -80,6 +80,7 @@ fn list<T: Display>(items: &[T]) -> String {
 
 fn chains(config: &NodeConfig) -> String {
     let (vxlan, mesh) = (config.vxlan_port, config.mesh);
+    let six = mesh::six(mesh);
     let node = match config.node_address {
         IpAddr::V4(v4) => format!("ip saddr {v4} snat ip to ip saddr"),
         IpAddr::V6(v6) => format!("ip6 saddr {v6} snat ip6 to ip6 saddr"),
@@ -90,6 +91,7 @@ chain prerouting {{
   type filter hook prerouting priority -300; policy accept;
   udp dport {vxlan} jump vxlan
   iifname != {{ \"{DEVICE}\", \"lo\" }} ip daddr {mesh} counter name foreign_mesh drop
+  iifname != {{ \"{DEVICE}\", \"lo\" }} ip6 daddr {six} counter name foreign_mesh drop
 }}
 # A source that would be answered by another device than it came by is not whose it says. What a pod
 # sends to a gateway on another node is stopped here, before a masquerade makes it look like ours. In an overlay nodes
@@ -111,6 +113,7 @@ chain to_node {{
   ct state established,related return
   ip saddr @remote4 ip daddr {mesh} udp dport {PROBE_PORT} return
   ip saddr @remote4 ip daddr {mesh} icmp type echo-request return
+  ip6 saddr @remote6 ip6 daddr {six} icmpv6 type echo-request return
   counter name not_granted drop
 }}
 chain forward {{
@@ -143,6 +146,8 @@ chain mesh_source {{
   ip6 saddr @pods6 snat ip6 to ip6 saddr
   ip saddr {mesh} snat ip to ip saddr
   meta nfproto ipv4 snat ip to {mesh}
+  ip6 saddr {six} snat ip6 to ip6 saddr
+  meta nfproto ipv6 snat ip6 to {six}
 }}
 chain vxlan_source {{
   {node}

@@ -3,7 +3,7 @@
 
 use std::iter::once;
 
-use carrick_model::{Family, Prefix};
+use carrick_model::{Family, Prefix, mesh};
 
 use crate::config::NodeConfig;
 
@@ -35,8 +35,11 @@ pub(super) fn sift(config: &NodeConfig) -> Sifted {
                 Taken::Nothing => sifted.errors.push(format!("cluster {id}: {}", no_range(prefix))),
             }
         }
-        if cluster.prefixes.iter().any(|prefix| prefix.family() == Family::V6) {
-            sifted.notes.push(format!("cluster {id}: IPv6 is not carried; it is unreachable"));
+        let six = cluster.prefixes.iter().any(|prefix| prefix.family() == Family::V6);
+        if six && !config.carries_six() {
+            sifted.notes.push(format!(
+                "cluster {id}: our own pods have no IPv6, so that its IPv6 is unreachable"
+            ));
         }
     }
     for prefix in &config.unreachable {
@@ -80,7 +83,8 @@ fn no_range(prefix: &Prefix) -> String {
 /// itself works.
 fn own(config: &NodeConfig) -> Vec<Prefix> {
     let gateways = config.gateways.iter().map(|gateway| gateway.address);
-    let addresses = once(config.node_address).chain(once(config.mesh.into())).chain(gateways);
+    let mesh = [config.mesh.into(), mesh::six(config.mesh).into()];
+    let addresses = once(config.node_address).chain(mesh).chain(gateways);
     config.pod_prefixes.iter().copied().chain(addresses.map(Prefix::host)).collect()
 }
 

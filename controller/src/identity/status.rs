@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::Record;
 use crate::cluster::ranges::{self, PodRanges, RangesError};
-use crate::plan::{Plan, is_carried};
+use crate::plan::Plan;
 use crate::world::{Now, World};
 
 /// How many nodes or pods a message names.
@@ -196,8 +196,7 @@ fn offer(world: &World, plan: &Plan) -> Option<ClusterPeering> {
         port: e.port.into(),
         ..EndpointSpec::default()
     };
-    let carried = found.ranges.iter().copied().filter(is_carried);
-    let mut accept = texts(&carried.collect::<Vec<_>>());
+    let mut accept = texts(&found.ranges);
     let mesh = world.mesh().prefix();
     if !usual_mesh(&mesh) {
         accept.push(mesh.to_string());

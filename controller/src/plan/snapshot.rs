@@ -6,7 +6,6 @@ use carrick_exchange::message::snapshot::{ClusterSnapshot, GatewayEntry, NodeEnt
 use carrick_exchange::snapshot::{MAX_ENDPOINTS, MAX_GATEWAYS};
 use carrick_model::Prefix;
 
-use super::is_carried;
 use crate::cluster::PodFacts;
 use crate::cluster::endpoints::{self, GatewayEndpoint};
 use crate::world::World;
@@ -19,7 +18,7 @@ pub(super) fn content(world: &World, peering: &Peering, announced: &[Prefix]) ->
         cluster: world.cluster().to_string(),
         audience: peering.cluster.to_string(),
         gateways: gateways.iter().take(MAX_GATEWAYS).map(|pod| gateway(world, pod)).collect(),
-        pod_prefixes: prefixes.iter().filter(|p| is_carried(p)).map(|p| (*p).into()).collect(),
+        pod_prefixes: prefixes.iter().map(|p| (*p).into()).collect(),
         mesh_prefix: Some(world.mesh().into()),
         nodes: nodes(world),
         consents: true,

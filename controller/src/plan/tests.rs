@@ -217,7 +217,7 @@ fn what_nodes_do_not_carry_is_neither_offered_announced_nor_taken() {
     let osaka = Peer::new("osaka", &["fd00:2::/56", "10.2.0.0/24"]);
     let mut scene = Scene::new();
     scene.world.settings = std::sync::Arc::new(crate::options::Settings {
-        pod_ranges: vec![prefix("10.1.0.0/16"), prefix("fd00:1::/56")],
+        pod_ranges: vec![prefix("10.1.0.0/16")],
         ..crate::scene::settings()
     });
     scene.peer("osaka", osaka.spec(&["10.2.0.0/16", "fd00:2::/48"]));
@@ -242,6 +242,35 @@ fn what_nodes_do_not_carry_is_neither_offered_announced_nor_taken() {
     );
     let offer = own.cluster_peering.expect("offer").spec;
     assert_eq!(offer.accept.pod_ranges, ["10.1.0.0/16"]);
+}
+
+#[test]
+fn with_two_families_both_are_offered_announced_and_taken() {
+    let osaka = Peer::new("osaka", &["fd00:2::/56", "10.2.0.0/24"]);
+    let mut scene = Scene::new();
+    let own = [prefix("10.1.0.0/16"), prefix("fd00:1::/56")];
+    scene.world.settings = std::sync::Arc::new(crate::options::Settings {
+        pod_ranges: own.to_vec(),
+        ..crate::scene::settings()
+    });
+    scene.peer("osaka", osaka.spec(&["10.2.0.0/16", "fd00:2::/48"]));
+    scene.gateway_says(vec![osaka.connected()]);
+    let plan = scene.step();
+    let routed = scene.routes("osaka").expect("routed").0;
+    assert_eq!(routed, [prefix("10.2.0.0/24"), osaka.mesh().prefix(), prefix("fd00:2::/56")]);
+    assert!(scene.statuses["osaka"].prefixes.clone().expect("prefixes").refused.is_empty());
+    let said = plan.snapshots.values().next().expect("one");
+    assert_eq!(said.pod_prefixes, own.map(Into::into));
+    let status = crate::identity::status::status(
+        &scene.world,
+        &plan,
+        &Default::default(),
+        None,
+        true,
+        scene.now,
+    );
+    let offer = status.cluster_peering.expect("offer").spec;
+    assert_eq!(offer.accept.pod_ranges, ["10.1.0.0/16", "fd00:1::/56"]);
 }
 
 #[test]

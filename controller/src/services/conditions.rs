@@ -56,7 +56,7 @@ pub fn of_export(outcome: Outcome<'_>) -> [Said; 3] {
 
 fn valid(refused: Option<Unexportable>) -> Said {
     let (reason, message) = match refused {
-        None | Some(Unexportable::NotCarried) => {
+        None => {
             let text = "there is a Service that can be exported".to_owned();
             return Said::new("Valid", ConditionStatus::True, "Valid", text);
         }
@@ -72,9 +72,6 @@ fn ready(outcome: Outcome<'_>) -> Said {
     let said =
         |status, reason, message: &str| Said::new("Ready", status, reason, message.to_owned());
     match (outcome.refused, outcome.obstacle) {
-        (Some(why @ Unexportable::NotCarried), _) => {
-            said(ConditionStatus::False, "Failed", &why.to_string())
-        }
         (Some(_), _) => said(ConditionStatus::False, "Pending", "see the condition Valid"),
         (None, Some(obstacle)) => said(ConditionStatus::False, "Failed", obstacle),
         (None, None) if outcome.surplus > 0 => {
@@ -202,7 +199,6 @@ mod tests {
                 ("False", "InvalidServiceType"),
                 ("False", "Pending"),
             ),
-            (Some(Unexportable::NotCarried), None, ("True", "Valid"), ("False", "Failed")),
             (None, Some("in the way"), ("True", "Valid"), ("False", "Failed")),
         ] {
             let said = of_export(Outcome { refused, obstacle, ..outcome() });

@@ -9,7 +9,6 @@ use carrick_model::{ExportedService, Family, Prefix, ServiceName};
 use super::facts::{ExportFacts, Place, ServiceFacts, SliceFacts};
 use super::names::{fitting_annotations, fitting_labels};
 use super::wish::granted;
-use crate::plan::is_carried;
 
 /// How many endpoints of one Service are exported at most: those with the lowest addresses.
 pub const ENDPOINTS_LIMIT: usize = 1000;
@@ -28,11 +27,6 @@ pub enum Unexportable {
     /// The Service is but a name of something else.
     #[error("a Service of the type ExternalName cannot be exported")]
     InvalidServiceType,
-    /// The Service has no address that nodes carry.
-    #[error(
-        "the Service has IPv6 addresses only, which this release does not carry between clusters"
-    )]
-    NotCarried,
 }
 
 /// An export, and what of it matters at home only.
@@ -58,11 +52,6 @@ pub fn discover<'a>(
 ) -> Result<Discovered, Unexportable> {
     let service = service.ok_or(Unexportable::NoService)?;
     let kind = service.kind.ok_or(Unexportable::InvalidServiceType)?;
-    let carried = |family: &Family| is_carried(&Prefix::host(unspecified(*family)));
-    let families: Vec<Family> = service.families.iter().copied().filter(carried).collect();
-    if families.is_empty() && !service.families.is_empty() {
-        return Err(Unexportable::NotCarried);
-    }
     let mut found = Found::default();
     slices.for_each(|slice| found.add(slice, kind));
     let surplus = found.cut(ENDPOINTS_LIMIT);
@@ -72,7 +61,7 @@ pub fn discover<'a>(
         exported_at: export.exported_at,
         kind,
         ports: service.ports.clone(),
-        families,
+        families: service.families.clone(),
         affinity_seconds: service.affinity_seconds,
         local_only: service.local_only,
         traffic_distribution: service.traffic_distribution.clone(),
@@ -82,13 +71,6 @@ pub fn discover<'a>(
         groups: found.groups(),
     };
     Ok(Discovered { service, places, surplus })
-}
-
-fn unspecified(family: Family) -> IpAddr {
-    match family {
-        Family::V4 => std::net::Ipv4Addr::UNSPECIFIED.into(),
-        Family::V6 => std::net::Ipv6Addr::UNSPECIFIED.into(),
-    }
 }
 
 /// Endpoints by what they have in common, and by address: an endpoint may be in two slices for a moment.
@@ -102,7 +84,7 @@ impl Found {
     fn add(&mut self, slice: &SliceFacts, kind: ServiceKind) {
         for local in &slice.endpoints {
             let address = local.endpoint.address;
-            if !is_carried(&Prefix::host(address)) || Prefix::host(address).is_special_use() {
+            if Prefix::host(address).is_special_use() {
                 continue;
             }
             let mut endpoint = local.endpoint.clone();
@@ -218,13 +200,10 @@ mod tests {
         assert_eq!(found(None, &[]), Err(Unexportable::NoService));
         let external = service(None);
         assert_eq!(found(Some(&external), &[]), Err(Unexportable::InvalidServiceType));
-        let mut six = service(Some(ServiceKind::ClusterSetIp));
-        six.families = vec![Family::V6];
-        assert_eq!(found(Some(&six), &[]), Err(Unexportable::NotCarried));
     }
 
     #[test]
-    fn only_addresses_that_nodes_carry_are_exported_in_one_order() {
+    fn only_addresses_that_others_can_reach_are_exported_in_one_order() {
         let service = service(Some(ServiceKind::ClusterSetIp));
         let one = slice(&[("10.1.0.9", true), ("fd00::1", true), ("127.0.0.1", true)], 8080);
         let two = slice(&[("10.1.0.5", true), ("10.1.0.9", false)], 8080);
@@ -232,13 +211,15 @@ mod tests {
         let back = found(Some(&service), &[two, one]).expect("exported");
         assert_eq!(there, back);
         let groups = &there.service.groups;
-        assert_eq!(groups.len(), 1);
+        let families: Vec<Family> = groups.iter().map(|group| group.family).collect();
+        assert_eq!(families, [Family::V4, Family::V6]);
         let shown: Vec<_> =
             groups[0].endpoints.iter().map(|e| (e.address.to_string(), e.ready)).collect();
         assert_eq!(shown, [("10.1.0.5".to_owned(), true), ("10.1.0.9".to_owned(), true)]);
         assert!(groups[0].endpoints.iter().all(|endpoint| endpoint.hostname.is_none()));
-        assert_eq!(there.places.len(), 2);
-        assert_eq!(there.service.families, [Family::V4]);
+        assert_eq!(groups[1].endpoints.len(), 1);
+        assert_eq!(there.places.len(), 3);
+        assert_eq!(there.service.families, [Family::V4, Family::V6]);
     }
 
     #[test]

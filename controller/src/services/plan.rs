@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use carrick_crds::service::GROUP;
 use carrick_model::service::ServiceKind;
-use carrick_model::{ClusterId, ExportedService, ServiceName, ServicePolicy};
+use carrick_model::{ClusterId, ExportedService, Family, ServiceName, ServicePolicy};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -44,6 +44,8 @@ pub struct View<'a> {
     pub export: Option<&'a ExportFacts>,
     /// What it exports.
     pub discovered: Option<&'a Result<Discovered, Unexportable>>,
+    /// The families that Services can have here; none where that is not known.
+    pub families: &'a [Family],
     /// All other clusters.
     pub remotes: &'a BTreeMap<ClusterId, RemoteServices>,
     /// Its namespace exists, and is not about to go.
@@ -145,9 +147,11 @@ fn objects(view: View<'_>, merged: &Merged<'_>) -> BTreeMap<What, Value> {
     let none = (Addresses::default(), BTreeMap::new());
     let places = view.discovered.and_then(|found| found.as_ref().ok()).map(|found| &found.places);
     let derived = view.held.derived.as_ref().filter(|derived| derived.ours);
+    let families = families(merged, view.families);
     let scene = Scene {
         name: view.name,
         merged,
+        families: &families,
         addresses: derived.map_or(&none.0, |derived| &derived.addresses),
         own: view.own,
         places: places.unwrap_or(&none.1),
@@ -155,6 +159,14 @@ fn objects(view: View<'_>, merged: &Merged<'_>) -> BTreeMap<What, Value> {
     let chosen =
         choose(merged, &policy(view, merged), view.own, |cluster| is_reached(view, cluster));
     render(scene, &chosen)
+}
+
+/// Those of a service's families that Services can have here; where that is none of them all, which the API server refuses
+/// with the reason.
+fn families(merged: &Merged<'_>, here: &[Family]) -> Vec<Family> {
+    let possible = |family: &&Family| here.is_empty() || here.contains(family);
+    let families: Vec<Family> = merged.families.iter().filter(possible).copied().collect();
+    if families.is_empty() { merged.families.to_vec() } else { families }
 }
 
 /// Which clusters serve here: this cluster's own wish counts more than the exports'.

@@ -51,6 +51,8 @@ pub struct Scene<'a> {
     pub name: &'a ServiceName,
     /// The service.
     pub merged: &'a Merged<'a>,
+    /// Its families here.
+    pub families: &'a [Family],
     /// The addresses that it has by now.
     pub addresses: &'a Addresses,
     /// This cluster.
@@ -86,7 +88,7 @@ fn import(scene: Scene<'_>) -> Value {
     let has_ips = merged.kind == ServiceKind::ClusterSetIp && !addresses.ips.is_empty();
     let families = match has_ips {
         true => addresses.families.clone(),
-        false => families(merged),
+        false => families(scene),
     };
     spec.insert("ipFamilies".to_owned(), json!(families));
     if has_ips {
@@ -110,7 +112,7 @@ fn service(scene: Scene<'_>) -> Value {
     spec.insert("type".to_owned(), json!("ClusterIP"));
     let ports: Vec<Value> = merged.ports.iter().map(|port| port_value(port, "port")).collect();
     spec.insert("ports".to_owned(), json!(ports));
-    let families = families(merged);
+    let families = families(scene);
     let policy = if families.len() > 1 { "PreferDualStack" } else { "SingleStack" };
     spec.insert("ipFamilyPolicy".to_owned(), json!(policy));
     if !families.is_empty() {
@@ -156,8 +158,8 @@ fn port_value(port: &Port, number: &str) -> Value {
     out
 }
 
-fn families(merged: &Merged<'_>) -> Vec<String> {
-    merged.families.iter().map(|one| family(*one).to_owned()).collect()
+fn families(scene: Scene<'_>) -> Vec<String> {
+    scene.families.iter().map(|one| family(*one).to_owned()).collect()
 }
 
 fn family(family: Family) -> &'static str {

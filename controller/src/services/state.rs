@@ -367,7 +367,8 @@ impl State {
         taken.into_iter().filter_map(there).collect()
     }
 
-    fn touch_all(&mut self) {
+    /// Has all services looked at again.
+    pub fn touch_all(&mut self) {
         let names = self.names();
         self.dirty.extend(names);
     }

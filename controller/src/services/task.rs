@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use carrick_model::{ClusterId, Prefix, ServiceName};
+use carrick_model::{ClusterId, Family, Prefix, ServiceName};
 use jiff::Timestamp;
 use kube::Client;
 use kube::api::DynamicObject;
@@ -68,6 +68,8 @@ struct Task {
     service_ranges: Vec<Prefix>,
     /// The ranges that the room is by.
     ranges: Option<Vec<Prefix>>,
+    /// Their families.
+    families: Vec<Family>,
     metrics: Metrics,
     state: State,
     queue: Queue,
@@ -91,6 +93,7 @@ pub async fn run(parts: Parts) {
         room,
         service_ranges,
         ranges: None,
+        families: Vec::new(),
         metrics,
         state: State::default(),
         queue: Queue::default(),
@@ -215,6 +218,12 @@ impl Task {
             let room = room(&ranges, self.state.addressed());
             info!(room, "services of one peer, unless its ClusterPeering says otherwise");
             self.room.send_replace(Some(room));
+            let has = |family: &Family| ranges.iter().any(|range| range.family() == *family);
+            let families: Vec<Family> = [Family::V4, Family::V6].into_iter().filter(has).collect();
+            if self.families != families {
+                self.families = families;
+                self.state.touch_all();
+            }
             self.ranges = Some(ranges);
         }
     }
@@ -244,6 +253,7 @@ impl Task {
                 own: &self.cluster,
                 export: self.state.export(name),
                 discovered: discovered.as_ref(),
+                families: &self.families,
                 remotes,
                 namespace: self.state.has_namespace(name.namespace()),
                 held: &held,

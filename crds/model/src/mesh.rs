@@ -1,7 +1,7 @@
 //! Mesh addresses: where nodes and clusters are found inside our own encapsulation.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::{IdentityKey, Prefix};
 
@@ -17,11 +17,29 @@ pub struct MeshPrefix(Prefix);
 /// The length in bits of a cluster's node prefix.
 pub const MESH_PREFIX_LENGTH: u8 = 20;
 
+/// The length in bits of its IPv6 form.
+const SIX_LENGTH: u8 = 96 + MESH_PREFIX_LENGTH;
+
 /// How many gateways one prefix has room for.
 pub const MESH_GATEWAYS: u32 = 64;
 
 /// How many nodes one prefix has room for.
 pub const MESH_NODES: u32 = (1 << (32 - MESH_PREFIX_LENGTH as u32)) - 3 - MESH_GATEWAYS;
+
+/// What the IPv6 form of every mesh address begins with: a /96 of unique local addresses (RFC 4193), whose global ID is
+/// Carrick's own.
+const SIX: [u16; 6] = [0xfd63, 0x6172, 0x7269, 0, 0, 0];
+
+/// The IPv6 form of a mesh address: it follows from the IPv4 one, which is in its last 32 bits, so that no one has to
+/// announce it.
+pub fn six(address: Ipv4Addr) -> Ipv6Addr {
+    let [a, b, c, d, e, f] = SIX;
+    let [high, low] = [0, 2].map(|at| {
+        let octets = address.octets();
+        u16::from_be_bytes([octets[at], octets[at + 1]])
+    });
+    Ipv6Addr::new(a, b, c, d, e, f, high, low)
+}
 
 /// A prefix is no [`MeshPrefix`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +59,19 @@ impl MeshPrefix {
     /// The prefix.
     pub fn prefix(&self) -> Prefix {
         self.0
+    }
+
+    /// The same addresses in their IPv6 form: a /116.
+    pub fn six(&self) -> Prefix {
+        Prefix::containing(six(self.nth(0)).into(), SIX_LENGTH)
+    }
+
+    /// The prefix that holds a router address.
+    ///
+    /// # Errors
+    /// When no mesh prefix can hold it.
+    pub fn of_router(router: Ipv4Addr) -> Result<Self, MeshPrefixError> {
+        Prefix::containing(router.into(), MESH_PREFIX_LENGTH).try_into()
     }
 
     /// The address that stands for the cluster: next hop of all its prefixes on other clusters' nodes.
@@ -133,5 +164,16 @@ mod tests {
         assert_eq!(mesh.gateway(0), Some(Ipv4Addr::new(240, 1, 31, 254)));
         assert_eq!(mesh.gateway(63), Some(Ipv4Addr::new(240, 1, 31, 191)));
         assert_eq!(mesh.gateway(64), None);
+    }
+
+    #[test]
+    fn the_ipv6_form_holds_the_ipv4_one() {
+        let mesh = MeshPrefix::of_router(Ipv4Addr::new(240, 1, 16, 1)).expect("mesh");
+        assert_eq!(mesh.prefix().to_string(), "240.1.16.0/20");
+        assert_eq!(mesh.six().to_string(), "fd63:6172:7269::f001:1000/116");
+        let gateway = mesh.gateway(0).expect("the first");
+        assert_eq!(six(gateway).to_string(), "fd63:6172:7269::f001:1ffe");
+        assert!(mesh.six().contains(six(gateway).into()));
+        assert!(MeshPrefix::of_router(Ipv4Addr::new(127, 0, 0, 1)).is_err());
     }
 }

@@ -108,12 +108,16 @@ pub fn parse(entry: &Entry, policy: &Policy) -> Result<Believed, Refusal> {
     let mut groups = raw.groups.iter().map(group).collect::<Result<Vec<_>, _>>()?;
     let mut why = None;
     let mut left_out = 0;
+    // Where nothing of a family is accepted, both sides need not have the same families, and nobody errs.
+    let known = |family| policy.prefixes.iter().any(|prefix| prefix.family() == family);
+    let foreign = |family| !policy.prefixes.is_empty() && !known(family);
     for raw in &raw.endpoints {
         let at = usize::try_from(raw.group).ok().and_then(|at| groups.get_mut(at));
         let group = at.ok_or_else(|| Refusal::Malformed(format!("no group {}", raw.group)))?;
         let endpoint = endpoint(raw, group.family)?;
         match misplaced(endpoint.address, policy) {
             None => group.endpoints.push(endpoint),
+            Some(Refusal::OutsideAccept(at)) if foreign(Family::of(at)) => {}
             Some(refusal) => {
                 left_out += 1;
                 why.get_or_insert(refusal);

@@ -74,7 +74,7 @@ pub struct HostConfig {
 pub struct Routers {
     /// For IPv4: the cluster's mesh router address (`MeshPrefix::router`).
     pub v4: Option<Ipv4Addr>,
-    /// For IPv6.
+    /// For IPv6: the same in its IPv6 form (`carrick_model::mesh::six`).
     pub v6: Option<Ipv6Addr>,
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use carrick_model::{Mac, Prefix};
+use carrick_model::{Mac, Prefix, mesh};
 
 use crate::config::{ForwardingConfig, Routers};
 use crate::table::PrefixTable;
@@ -39,7 +39,9 @@ impl Forwarding {
         for (index, node) in (0..).zip(&config.nodes) {
             tables.by_mac.entry(node.mac()).or_insert(index);
             tables.macs.push(node.mac());
-            tables.nodes.insert(Prefix::host(IpAddr::V4(node.mesh_address)), index);
+            for own in [node.mesh_address.into(), mesh::six(node.mesh_address).into()] {
+                tables.nodes.insert(Prefix::host(own), index);
+            }
             for prefix in &node.prefixes {
                 tables.nodes.insert(*prefix, index);
             }
@@ -123,6 +125,8 @@ mod tests {
         let first = Mac::of_mesh("240.0.0.2".parse().expect("address"));
         assert_eq!(tables.node_of(address("10.1.0.9")), Some(first));
         assert_eq!(tables.node_of(address("240.0.0.2")), Some(first));
+        assert_eq!(tables.node_of(address("fd63:6172:7269::f000:2")), Some(first));
+        assert!(!tables.is_source_of_node(1, address("fd63:6172:7269::f000:2")));
         assert_eq!(tables.node_with(first), Some(0));
         assert!(tables.is_source_of_node(1, address("fd00:1::5")));
         assert!(!tables.is_source_of_node(0, address("fd00:1::5")));

@@ -8,7 +8,7 @@ use carrick_exchange::message::peer::{Refusal, Report};
 use carrick_exchange::snapshot::VerifiedSnapshot;
 use carrick_gateway_core::config::MAX_TUNNELS_PER_LANE;
 use carrick_gateway_core::{ForwardingConfig, PeerForwarding, Routers, TunnelConfig, TunnelId};
-use carrick_model::{ClusterId, Prefix, TunnelKey};
+use carrick_model::{ClusterId, Family, Prefix, TunnelKey, mesh};
 
 use super::config::{Config, Peering};
 use super::peer::{Peer, Tunnel};
@@ -33,13 +33,14 @@ pub struct Derived {
 
 /// Derives it. `own` are our lanes' keys.
 pub fn derive(config: &Config, peers: &BTreeMap<ClusterId, Peer>, own: &[TunnelKey]) -> Derived {
+    let router = config.own_mesh.router();
     let mut out = Derived {
         setup: Setup {
             vxlan: config.vxlan,
             forwarding: ForwardingConfig {
                 nodes: config.nodes.clone(),
                 mtu: config.mtu,
-                routers: Routers { v4: Some(config.own_mesh.router()), v6: None },
+                routers: Routers { v4: Some(router), v6: Some(mesh::six(router)) },
                 ..ForwardingConfig::default()
             },
         },
@@ -90,10 +91,12 @@ fn policy(config: &Config, peering: &Peering, others: &[(ClusterId, Prefix)]) ->
     }
 }
 
-/// A peer without a usable mesh prefix is not routed at all, as on the nodes.
+/// A peer without a usable mesh prefix is not routed at all, as on the nodes. One with IPv6 has it in both its forms.
 fn believed(filtered: &Filtered) -> Vec<Prefix> {
     let Some(mesh) = filtered.mesh else { return Vec::new() };
-    filtered.accepted.iter().copied().chain([mesh.prefix()]).collect()
+    let six = filtered.accepted.iter().any(|prefix| prefix.family() == Family::V6);
+    let meshes = [mesh.prefix()].into_iter().chain(six.then(|| mesh.six()));
+    filtered.accepted.iter().copied().chain(meshes).collect()
 }
 
 fn report(snapshot: &VerifiedSnapshot, filtered: &Filtered, error: String) -> Report {

@@ -41,6 +41,7 @@ fn exported(at: u64, number: u16, address: &str) -> ExportedService {
 struct World {
     export: Option<ExportFacts>,
     own: Option<Result<Discovered, Unexportable>>,
+    families: Vec<Family>,
     remotes: BTreeMap<ClusterId, RemoteServices>,
     namespace: bool,
     held: Objects,
@@ -53,6 +54,7 @@ impl World {
         Self {
             export: None,
             own: None,
+            families: Vec::new(),
             remotes: BTreeMap::new(),
             namespace: true,
             held: Objects::default(),
@@ -95,6 +97,7 @@ impl World {
             own: &id("paris"),
             export: self.export.as_ref(),
             discovered: self.own.as_ref(),
+            families: &self.families,
             remotes: &self.remotes,
             namespace: self.namespace,
             held: &self.held,
@@ -353,4 +356,34 @@ fn lists_and_what_is_no_longer_wanted_count() {
     assert!(!shows(&wanted, &json!({"a": {"b": [1, 2, 3]}})));
     assert!(!shows(&wanted, &json!({"a": {"b": [1]}})));
     assert!(!shows(&wanted, &json!({})));
+}
+
+#[test]
+fn a_service_has_those_of_its_families_that_services_have_here() {
+    let both = || {
+        let service = exported(1, 80, "10.2.0.5");
+        ExportedService { families: vec![Family::V6, Family::V4], ..service }
+    };
+    for (here, expected, policy) in [
+        (&[][..], &["IPv6", "IPv4"][..], "PreferDualStack"),
+        (&[Family::V4, Family::V6], &["IPv6", "IPv4"], "PreferDualStack"),
+        (&[Family::V4], &["IPv4"], "SingleStack"),
+    ] {
+        let mut world = World::new().hears("osaka", Some(both()));
+        world.families = here.to_vec();
+        let planned = world.plan();
+        let Write::Apply(service, _) = &planned.writes[&What::Derived] else {
+            panic!("no Service")
+        };
+        assert_eq!(service["spec"]["ipFamilies"], json!(expected), "{here:?}");
+        assert_eq!(service["spec"]["ipFamilyPolicy"], policy, "{here:?}");
+    }
+    // None of them: the API server says so.
+    let six = ExportedService { families: vec![Family::V6], ..both() };
+    let mut world = World::new().hears("osaka", Some(six));
+    world.families = vec![Family::V4];
+    let Write::Apply(service, _) = &world.plan().writes[&What::Derived] else {
+        panic!("no Service")
+    };
+    assert_eq!(service["spec"]["ipFamilies"], json!(["IPv6"]));
 }

@@ -59,6 +59,7 @@ fn rendered(exports: &[(&str, ExportedService)], reached: &[&str]) -> BTreeMap<W
     let scene = Scene {
         name: &name(),
         merged: &merged,
+        families: merged.families,
         addresses: &Addresses {
             ips: vec!["10.96.0.7".to_owned()],
             families: vec!["IPv4".to_owned()],

@@ -197,6 +197,19 @@ fn endpoints_that_are_not_the_peers_are_left_out_and_told() {
 }
 
 #[test]
+fn endpoints_of_a_family_that_is_not_accepted_at_all_are_no_fault() {
+    let mut both = everything();
+    both.groups[1].endpoints.push(Endpoint::ready("fd00:2::7".parse().expect("address")));
+    let imports = read(&book(&exports([both.clone()])));
+    let service = imports.services.values().next().expect("there");
+    assert_eq!((imports.refused, service.groups[1].endpoints.len()), (0, 0));
+    let mut wide = policy();
+    wide.prefixes.push("fd00:3::/48".parse().expect("prefix"));
+    let imports = Reader::default().read(&book(&exports([both])), &wide);
+    assert_eq!((imports.refused, imports.told[0].1.reason()), (1, "OutsideAccept"));
+}
+
+#[test]
 fn a_service_that_does_not_fit_is_no_entry() {
     let mut large = everything();
     large.annotations.insert("note".to_owned(), "x".repeat(70_000));
