@@ -24,6 +24,7 @@ pub mod probes;
 pub mod progress;
 pub mod run;
 pub mod spec;
+pub mod spread;
 pub mod standstill;
 pub mod state;
 pub mod wait;

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
+
+use crate::spread::nearest_rank;
 use serde_json::json;
 
 /// So many trials are needed before a 99th percentile says anything.
@@ -80,10 +82,7 @@ impl Outages {
     /// The value that `percent` of the trials do not exceed (nearest rank), 0 without trials.
     #[must_use]
     pub fn percentile(&self, percent: usize, of: impl Fn(&Trial) -> f64) -> f64 {
-        let mut all: Vec<f64> = self.trials.iter().map(of).collect();
-        all.sort_unstable_by(f64::total_cmp);
-        let rank = (all.len() * percent).div_ceil(100).max(1);
-        all.get(rank - 1).copied().unwrap_or(0.0)
+        nearest_rank(self.trials.iter().map(of), percent)
     }
 
     /// The median and three more of what is measured of each trial, as cells of a table.

@@ -2,6 +2,7 @@
 //! some cut power and restore it.
 
 mod aftermath;
+mod api;
 mod common;
 mod conformance;
 mod connections;
@@ -59,6 +60,8 @@ fn main() -> ExitCode {
         kill::CASES,
         services::CASES,
         services::policy::CASES,
+        services::sctp::CASES,
+        services::follow::CASES,
         services::remains::CASES,
         services::names::CASES,
         uninstall::CASES,
@@ -68,7 +71,8 @@ fn main() -> ExitCode {
         .into_iter()
         .flatten()
         .map(|(name, case)| Trial::test(*name, move || world::steadily(*case).map_err(Into::into)));
-    let long = table::CASES.iter().chain(skew::CASES).map(|(name, case)| {
+    let long = [table::CASES, skew::CASES, services::endpoints::CASES];
+    let long = long.into_iter().flatten().map(|(name, case)| {
         Trial::test(*name, move || world::with(case).map_err(Into::into)).with_ignored_flag(true)
     });
     let all = trials.chain(long).chain(conformance::trials());

@@ -10,9 +10,14 @@ use serde_json::Value;
 use crate::common::{ONE_GATEWAY, check, figure, node_names, peered, rolled_out, text};
 use crate::world::{Case, Outcome};
 
+pub mod endpoints;
+mod figures;
+pub mod follow;
+mod knock;
 pub mod names;
 pub mod policy;
 pub mod remains;
+pub mod sctp;
 
 /// All cases, in order.
 pub const CASES: &[(&str, Case)] = &[
@@ -24,7 +29,10 @@ pub const CASES: &[(&str, Case)] = &[
 ];
 
 /// How long an import, a condition or a deletion may take.
-const SOON: Duration = Duration::from_secs(20);
+pub const SOON: Duration = Duration::from_secs(20);
+
+/// Where the cases have their Services.
+const DEFAULT: &str = "default";
 
 /// A namespace with a Service of the test pods' kind, as the suite's own are in `default`.
 const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: hello, namespace: default}\n\
@@ -44,11 +52,17 @@ fn export(name: &str) -> String {
 /// Both clusters, peered, with services shared, and nothing exported.
 fn sharing(lab: &Lab) -> Result<(Cluster, Cluster), String> {
     let (paris, osaka) = peered(lab)?;
+    share(lab, &[&paris, &osaka])?;
+    Ok((paris, osaka))
+}
+
+/// Has clusters share services, and nothing exported.
+fn share(lab: &Lab, clusters: &[&Cluster]) -> Outcome {
     let tag = text(lab.image_tag())?;
-    for cluster in [&paris, &osaka] {
+    for cluster in clusters {
         text(carrick::upgrade(cluster, &tag, &[ONE_GATEWAY, "services.enabled=true"]))?;
     }
-    for cluster in [&paris, &osaka] {
+    for cluster in clusters {
         rolled_out(cluster)?;
         for kind in ["serviceexports", "serviceimports"] {
             text(cluster.kubectl(&["delete", kind, "--all", "--ignore-not-found"]))?;
@@ -56,32 +70,72 @@ fn sharing(lab: &Lab) -> Result<(Cluster, Cluster), String> {
         let delete = ["delete", "services", "--ignore-not-found", "hello", "nothing", "outside"];
         text(cluster.kubectl(&delete))?;
     }
-    Ok((paris, osaka))
+    Ok(())
+}
+
+/// Waits until whatever is made next is younger than this object: the API knows seconds.
+pub fn is_older(object: &Value) -> Outcome {
+    let made = object["metadata"]["creationTimestamp"].as_str().unwrap_or_default();
+    let made: jiff::Timestamp = text(made.parse())?;
+    text(wait_until(SOON, "the next second", || {
+        let now = jiff::Timestamp::now();
+        check(now.as_second() > made.as_second(), || format!("{now}, and {made}"))
+    }))
 }
 
 /// An object of a kind in `default`; null when it is not there.
 fn object(cluster: &Cluster, kind: &str, name: &str) -> Result<Value, String> {
-    let said = text(cluster.kubectl(&["get", kind, name, "--ignore-not-found", "--output=json"]))?;
+    object_in(cluster, DEFAULT, kind, name)
+}
+
+/// An object of a kind in a namespace; null when it is not there.
+pub fn object_in(cluster: &Cluster, place: &str, kind: &str, name: &str) -> Result<Value, String> {
+    let place = format!("--namespace={place}");
+    let get = ["get", kind, name, &place, "--ignore-not-found", "--output=json"];
+    let said = text(cluster.kubectl(&get))?;
     if said.trim().is_empty() { Ok(Value::Null) } else { text(serde_json::from_str(&said)) }
 }
 
 /// The EndpointSlices of an import.
 fn slices(cluster: &Cluster, name: &str) -> Result<Vec<Value>, String> {
+    of_import(cluster, DEFAULT, "endpointslices", name)
+}
+
+/// The objects of a kind that belong to the import of this name in a namespace.
+pub fn of_import(
+    cluster: &Cluster,
+    place: &str,
+    kind: &str,
+    name: &str,
+) -> Result<Vec<Value>, String> {
     let selector = format!("--selector=multicluster.kubernetes.io/service-name={name}");
-    let list = text(cluster.kubectl_json(&["get", "endpointslices", &selector]))?;
+    let place = format!("--namespace={place}");
+    let list = text(cluster.kubectl_json(&["get", kind, &selector, &place]))?;
     Ok(list["items"].as_array().cloned().unwrap_or_default())
 }
 
 /// Waits for a condition of a ServiceExport or ServiceImport.
 fn wait_condition(cluster: &Cluster, kind: &str, name: &str, wanted: [&str; 3]) -> Outcome {
-    let [type_, status, reason] = wanted;
-    let what = format!("{type_}={status} ({reason}) of {kind} {name} in {}", cluster.plan().name);
-    text(wait_until(SOON, &what, || {
-        let object = object(cluster, kind, name)?;
+    wait_condition_in(cluster, [DEFAULT, kind, name], wanted)
+}
+
+/// Waits for a condition of a ServiceExport or ServiceImport (namespace, kind and name): type, status, and one of its reasons.
+pub fn wait_condition_in(
+    cluster: &Cluster,
+    [place, kind, name]: [&str; 3],
+    [type_, status, reason]: [&str; 3],
+) -> Outcome {
+    let whose = format!("{kind} {place}/{name} in {}", cluster.plan().name);
+    text(wait_until(SOON, &format!("{type_}={status} ({reason}) of {whose}"), || {
+        let object = object_in(cluster, place, kind, name)?;
         let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
-        let held = conditions.iter().any(|held| {
-            held["type"] == type_ && held["status"] == status && held["reason"] == reason
-        });
+        let gives = |held: &Value| {
+            let reasons = held["reason"].as_str().unwrap_or_default();
+            reasons.split(',').any(|one| one == reason)
+        };
+        let held = conditions
+            .iter()
+            .any(|held| held["type"] == type_ && held["status"] == status && gives(held));
         check(held, || format!("{conditions:?}"))
     }))
 }
@@ -97,18 +151,21 @@ fn imported(cluster: &Cluster, name: &str) -> Result<(Value, String), String> {
 
 /// The derived Service of an import.
 fn derived(cluster: &Cluster, name: &str) -> Result<Value, String> {
-    let selector = format!("--selector=multicluster.kubernetes.io/service-name={name}");
-    let list = text(cluster.kubectl_json(&["get", "services", &selector]))?;
-    Ok(list["items"][0].clone())
+    Ok(of_import(cluster, DEFAULT, "services", name)?.into_iter().next().unwrap_or_default())
 }
 
 /// Waits until nothing of an import is left.
 fn gone(cluster: &Cluster, name: &str) -> Outcome {
-    text(wait_until(SOON, &format!("the end of {name} in {}", cluster.plan().name), || {
-        let import = object(cluster, "serviceimport", name)?;
-        let (service, slices) = (derived(cluster, name)?, slices(cluster, name)?);
-        let none = import.is_null() && service.is_null() && slices.is_empty();
-        check(none, || format!("{import} {service} {} slices", slices.len()))
+    gone_in(cluster, DEFAULT, name)
+}
+
+/// Waits until nothing of an import is left in a namespace.
+pub fn gone_in(cluster: &Cluster, place: &str, name: &str) -> Outcome {
+    text(wait_until(SOON, &format!("the end of {place}/{name} in {}", cluster.plan().name), || {
+        let import = object_in(cluster, place, "serviceimport", name)?;
+        let of = |kind| of_import(cluster, place, kind, name);
+        let rest = [of("services")?, of("endpointslices")?].concat();
+        check(import.is_null() && rest.is_empty(), || format!("{import}, {rest:?}"))
     }))
 }
 
@@ -151,7 +208,8 @@ fn an_export_has_an_address(lab: &Lab) -> Outcome {
 /// Lets both clusters share the namespace `default`.
 fn consent(paris: &Cluster, osaka: &Cluster) -> Outcome {
     let shared = r#"{"spec":{"services":{"export":["default"],"import":["default"]}}}"#;
-    for (cluster, peer) in [(paris, "osaka"), (osaka, "paris")] {
+    for (cluster, peer) in [(paris, osaka), (osaka, paris)] {
+        let peer = &peer.plan().name;
         let patch = ["patch", "clusterpeering", peer, "--type=merge", "--patch", shared];
         text(cluster.kubectl(&patch))?;
     }

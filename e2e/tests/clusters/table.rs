@@ -2,7 +2,7 @@
 //! tests, as 200 trials take the better part of an hour: `cargo drills table[::FAULT]`.
 
 mod paths;
-mod record;
+pub mod record;
 mod whole;
 
 use std::net::{Ipv4Addr, SocketAddr};

@@ -9,10 +9,8 @@ use serde_json::{Value, json};
 
 use super::objects::{self, NAME};
 use crate::common::{check, node_names, text};
+use crate::services::{self, SOON};
 use crate::world::Outcome;
-
-/// An import, a condition or an end has to come within that.
-pub const SOON: Duration = Duration::from_secs(20);
 
 /// Slices, and with them names and connections, have to.
 pub const ROUTED: Duration = Duration::from_secs(60);
@@ -23,7 +21,6 @@ const PODS: Duration = Duration::from_secs(120);
 /// What is routed is right so often in a row.
 const IN_A_ROW: usize = 10;
 
-const SERVICE: &str = "multicluster.kubernetes.io/service-name";
 const SOURCE: &str = "multicluster.kubernetes.io/source-cluster";
 
 /// A cluster and a namespace.
@@ -74,16 +71,7 @@ impl Side {
 
     /// An object of the namespace; null when it is not there.
     pub fn object(&self, kind: &str, name: &str) -> Result<Value, String> {
-        let said = self.kubectl(&["get", kind, name, "--ignore-not-found", "--output=json"])?;
-        if said.trim().is_empty() { Ok(Value::Null) } else { text(serde_json::from_str(&said)) }
-    }
-
-    /// The objects of a kind that belong to the import.
-    fn of_import(&self, kind: &str) -> Result<Vec<Value>, String> {
-        let selector = format!("--selector={SERVICE}={NAME}");
-        let said = self.kubectl(&["get", kind, &selector, "--output=json"])?;
-        let list: Value = text(serde_json::from_str(&said))?;
-        Ok(list["items"].as_array().cloned().unwrap_or_default())
+        services::object_in(&self.cluster, &self.namespace, kind, name)
     }
 
     /// Applies an object. The account of pods comes a moment after its namespace.
@@ -116,13 +104,7 @@ impl Side {
 
     /// Waits until what is exported next is younger than this side's export: the API knows seconds.
     pub fn is_older(&self) -> Outcome {
-        let export = self.object("serviceexport", NAME)?;
-        let made = export["metadata"]["creationTimestamp"].as_str().unwrap_or_default();
-        let made: jiff::Timestamp = text(made.parse())?;
-        text(wait_until(SOON, "the next second", || {
-            let now = jiff::Timestamp::now();
-            check(now.as_second() > made.as_second(), || format!("{now}, and {made}"))
-        }))
+        services::is_older(&self.object("serviceexport", NAME)?)
     }
 
     /// A pod's spec with the lab's images.
@@ -192,34 +174,21 @@ impl Side {
 
     /// Waits until nothing of the import is left.
     pub fn gone(&self) -> Outcome {
-        text(wait_until(SOON, &format!("the end of the import in {}", self.id()), || {
-            let import = self.object("serviceimport", NAME)?;
-            let rest = [self.of_import("services")?, self.of_import("endpointslices")?].concat();
-            check(import.is_null() && rest.is_empty(), || format!("{import}, {rest:?}"))
-        }))
+        services::gone_in(&self.cluster, &self.namespace, NAME)
     }
 
     /// Waits for a condition of the export with a status, of whose reasons this is one.
     pub fn condition(&self, type_: &str, status: &str, reason: &str) -> Outcome {
-        let what = format!("{type_}={status} ({reason}) of the export in {}", self.id());
-        text(wait_until(SOON, &what, || {
-            let export = self.object("serviceexport", NAME)?;
-            let conditions = export["status"]["conditions"].as_array().cloned().unwrap_or_default();
-            let reasons = |held: &Value| held["reason"].as_str().unwrap_or_default().to_owned();
-            let held = conditions.iter().any(|held| {
-                held["type"] == type_
-                    && held["status"] == status
-                    && reasons(held).split(',').any(|one| one == reason)
-            });
-            check(held, || format!("{conditions:?}"))
-        }))
+        let export = [&self.namespace, "serviceexport", NAME];
+        services::wait_condition_in(&self.cluster, export, [type_, status, reason])
     }
 
     /// Waits for slices with as many endpoints, all of them another cluster's or this one's own, and gives them.
     pub fn slices(&self, source: &str, endpoints: usize) -> Result<Vec<Value>, String> {
         let what = format!("slices of {source} in {} with {endpoints} endpoints", self.id());
         text(wait_until(ROUTED, &what, || {
-            let slices = self.of_import("endpointslices")?;
+            let slices =
+                services::of_import(&self.cluster, &self.namespace, "endpointslices", NAME)?;
             let from = |slice: &Value| slice["metadata"]["labels"][SOURCE] == source;
             let count = |slice: &Value| slice["endpoints"].as_array().map_or(0, Vec::len);
             let right = !slices.is_empty()

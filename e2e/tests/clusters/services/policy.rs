@@ -23,7 +23,7 @@ pub const CASES: &[(&str, Case)] = &[
 const OUT: Duration = Duration::from_secs(2);
 
 /// Until a cluster that is reached again serves.
-const BACK: Duration = Duration::from_secs(60);
+pub const BACK: Duration = Duration::from_secs(60);
 
 /// For so long a cluster whose API server is away has to stay.
 const STAYS: Duration = Duration::from_secs(12);
@@ -32,7 +32,7 @@ const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: hello, na
     spec: {selector: {app: probe}, ports: [{name: web, port: 80, targetPort: 8080}]}\n";
 
 /// Both clusters export `hello` to each other.
-fn both_export(lab: &Lab, policy: &str) -> Result<(Cluster, Cluster), String> {
+pub fn both_export(lab: &Lab, policy: &str) -> Result<(Cluster, Cluster), String> {
     let (paris, osaka) = sharing(lab)?;
     consent(&paris, &osaka)?;
     let export = format!(
@@ -49,7 +49,7 @@ fn both_export(lab: &Lab, policy: &str) -> Result<(Cluster, Cluster), String> {
     Ok((paris, osaka))
 }
 
-fn unexported(paris: &Cluster, osaka: &Cluster) -> Outcome {
+pub fn unexported(paris: &Cluster, osaka: &Cluster) -> Outcome {
     for cluster in [paris, osaka] {
         text(cluster.kubectl(&["delete", "serviceexport", "hello"]))?;
     }
@@ -57,10 +57,16 @@ fn unexported(paris: &Cluster, osaka: &Cluster) -> Outcome {
     gone(osaka, "hello")
 }
 
+/// Says by which policy this cluster wants its import to be served.
+pub fn wish(cluster: &Cluster, policy: &str) -> Outcome {
+    let note = format!("carrick.dev/service-policy={policy}");
+    text(cluster.kubectl(&["annotate", "serviceimport", "hello", "--overwrite", &note])).map(drop)
+}
+
 /// The clusters whose pods are in the slices.
-fn sources(cluster: &Cluster) -> Result<BTreeSet<String>, String> {
+fn sources(cluster: &Cluster, name: &str) -> Result<BTreeSet<String>, String> {
     const LABEL: &str = "multicluster.kubernetes.io/source-cluster";
-    let slices = slices(cluster, "hello")?;
+    let slices = slices(cluster, name)?;
     let source = |slice: &serde_json::Value| {
         slice["metadata"]["labels"][LABEL].as_str().unwrap_or_default().to_owned()
     };
@@ -68,11 +74,16 @@ fn sources(cluster: &Cluster) -> Result<BTreeSet<String>, String> {
 }
 
 /// Waits until these clusters serve, and gives how long that took.
-fn served_by(cluster: &Cluster, wanted: &[&str], limit: Duration) -> Result<Duration, String> {
+pub fn served_by(
+    cluster: &Cluster,
+    name: &str,
+    wanted: &[&str],
+    limit: Duration,
+) -> Result<Duration, String> {
     let start = Instant::now();
     let what = format!("slices of {wanted:?} in {}", cluster.plan().name);
     text(wait_until(limit, &what, || {
-        let found = sources(cluster)?;
+        let found = sources(cluster, name)?;
         check(found.iter().map(String::as_str).eq(wanted.iter().copied()), || format!("{found:?}"))
     }))?;
     Ok(start.elapsed())
@@ -97,7 +108,7 @@ fn all_served(cluster: &Cluster, address: &str, server: &str) -> Outcome {
 fn a_lost_cluster_leaves(lab: &Lab) -> Outcome {
     let (paris, osaka) = both_export(lab, "Balanced")?;
     let (_, address) = imported(&paris, "hello")?;
-    served_by(&paris, &["osaka", "paris"], SOON)?;
+    served_by(&paris, "hello", &["osaka", "paris"], SOON)?;
     let wan = lab.wan();
     let restore = || {
         text(wan.restore("paris", "osaka"))?;
@@ -106,12 +117,12 @@ fn a_lost_cluster_leaves(lab: &Lab) -> Outcome {
     text(wan.cut("paris", "osaka"))?;
     text(wan.cut("osaka", "paris"))?;
     let fault = Fault(&restore);
-    let out = served_by(&paris, &["paris"], SOON)?;
+    let out = served_by(&paris, "hello", &["paris"], SOON)?;
     figure(&format!("a lost cluster is out of the slices after {} ms", out.as_millis()));
     check(out <= OUT, || format!("only after {out:?}"))?;
     all_served(&paris, &address, "paris")?;
     drop(fault);
-    let back = served_by(&paris, &["osaka", "paris"], BACK)?;
+    let back = served_by(&paris, "hello", &["osaka", "paris"], BACK)?;
     figure(&format!("and back {:.1} s after its return", back.as_secs_f64()));
 
     // While the other API server is away its pods go on serving.
@@ -122,7 +133,7 @@ fn a_lost_cluster_leaves(lab: &Lab) -> Outcome {
     let fault = Fault(&start);
     let until = Instant::now() + STAYS;
     while Instant::now() < until {
-        let found = sources(&paris)?;
+        let found = sources(&paris, "hello")?;
         check(found.contains("osaka"), || format!("{found:?}"))?;
     }
     drop(fault);
@@ -135,8 +146,8 @@ fn a_lost_cluster_leaves(lab: &Lab) -> Outcome {
 fn a_policy_chooses(lab: &Lab) -> Outcome {
     let (paris, osaka) = both_export(lab, "PreferLocal")?;
     let (_, address) = imported(&paris, "hello")?;
-    served_by(&paris, &["paris"], SOON)?;
-    served_by(&osaka, &["osaka"], SOON)?;
+    served_by(&paris, "hello", &["paris"], SOON)?;
+    served_by(&osaka, "hello", &["osaka"], SOON)?;
     all_served(&paris, &address, "paris")?;
     // Without a pod of its own the other one serves.
     let select = |app: &str| {
@@ -144,28 +155,24 @@ fn a_policy_chooses(lab: &Lab) -> Outcome {
         text(paris.kubectl(&["patch", "service", "hello", "--type=merge", "--patch", &patch]))
     };
     select("nobody")?;
-    served_by(&paris, &["osaka"], SOON)?;
+    served_by(&paris, "hello", &["osaka"], SOON)?;
     all_served(&paris, &address, "osaka")?;
     select("probe")?;
-    served_by(&paris, &["paris"], SOON)?;
+    served_by(&paris, "hello", &["paris"], SOON)?;
 
     // What this cluster wants counts more than what the exports want.
-    let wish = |policy: &str| {
-        let note = format!("carrick.dev/service-policy={policy}");
-        text(paris.kubectl(&["annotate", "serviceimport", "hello", "--overwrite", &note])).map(drop)
-    };
-    wish("Failover: osaka, paris")?;
-    served_by(&paris, &["osaka"], SOON)?;
-    served_by(&osaka, &["osaka"], SOON)?;
+    wish(&paris, "Failover: osaka, paris")?;
+    served_by(&paris, "hello", &["osaka"], SOON)?;
+    served_by(&osaka, "hello", &["osaka"], SOON)?;
     let wan = lab.wan();
     let restore = || text(wan.restore("paris", "osaka"));
     text(wan.cut("paris", "osaka"))?;
     let fault = Fault(&restore);
-    let over = served_by(&paris, &["paris"], SOON)?;
+    let over = served_by(&paris, "hello", &["paris"], SOON)?;
     figure(&format!("the next in order serves after {} ms", over.as_millis()));
     all_served(&paris, &address, "paris")?;
     drop(fault);
-    served_by(&paris, &["osaka"], BACK)?;
+    served_by(&paris, "hello", &["osaka"], BACK)?;
     // It outlasts a change of the import.
     let labels = r#"{"spec":{"exportedLabels":{"team":"b"}}}"#;
     for cluster in [&paris, &osaka] {
@@ -179,9 +186,9 @@ fn a_policy_chooses(lab: &Lab) -> Outcome {
         let kept = &metadata["annotations"]["carrick.dev/service-policy"];
         check(*kept == "Failover: osaka, paris", || kept.to_string())
     }))?;
-    wish("Nearest")?;
+    wish(&paris, "Nearest")?;
     let refused = ["carrick.dev/PolicyAccepted", "False", "InvalidPolicy"];
     wait_condition(&paris, "serviceimport", "hello", refused)?;
-    served_by(&paris, &["osaka", "paris"], SOON)?;
+    served_by(&paris, "hello", &["osaka", "paris"], SOON)?;
     unexported(&paris, &osaka)
 }

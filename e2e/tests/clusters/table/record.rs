@@ -23,23 +23,31 @@ pub struct Record {
     image: String,
 }
 
+/// How many trials are asked for.
+pub fn wanted() -> Result<usize, String> {
+    match std::env::var(TRIALS_VARIABLE) {
+        Ok(count) => count.parse().map_err(|error| format!("{TRIALS_VARIABLE}={count}: {error}")),
+        Err(_) => Ok(TRIALS),
+    }
+}
+
+/// Where trials are kept, and whether a run adds to those of earlier ones.
+pub fn folder() -> Result<(PathBuf, bool), String> {
+    let (folder, goes_on) = match std::env::var_os(KEPT_VARIABLE) {
+        Some(folder) => (PathBuf::from(folder), true),
+        None => (PathBuf::from(env!("CARGO_TARGET_TMPDIR")).with_file_name("drills"), false),
+    };
+    text(std::fs::create_dir_all(&folder))?;
+    Ok((folder, goes_on))
+}
+
 impl Record {
     /// Of a fault, with the trials that earlier runs left where that is asked for.
     pub fn open(lab: &Lab, fault: &str) -> Result<Self, String> {
-        let wanted = match std::env::var(TRIALS_VARIABLE) {
-            Ok(count) => {
-                count.parse().map_err(|error| format!("{TRIALS_VARIABLE}={count}: {error}"))?
-            }
-            Err(_) => TRIALS,
-        };
-        let (folder, goes_on) = match std::env::var_os(KEPT_VARIABLE) {
-            Some(folder) => (PathBuf::from(folder), true),
-            None => (PathBuf::from(env!("CARGO_TARGET_TMPDIR")).with_file_name("drills"), false),
-        };
-        text(std::fs::create_dir_all(&folder))?;
+        let (folder, goes_on) = folder()?;
         let mut record = Self {
             outages: Outages { fault: fault.to_owned(), trials: Vec::new() },
-            wanted,
+            wanted: wanted()?,
             folder,
             image: text(lab.image_tag())?,
         };
