@@ -241,7 +241,7 @@ fn nothing_left(record: &State, store: &Store) -> Outcome {
 }
 
 fn bad_command_lines_are_refused(_: &Lab) -> Outcome {
-    let cases: [(&[&str], &str); 8] = [
+    let cases: [(&[&str], &str); 7] = [
         (&["up", "--clusters", "0"], "clusters is 0; it can be 1 to 8"),
         (&["up", "--nodes", "17"], "nodes is 17; it can be 1 to 16"),
         (&["up", "--family", "ipv6"], "none of ipv4, dual"),
