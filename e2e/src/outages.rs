@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::spread::nearest_rank;
-use serde_json::json;
 
 /// So many trials are needed before a 99th percentile says anything.
 pub const FOR_P99: usize = 200;

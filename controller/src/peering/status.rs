@@ -115,9 +115,7 @@ impl<'a> Seen<'a> {
         let world = evidence.world;
         let mut out = Vec::new();
         for pod in world.facts.gateway_pods(&world.settings.namespace) {
-            let name = pod.uid.parse().ok();
-            let member = name.and_then(|name| world.gateways.get(&name));
-            let Some(state) = member.and_then(|m| m.live(evidence.now.instant)) else { continue };
+            let Some(state) = world.gateway_says(pod, evidence.now.instant) else { continue };
             let peers = state.peers.iter().filter(|p| p.cluster == peering.cluster.as_str());
             out.extend(peers.map(|peer| (pod.name.clone(), peer)));
         }

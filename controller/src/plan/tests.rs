@@ -5,6 +5,8 @@ use carrick_crds::peering::{EndpointSpec, FailoverSpec};
 use carrick_exchange::message::member::{AgentConfig, GatewayProbe, TunnelState};
 
 use crate::cluster::node::Readiness;
+use crate::identity;
+use crate::plan::Plan;
 use crate::scene::{GATEWAY_UID, Peer, Scene, name, prefix};
 
 fn peered() -> (Scene, Peer) {
@@ -14,6 +16,13 @@ fn peered() -> (Scene, Peer) {
     scene.gateway_says(vec![osaka.connected()]);
     scene.step();
     (scene, osaka)
+}
+
+/// The pod ranges that others are offered to accept.
+fn offered(scene: &Scene, plan: &Plan) -> Vec<String> {
+    let none = Default::default();
+    let own = identity::status::status(&scene.world, plan, &none, None, true, scene.now);
+    own.cluster_peering.expect("offer").spec.accept.pod_ranges
 }
 
 #[test]
@@ -232,16 +241,7 @@ fn what_nodes_do_not_carry_is_neither_offered_announced_nor_taken() {
     assert!(scene.unreachable_prefixes().contains(&prefix("fd00:2::/48")), "it must not leak");
     let said = plan.snapshots.values().next().expect("one");
     assert_eq!(said.pod_prefixes, [prefix("10.1.0.0/16").into()]);
-    let own = crate::identity::status::status(
-        &scene.world,
-        &plan,
-        &Default::default(),
-        None,
-        true,
-        scene.now,
-    );
-    let offer = own.cluster_peering.expect("offer").spec;
-    assert_eq!(offer.accept.pod_ranges, ["10.1.0.0/16"]);
+    assert_eq!(offered(&scene, &plan), ["10.1.0.0/16"]);
 }
 
 #[test]
@@ -261,16 +261,7 @@ fn with_two_families_both_are_offered_announced_and_taken() {
     assert!(scene.statuses["osaka"].prefixes.clone().expect("prefixes").refused.is_empty());
     let said = plan.snapshots.values().next().expect("one");
     assert_eq!(said.pod_prefixes, own.map(Into::into));
-    let status = crate::identity::status::status(
-        &scene.world,
-        &plan,
-        &Default::default(),
-        None,
-        true,
-        scene.now,
-    );
-    let offer = status.cluster_peering.expect("offer").spec;
-    assert_eq!(offer.accept.pod_ranges, ["10.1.0.0/16", "fd00:1::/56"]);
+    assert_eq!(offered(&scene, &plan), ["10.1.0.0/16", "fd00:1::/56"]);
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! What of all exported services one peer has to do with, by its ClusterPeering: pure.
 
-use super::Services;
 use carrick_crds::peering::Peering;
 use carrick_exchange::book::publisher::Export;
+
+use super::Services;
 
 /// Of what we export, what this peer may know.
 pub fn exports_for<'a>(

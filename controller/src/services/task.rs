@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use kube::Client;
 use kube::api::DynamicObject;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tracing::{info, warn};
 
 use super::facts::ExportFacts;
@@ -59,6 +59,9 @@ pub struct Parts {
     pub metrics: Metrics,
 }
 
+/// What was written, and what came of it.
+type Written = (Key, Write, Result<Option<DynamicObject>, WriteError>);
+
 /// The task.
 struct Task {
     client: Client,
@@ -73,7 +76,7 @@ struct Task {
     metrics: Metrics,
     state: State,
     queue: Queue,
-    writes: JoinSet<(Key, Write, Result<Option<DynamicObject>, WriteError>)>,
+    writes: JoinSet<Written>,
     /// ServiceExports that are told that no Service can have their name.
     verdicts: JoinSet<()>,
     told: bool,
@@ -113,11 +116,7 @@ pub async fn run(parts: Parts) {
                 Ok(()) => task.state.hear(remotes.borrow_and_update().clone()),
                 Err(_) => return,
             },
-            Some(done) = task.writes.join_next() => match done {
-                Ok((key, write, result)) => task.written(key, write, result),
-                // It panicked; the object stays busy, so begin anew.
-                Err(_) => return,
-            },
+            Some(done) = task.writes.join_next() => if !task.ended(done) { return },
             Some(_) = task.verdicts.join_next() => {}
             () = sleep_until(due) => {}
             () = std::future::ready(()), if more => {}
@@ -135,9 +134,8 @@ pub async fn run(parts: Parts) {
             }
         }
         while let Some(done) = task.writes.try_join_next() {
-            match done {
-                Ok((key, write, result)) => task.written(key, write, result),
-                Err(_) => return,
+            if !task.ended(done) {
+                return;
             }
         }
         task.step().await;
@@ -294,6 +292,13 @@ impl Task {
             }
             modified
         });
+    }
+
+    /// Takes a write that ended; false when it panicked: its object would stay busy, so all has to begin anew.
+    fn ended(&mut self, done: Result<Written, JoinError>) -> bool {
+        let Ok((key, write, result)) = done else { return false };
+        self.written(key, write, result);
+        true
     }
 
     fn written(
