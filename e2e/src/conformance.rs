@@ -127,7 +127,7 @@ impl Report {
     pub fn markdown(&self) -> String {
         let mut page = format!(
             "# Conformance: Multi-Cluster Services API\n\n\
-             **{}**, on two clusters, by `cargo conformance`, the project's own suite. It follows KEP-1645 and its DNS\n\
+             **{}**, on dual-stack clusters, by `cargo conformance`, the project's own suite. It follows KEP-1645 and its DNS\n\
              specification; the same as data: [conformance.yaml](conformance.yaml).\n\n\
              | | |\n|---|---|\n| Date | {} |\n| Kubernetes | {} |\n| Carrick | {} |\n| DNS | {} |\n",
             self.totals.headline(),

@@ -87,7 +87,6 @@ pub(super) fn kube_proxy(plan: &ClusterPlan, node: &NodePlan) -> Value {
         "clusterCIDR": plan.pod_ranges(),
         "hostnameOverride": node.name,
         "clientConnection": {"kubeconfig": format!("{NODE_CONFIG}/kube-proxy.conf")},
-        "nftables": {"minSyncPeriod": "100ms", "syncPeriod": "30s"},
         // In this mode NodePorts answer at a node's first address only, unless others are named.
         "nodePortAddresses": networks.into_iter().chain(six).collect::<Vec<_>>(),
         // These sysctls are the host's and can't be written from a namespace.

@@ -206,12 +206,18 @@ fn bind(from: &Path, to: &Path) -> Result<()> {
 fn set_sysctls(kind: Kind) -> Result<()> {
     let settings: &[(&str, &str)] = match kind {
         // A router's bridge must not pass bridged frames to its packet filter.
-        Kind::Router => &[("ipv4/ip_forward", "1"), ("bridge/bridge-nf-call-iptables", "0")],
+        Kind::Router => &[
+            ("ipv4/ip_forward", "1"),
+            ("bridge/bridge-nf-call-iptables", "0"),
+            ("bridge/bridge-nf-call-ip6tables", "0"),
+        ],
         Kind::ControlPlane => &[],
         Kind::Node => &[
             ("ipv4/ip_forward", "1"),
             ("ipv6/conf/all/forwarding", "1"),
+            // What one pod answers another of its node passes the bridge, and has to come from the Service's address.
             ("bridge/bridge-nf-call-iptables", "1"),
+            ("bridge/bridge-nf-call-ip6tables", "1"),
         ],
     };
     for (name, value) in settings {

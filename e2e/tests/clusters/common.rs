@@ -121,10 +121,10 @@ pub fn peered(lab: &Lab) -> Result<(Cluster, Cluster), String> {
     Ok((paris, osaka))
 }
 
-/// Waits until both ClusterPeerings are Ready.
-pub fn ready(paris: &Cluster, osaka: &Cluster) -> Outcome {
-    text(carrick::wait_condition(paris, "osaka", "Ready", "True", READY))?;
-    text(carrick::wait_condition(osaka, "paris", "Ready", "True", READY))
+/// Waits until both ClusterPeerings of two clusters are Ready.
+pub fn ready(one: &Cluster, other: &Cluster) -> Outcome {
+    text(carrick::wait_condition(one, &other.plan().name, "Ready", "True", READY))?;
+    text(carrick::wait_condition(other, &one.plan().name, "Ready", "True", READY))
 }
 
 /// Both watches, from now on.

@@ -13,7 +13,8 @@ use crate::world::{Case, Outcome};
 pub mod endpoints;
 mod figures;
 pub mod follow;
-mod knock;
+pub mod knock;
+pub mod lost;
 pub mod names;
 pub mod policy;
 pub mod remains;
@@ -57,7 +58,7 @@ fn sharing(lab: &Lab) -> Result<(Cluster, Cluster), String> {
 }
 
 /// Has clusters share services, and nothing exported.
-fn share(lab: &Lab, clusters: &[&Cluster]) -> Outcome {
+pub fn share(lab: &Lab, clusters: &[&Cluster]) -> Outcome {
     let tag = text(lab.image_tag())?;
     for cluster in clusters {
         text(carrick::upgrade(cluster, &tag, &[ONE_GATEWAY, "services.enabled=true"]))?;

@@ -3,7 +3,7 @@
 
 mod paths;
 pub mod record;
-mod whole;
+pub mod whole;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;

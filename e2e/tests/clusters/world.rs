@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use carrick_e2e::progress::Progress;
 use carrick_e2e::standstill::Watch;
-use carrick_e2e::{Lab, LabSpec, probes};
+use carrick_e2e::{Family, Lab, LabSpec, probes};
 use carrick_wan::Stats;
 
 use crate::aftermath;
@@ -23,9 +23,28 @@ const KEPT: &str = "CARRICK_TEST_LAB";
 /// A machine that gives no turn for so long is none on which gateways and nodes can be judged.
 const STOOD_STILL: Duration = Duration::from_millis(200);
 
+/// What cases stand on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ground {
+    /// Two clusters with IPv4.
+    Usual,
+    /// Three clusters with IPv4 and IPv6.
+    ThreeOfBothFamilies,
+}
+
+impl Ground {
+    fn spec(self, name: &str) -> LabSpec {
+        let usual = LabSpec { name: name.to_owned(), ..LabSpec::default() };
+        match self {
+            Self::Usual => usual,
+            Self::ThreeOfBothFamilies => LabSpec { clusters: 3, family: Family::Dual, ..usual },
+        }
+    }
+}
+
 enum World {
     Unmade,
-    Up { lab: Lab, before: Option<Stats> },
+    Up { lab: Lab, before: Option<Stats>, ground: Ground },
     Failed(String),
 }
 
@@ -33,10 +52,23 @@ static WORLD: Mutex<World> = Mutex::new(World::Unmade);
 
 /// Runs a case on the lab.
 pub fn with(case: impl FnOnce(&Lab) -> Outcome) -> Outcome {
+    with_ground(Ground::Usual, case)
+}
+
+/// Runs a case on a lab of three clusters that have both address families.
+pub fn with_three_of_both_families(case: impl FnOnce(&Lab) -> Outcome) -> Outcome {
+    with_ground(Ground::ThreeOfBothFamilies, case)
+}
+
+/// There is one lab at a time: one of the other kind goes first.
+fn with_ground(wanted: Ground, case: impl FnOnce(&Lab) -> Outcome) -> Outcome {
     let mut world = WORLD.lock().unwrap_or_else(PoisonError::into_inner);
+    if matches!(&*world, World::Up { ground, .. } if *ground != wanted) {
+        *world = World::Unmade;
+    }
     if matches!(*world, World::Unmade) {
-        *world = match make() {
-            Ok(lab) => World::Up { before: lab.wan().stats().ok(), lab },
+        *world = match make(wanted) {
+            Ok(lab) => World::Up { before: lab.wan().stats().ok(), lab, ground: wanted },
             Err(error) => World::Failed(error),
         };
     }
@@ -77,7 +109,7 @@ pub fn steadily(case: Case) -> Outcome {
 /// the first case: all figures of loss are to be judged by that.
 pub fn end() {
     let mut world = WORLD.lock().unwrap_or_else(PoisonError::into_inner);
-    if let World::Up { lab, before: Some(before) } = &*world
+    if let World::Up { lab, before: Some(before), .. } = &*world
         && std::env::var_os(KEPT).is_some()
     {
         let verdict = lab.wan().stats().map(|now| now.unintended_since(before).verdict());
@@ -87,11 +119,11 @@ pub fn end() {
     *world = World::Unmade;
 }
 
-fn make() -> Result<Lab, String> {
+fn make(ground: Ground) -> Result<Lab, String> {
     let progress = Progress::default();
     let lab = match std::env::var(KEPT) {
-        Ok(name) => Lab::up(&LabSpec { name, ..LabSpec::default() }, &progress),
-        Err(_) => own(&progress),
+        Ok(name) => Lab::up(&ground.spec(&name), &progress),
+        Err(_) => own(&ground.spec("test"), &progress),
     }
     .map_err(|error| error.to_string())?;
     for cluster in lab.clusters() {
@@ -100,10 +132,9 @@ fn make() -> Result<Lab, String> {
     Ok(lab)
 }
 
-fn own(progress: &Progress) -> carrick_e2e::Result<Lab> {
-    let spec = LabSpec { name: "test".to_owned(), ..LabSpec::default() };
+fn own(spec: &LabSpec, progress: &Progress) -> carrick_e2e::Result<Lab> {
     // A guard before the first step: a failed start is removed as well.
-    let lab = Lab::up(&spec, progress).inspect_err(|_| {
+    let lab = Lab::up(spec, progress).inspect_err(|_| {
         if let Err(error) = Lab::down(&spec.name, progress) {
             progress.say(&format!("the failed lab was not removed: {error}"));
         }

@@ -51,10 +51,23 @@ pub fn no_name_for_a_cluster(ground: &Ground) -> Result<Seen, String> {
 pub fn without_endpoints_refused(ground: &Ground) -> Result<Seen, String> {
     ground.paris.exports(usual())?;
     ground.everywhere(|side| {
-        let address = side.address()?;
-        side.says("A", &side.name(), "NOERROR", &[&address])?;
-        let error = side.cannot_reach(&address, PORT)?;
-        crate::common::check(error.contains("refused"), || format!("{}: {error}", side.id()))
+        let addresses = side.addresses()?;
+        side.says("A", &side.name(), "NOERROR", &[&addresses.four])?;
+        side.says("AAAA", &side.name(), "NOERROR", &[&addresses.six])?;
+        addresses.hosts().iter().try_for_each(|host| side.is_refused(host, PORT))
+    })?;
+    Ok(Seen::All)
+}
+
+/// Connections and datagrams, by each of the two addresses.
+pub fn reached_over_both_families(ground: &Ground) -> Result<Seen, String> {
+    ground.paris.serve()?;
+    ground.paris.exports(usual())?;
+    ground.everywhere(|side| {
+        side.addresses()?.hosts().iter().try_for_each(|host| {
+            side.reaches(host, PORT, &ground.paris.server())?;
+            side.echoes(host, PORT)
+        })
     })?;
     Ok(Seen::All)
 }

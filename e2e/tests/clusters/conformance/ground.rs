@@ -7,8 +7,6 @@ use crate::world::Outcome;
 pub enum Seen {
     /// All of it was seen.
     All,
-    /// It was seen, as far as clusters of one address family show it.
-    But(&'static str),
     /// What can be seen here is right, and is too little to judge by.
     TooLittle(&'static str),
 }
@@ -22,6 +20,8 @@ pub struct Ground {
     pub paris: Side,
     /// The second.
     pub osaka: Side,
+    /// Begins a third one.
+    pub third: Box<dyn Fn() -> Result<Side, String>>,
 }
 
 impl Ground {

@@ -3,7 +3,7 @@
 use carrick_e2e::conformance::Level::{self, Beyond, Optional, Required};
 
 use super::ground::Look;
-use super::{beyond, conflicts, imports, names, traffic};
+use super::{beyond, conflicts, imports, names, several, traffic};
 
 /// A behaviour, and the case that looks at it.
 pub struct Behaviour {
@@ -39,6 +39,7 @@ const AFFINITY: &str = "KEP-1645, Session Affinity";
 const ENDPOINTS: &str = "KEP-1645, Tracking Endpoints";
 const DNS: &str = "KEP-1645, DNS";
 const TARGETING: &str = "KEP-1645, Not allowing cluster-specific targeting via DNS";
+const SOURCES: &str = "Carrick: the source is kept";
 const VERSION: &str = "DNS specification, 2.2";
 const NAME: &str = "DNS specification, 2.3.1";
 const SRV: &str = "DNS specification, 2.3.2";
@@ -303,6 +304,12 @@ pub const ALL: &[Behaviour] = &[
         beyond::without_endpoints_refused,
     ),
     behaviour(
+        "conformance::beyond::reached_over_both_families",
+        Beyond,
+        ("The Service is reached by its address of each family.", CLUSTERSET_IP),
+        beyond::reached_over_both_families,
+    ),
+    behaviour(
         "conformance::beyond::headless_without_endpoints",
         Beyond,
         ("A headless Service's name exists as long as it has a ready endpoint.", HEADLESS_NAME),
@@ -325,5 +332,32 @@ pub const ALL: &[Behaviour] = &[
             IMPORTING,
         ),
         beyond::exported_before_the_namespace,
+    ),
+    behaviour(
+        "conformance::several::the_source_is_kept",
+        Beyond,
+        (
+            "By each policy, over each family, between each two nodes the pod that serves sees the client's own address.",
+            SOURCES,
+        ),
+        several::the_source_is_kept,
+    ),
+    behaviour(
+        "conformance::several::affinity_over_clusters",
+        Beyond,
+        (
+            "With the affinity ClientIP a client stays with one pod among those of all clusters, as long as that serves.",
+            AFFINITY,
+        ),
+        several::affinity_over_clusters,
+    ),
+    behaviour(
+        "conformance::several::three_clusters",
+        Beyond,
+        (
+            "Three clusters serve one Service in each of them; the oldest of the three counts, and when it goes the others.",
+            IMPORTING,
+        ),
+        several::three_clusters,
     ),
 ];

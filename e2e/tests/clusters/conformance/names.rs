@@ -3,22 +3,19 @@
 use serde_json::json;
 
 use super::ground::{Ground, Seen};
-use super::objects::{HEADLESS_PORT, PORT, headless, port, usual, with_ports};
-use super::side::Side;
-
-const ONE_FAMILY: &str = "the clusters have IPv4 only: A has the address, AAAA has none";
+use super::objects::{
+    HEADLESS_PORT, PORT, headless, headless_of_both_families, port, usual, with_ports,
+};
+use super::side::{Addresses, Side};
 
 pub fn addresses(ground: &Ground) -> Result<Seen, String> {
     ground.paris.exports(usual())?;
     ground.everywhere(|side| {
-        let address = side.address()?;
-        let six = address.contains(':');
-        let (four, six): (&[&str], &[&str]) =
-            if six { (&[], &[&address]) } else { (&[&address], &[]) };
-        side.says("A", &side.name(), "NOERROR", four)?;
-        side.says("AAAA", &side.name(), "NOERROR", six)
+        let Addresses { four, six } = side.addresses()?;
+        side.says("A", &side.name(), "NOERROR", &[&four])?;
+        side.says("AAAA", &side.name(), "NOERROR", &[&six])
     })?;
-    Ok(Seen::But(ONE_FAMILY))
+    Ok(Seen::All)
 }
 
 /// Two ports have one number.
@@ -60,14 +57,14 @@ pub fn headless_is_its_ready_pods(ground: &Ground) -> Result<Seen, String> {
     for (name, spec) in [("one", paris.pod_spec()), ("two", paris.pod_spec()), ("late", late)] {
         paris.pod(name, spec)?;
     }
-    let [one, two] = [paris.pod_address("one", true)?, paris.pod_address("two", true)?];
+    let [one, two] = [paris.pod_addresses("one")?, paris.pod_addresses("two")?];
     paris.pod_address("late", false)?;
-    paris.exports(headless())?;
+    paris.exports(headless_of_both_families())?;
     ground.everywhere(|side| {
-        side.says("A", &side.name(), "NOERROR", &[&one, &two])?;
-        side.says("AAAA", &side.name(), "NOERROR", &[])
+        side.says("A", &side.name(), "NOERROR", &[&one.four, &two.four])?;
+        side.says("AAAA", &side.name(), "NOERROR", &[&one.six, &two.six])
     })?;
-    Ok(Seen::But(ONE_FAMILY))
+    Ok(Seen::All)
 }
 
 pub fn a_pod_by_its_name(ground: &Ground) -> Result<Seen, String> {

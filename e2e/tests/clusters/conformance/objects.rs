@@ -24,7 +24,7 @@ pub fn usual() -> Value {
         "selector": { "app": NAME },
         "sessionAffinity": "ClientIP",
         "sessionAffinityConfig": { "clientIP": { "timeoutSeconds": 10 } },
-        "ipFamilyPolicy": "PreferDualStack",
+        "ipFamilyPolicy": "RequireDualStack",
         "ports": [port("tcp", "TCP", PORT), port("udp", "UDP", PORT)],
     })
 }
@@ -32,6 +32,11 @@ pub fn usual() -> Value {
 /// The usual Service, where each connection may end elsewhere, with these ports.
 pub fn with_ports(ports: &[Value]) -> Value {
     json!({ "selector": { "app": NAME }, "ports": ports })
+}
+
+/// As [`with_ports`], with addresses of both families.
+pub fn with_ports_of_both_families(ports: &[Value]) -> Value {
+    with(with_ports(ports), "ipFamilyPolicy", json!("RequireDualStack"))
 }
 
 /// A headless Service: two ports of one number, which is the pods' own.
@@ -44,6 +49,11 @@ pub fn headless() -> Value {
             { "name": "udp", "protocol": "UDP", "port": PAGES },
         ],
     })
+}
+
+/// The headless Service with addresses of both families.
+pub fn headless_of_both_families() -> Value {
+    with(headless(), "ipFamilyPolicy", json!("RequireDualStack"))
 }
 
 /// The number of [`headless`]'s ports.

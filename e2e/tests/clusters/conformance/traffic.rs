@@ -1,5 +1,7 @@
 //! Slices, and connections that are made by name.
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
 
 use super::ground::{Ground, Seen};
@@ -15,14 +17,15 @@ pub fn not_exported(ground: &Ground) -> Result<Seen, String> {
     ground.everywhere(|side| side.says("A", &side.name(), "NXDOMAIN", &[]))?;
     // That the same connection succeeds while it is exported shows that its failure is no fault of the means.
     paris.export(json!({}))?;
-    let addresses = [paris.address()?, ground.osaka.address()?];
-    for (side, address) in ground.both().into_iter().zip(&addresses) {
-        side.reaches(address, PORT, &paris.server())?;
+    let of = |side: &Side| side.addresses().map(|both| both.hosts());
+    let hosts = [of(paris)?, of(&ground.osaka)?];
+    for (side, hosts) in ground.both().into_iter().zip(&hosts) {
+        hosts.iter().try_for_each(|host| side.reaches(host, PORT, &paris.server()))?;
     }
     paris.unexport()?;
     ground.everywhere(Side::gone)?;
-    for (side, address) in ground.both().into_iter().zip(&addresses) {
-        side.cannot_reach(address, PORT)?;
+    for (side, hosts) in ground.both().into_iter().zip(&hosts) {
+        hosts.iter().try_for_each(|host| side.cannot_reach(host, PORT))?;
     }
     Ok(Seen::All)
 }
@@ -39,7 +42,10 @@ pub fn slices(ground: &Ground) -> Result<Seen, String> {
         let ours = slices.iter().map(by).all(|by| {
             !by.is_empty() && !by.starts_with("endpointslice") // the built-in controllers
         });
-        check(ours, || format!("{}: {slices:?}", side.id()))
+        check(ours, || format!("{}: {slices:?}", side.id()))?;
+        let types: BTreeSet<_> =
+            slices.iter().filter_map(|slice| slice["addressType"].as_str()).collect();
+        check(types == BTreeSet::from(["IPv4", "IPv6"]), || format!("{}: {types:?}", side.id()))
     })?;
     ground.paris.unexport()?;
     ground.everywhere(Side::gone)?;

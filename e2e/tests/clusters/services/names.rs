@@ -67,11 +67,15 @@ fn dns(cluster: &Cluster, words: &[&str]) -> Result<String, String> {
 pub fn named(lab: &Lab) -> Result<(Cluster, Cluster), String> {
     let (paris, osaka) = sharing(lab)?;
     consent(&paris, &osaka)?;
-    for cluster in [&paris, &osaka] {
-        dns(cluster, &["enable", "--yes", "--restart"])?;
-        is_served(cluster, SOON)?;
-    }
+    serve_names(&paris)?;
+    serve_names(&osaka)?;
     Ok((paris, osaka))
+}
+
+/// Has a cluster's DNS serve the zone.
+pub fn serve_names(cluster: &Cluster) -> Outcome {
+    dns(cluster, &["enable", "--yes", "--restart"])?;
+    is_served(cluster, SOON)
 }
 
 /// The zone says which version of the schema it has; CoreDNS says that of cluster.local.

@@ -32,10 +32,7 @@ pub fn away(lab: &Lab) -> Outcome {
         cut(hit)?;
         std::thread::sleep(AWAY);
         record.add(back(hit, other)?)?;
-        text(hit.wait_nodes())?;
-        rolled_out(hit)?;
-        text(hit.wait_dns())?;
-        settled(hit)?;
+        is_as_before(hit)?;
         spread(hit)?;
         ready(&paris, &osaka)?;
     }
@@ -43,8 +40,16 @@ pub fn away(lab: &Lab) -> Outcome {
     Ok(())
 }
 
+/// Waits until all that ran in a cluster runs again.
+pub fn is_as_before(hit: &Cluster) -> Outcome {
+    text(hit.wait_nodes())?;
+    rolled_out(hit)?;
+    text(hit.wait_dns())?;
+    settled(hit)
+}
+
 /// Cuts the power of all machines at once.
-fn cut(cluster: &Cluster) -> Outcome {
+pub fn cut(cluster: &Cluster) -> Outcome {
     for node in cluster.nodes() {
         text(node.power_cut())?;
     }
@@ -89,7 +94,8 @@ fn back(hit: &Cluster, other: &Cluster) -> Result<Trial, String> {
     })
 }
 
-fn power_on(cluster: &Cluster) -> Outcome {
+/// Gives it back to all of them, and waits for the API server.
+pub fn power_on(cluster: &Cluster) -> Outcome {
     let start = |name: &&str| text(cluster.control_plane_process(name).start());
     CONTROL_PLANE_PROCESSES[..2].iter().try_for_each(start)?;
     for node in cluster.nodes() {
