@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The value that `percent` of all do not exceed (nearest rank), 0 without values.
 #[must_use]
@@ -14,7 +14,7 @@ pub fn nearest_rank(all: impl IntoIterator<Item = f64>, percent: usize) -> f64 {
 }
 
 /// All trials of one thing.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
     /// What took so long, for a person.
     pub what: String,

@@ -12,13 +12,14 @@ use carrick_e2e::cluster::Cluster;
 use carrick_e2e::spread::{Spread, nearest_rank};
 use carrick_e2e::wait::wait_until;
 
-use super::figures::{keep, tell};
+use super::figures::{earlier, keep, tell};
 use super::knock::page;
 use super::policy::{BACK, served_by, unexported, wish};
 use super::{SOON, consent, export, imported, sharing};
 use crate::common::{check, figure, node_names, pod_network, ready, text};
 use crate::connections::{BYTES, CONNECTIONS, Connections};
 use crate::flow::Network;
+use crate::quiet::{other_controllers, settled};
 use crate::table::record::wanted;
 use crate::table::whole;
 use crate::traffic::last;
@@ -160,10 +161,14 @@ impl Rig<'_> {
         let wan = self.lab.wan();
         text(wan.restore("osaka", "paris"))?;
         text(wan.restore("paris", "osaka"))?;
-        ready(&self.paris, &self.osaka)
+        ready(&self.paris, &self.osaka)?;
+        // A controller has a cluster that is lost again and again wait for longer and longer, and another one does not
+        // know how often that was.
+        other_controllers(&self.paris)?;
+        settled(&self.paris)
     }
 
-    fn trial(&self, power: bool, spreads: &mut [Spread; 2]) -> Outcome {
+    fn trial(&self, power: bool, spreads: &mut [Spread]) -> Outcome {
         served_by(&self.paris, "hello", &["osaka"], BACK)?;
         let networks: Result<_, String> =
             node_names(&self.paris).iter().map(|node| pod_network(&self.paris, node)).collect();
@@ -216,11 +221,11 @@ fn lost_again_and_again(lab: &Lab) -> Outcome {
     let living = Connections::start(&from?, &to?, target, BYTES)?;
     wish(&paris, "Failover: osaka, paris")?;
     let rig = Rig { lab, paris: paris.clone(), osaka: osaka.clone(), target: (address, 80).into() };
-    let mut spreads = [
-        Spread::of("from the loss to the first new connection that succeeds elsewhere"),
-        Spread::of("from the loss to the last new connection that fails"),
-    ];
-    for number in 0..wanted()? {
+    let new =
+        ["the first new connection that succeeds elsewhere", "the last new connection that fails"];
+    let new = new.map(|what| Spread::of(&format!("from the loss to {what}")));
+    let mut spreads = earlier("services-lost", new.to_vec())?;
+    for number in spreads[0].ms.len()..wanted()? {
         rig.trial(number % POWER == POWER - 1, &mut spreads)?;
         keep(lab, "services-lost", &spreads)?;
     }
