@@ -299,6 +299,9 @@ fn export_status(view: View<'_>, merged: Option<&Merged<'_>>, blocked: bool, out
             Some("the ServiceImport of this name is in the way: Carrick did not make it".to_owned())
         }
         Some(trouble) => Some(format!("ServiceImport: {trouble}")),
+        None if !view.namespace => {
+            Some("its namespace is about to go: nothing is imported into it".to_owned())
+        }
         None => None,
     };
     let said = of_export(Outcome {

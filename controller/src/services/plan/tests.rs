@@ -225,6 +225,17 @@ fn a_namespace_that_is_not_here_imports_nothing() {
 }
 
 #[test]
+fn an_export_whose_namespace_is_about_to_go_says_that_it_is_not_imported_here() {
+    let mut world = World::new().exporting();
+    world.settle();
+    world.namespace = false;
+    world.settle();
+    assert!(world.held.is_empty());
+    assert_eq!(world.said("Ready"), ("False", "Failed"));
+    assert_eq!(world.said("Valid"), ("True", "Valid"));
+}
+
+#[test]
 fn a_cluster_out_of_reach_leaves_the_slices_and_nothing_else() {
     let mut world = World::new().exporting().hears("osaka", Some(exported(6, 80, "10.2.0.5")));
     world.settle();
