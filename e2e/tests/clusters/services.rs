@@ -42,7 +42,7 @@ const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: hello, na
     - {name: web, port: 80, targetPort: 8080, appProtocol: http}\n  \
     - {name: echo, port: 82, targetPort: 8082, protocol: UDP}\n";
 
-fn export(name: &str) -> String {
+pub fn export(name: &str) -> String {
     format!(
         "apiVersion: multicluster.x-k8s.io/v1beta1\nkind: ServiceExport\n\
          metadata: {{name: {name}, namespace: default}}\n\
@@ -51,7 +51,7 @@ fn export(name: &str) -> String {
 }
 
 /// Both clusters, peered, with services shared, and nothing exported.
-fn sharing(lab: &Lab) -> Result<(Cluster, Cluster), String> {
+pub fn sharing(lab: &Lab) -> Result<(Cluster, Cluster), String> {
     let (paris, osaka) = peered(lab)?;
     share(lab, &[&paris, &osaka])?;
     Ok((paris, osaka))
@@ -142,7 +142,7 @@ pub fn wait_condition_in(
 }
 
 /// The import, once it is ready, and its address.
-fn imported(cluster: &Cluster, name: &str) -> Result<(Value, String), String> {
+pub fn imported(cluster: &Cluster, name: &str) -> Result<(Value, String), String> {
     wait_condition(cluster, "serviceimport", name, ["Ready", "True", "Ready"])?;
     let import = object(cluster, "serviceimport", name)?;
     let address = import["spec"]["ips"][0].as_str().unwrap_or_default().to_owned();
@@ -156,7 +156,7 @@ fn derived(cluster: &Cluster, name: &str) -> Result<Value, String> {
 }
 
 /// Waits until nothing of an import is left.
-fn gone(cluster: &Cluster, name: &str) -> Outcome {
+pub fn gone(cluster: &Cluster, name: &str) -> Outcome {
     gone_in(cluster, DEFAULT, name)
 }
 
@@ -207,7 +207,7 @@ fn an_export_has_an_address(lab: &Lab) -> Outcome {
 }
 
 /// Lets both clusters share the namespace `default`.
-fn consent(paris: &Cluster, osaka: &Cluster) -> Outcome {
+pub fn consent(paris: &Cluster, osaka: &Cluster) -> Outcome {
     let shared = r#"{"spec":{"services":{"export":["default"],"import":["default"]}}}"#;
     for (cluster, peer) in [(paris, osaka), (osaka, paris)] {
         let peer = &peer.plan().name;
