@@ -5,6 +5,7 @@ mod client;
 mod count;
 mod goal;
 mod objects;
+mod roll;
 
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,7 @@ use crate::world::{Case, Outcome};
 /// All cases.
 pub const CASES: &[(&str, Case)] = &[
     ("scale::ten_thousand_services", many_services),
+    ("scale::a_hundred_pods_roll", roll::a_hundred_pods),
 ];
 
 /// How many Services, if not [`COUNT`].

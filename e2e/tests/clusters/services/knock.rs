@@ -17,7 +17,8 @@ pub fn page(from: &Network, target: SocketAddr) -> Result<Page, String> {
     from.inside(|| fetch(target))?
 }
 
-fn fetch(target: SocketAddr) -> Result<Page, String> {
+/// The page that a new connection to `target` fetches from the network that this thread is in.
+pub fn fetch(target: SocketAddr) -> Result<Page, String> {
     let failed = |error: std::io::Error| format!("a page of {target}: {error}");
     let mut connection = TcpStream::connect_timeout(&target, PATIENCE).map_err(failed)?;
     connection.set_read_timeout(Some(PATIENCE)).map_err(failed)?;

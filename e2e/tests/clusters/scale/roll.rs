@@ -1,0 +1,225 @@
+//! A hundred pods that are replaced while they serve another cluster: no connection fails, and the slices there are written
+//! rarely enough.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use carrick_e2e::Lab;
+use carrick_e2e::cluster::{CONTROL_PLANE_PROCESSES, Cluster};
+use carrick_e2e::wait::wait_until;
+
+use super::goal::Goals;
+use crate::api::{Api, Event, Feed};
+use crate::common::{check, figure, pod_network, supervise, text};
+use crate::flow::Network;
+use crate::services::knock::fetch;
+use crate::services::{consent, export, gone, imported, of_import, sharing};
+use crate::traffic::last;
+use crate::world::Outcome;
+
+/// How many pods there are.
+const PODS: usize = 100;
+
+/// How many connections are begun side by side, and how long after the one before each begins its next one: together
+/// one each 20 ms.
+const CLIENTS: usize = 5;
+const PERIOD: Duration = Duration::from_millis(100);
+
+/// A hundred pods that start on two nodes of a busy machine.
+const STARTED: Duration = Duration::from_secs(600);
+
+/// Writes of one slice a second.
+const WRITES: f64 = 10.0;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+const NAME: &str = "roll";
+
+/// Pods that are replaced as Kubernetes advises: they serve on for some seconds after they were taken out of the slices.
+fn objects(tag: &str) -> String {
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: roll, namespace: default}\n\
+        spec: {selector: {app: roll}, ports: [{name: web, port: 80, targetPort: 8080}]}\n---\n";
+    let deployment = format!(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: roll, namespace: default}}\n\
+         spec:\n  replicas: {PODS}\n  selector: {{matchLabels: {{app: roll}}}}\n  template:\n    \
+         metadata: {{labels: {{app: roll}}}}\n    spec:\n      tolerations: [{{operator: Exists}}]\n      \
+         terminationGracePeriodSeconds: 8\n      containers:\n      - name: probe\n        \
+         image: \"carrick-probe:{tag}\"\n        args: [serve]\n        \
+         readinessProbe: {{tcpSocket: {{port: 8080}}, periodSeconds: 1}}\n        \
+         lifecycle: {{preStop: {{sleep: {{seconds: 5}}}}}}\n---\n"
+    );
+    [service, &deployment, &export(NAME)].concat()
+}
+
+/// Connections that were begun, and what became of those that failed.
+#[derive(Debug, Default)]
+struct Knocks {
+    made: usize,
+    slowest: Duration,
+    failed: Vec<String>,
+}
+
+impl Knocks {
+    fn add(&mut self, other: Self) {
+        self.made += other.made;
+        self.slowest = self.slowest.max(other.slowest);
+        self.failed.extend(other.failed);
+    }
+}
+
+pub fn a_hundred_pods(lab: &Lab) -> Outcome {
+    let (paris, osaka) = sharing(lab)?;
+    consent(&paris, &osaka)?;
+    text(osaka.apply(&objects(&text(lab.image_tag())?)))?;
+    let measured = roll(&paris, &osaka);
+    text(osaka.kubectl(&["delete", "serviceexport/roll", "service/roll", "deployment/roll"]))?;
+    gone(&paris, NAME)?;
+    let pods = ["wait", "--for=delete", "pods", "--selector=app=roll", "--timeout=120s"];
+    text(osaka.kubectl(&pods))?;
+    measured
+}
+
+/// Replaces all pods while a pod of paris connects to them.
+fn roll(paris: &Cluster, osaka: &Cluster) -> Outcome {
+    let began = Instant::now();
+    rolled_out(osaka)?;
+    let (_, address) = imported(paris, NAME)?;
+    text(wait_until(STARTED, "all pods in the slices of paris", || {
+        let slices = of_import(paris, "default", "endpointslices", NAME)?;
+        let endpoints = slices.iter().filter_map(|slice| slice["endpoints"].as_array()).flatten();
+        let ready = endpoints.filter(|one| one["conditions"]["ready"] == true).count();
+        check(ready == PODS, || format!("{ready} of {PODS} are ready"))
+    }))?;
+    figure(&format!(
+        "{PODS} pods serve {:.0} s after they were made",
+        began.elapsed().as_secs_f64()
+    ));
+    let target: SocketAddr = text(format!("{address}:80").parse())?;
+    let network = pod_network(paris, &last(paris))?;
+    text(wait_until(STARTED, "a page", || network.inside(|| fetch(target))?.map(drop)))?;
+    let api = Api::start(paris)?;
+    let feed = api.watch(
+        "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices\
+         ?labelSelector=multicluster.kubernetes.io%2Fservice-name%3Droll",
+    )?;
+    let stop = AtomicBool::new(false);
+    let began = Instant::now();
+    let (rolled, knocks) = std::thread::scope(|scope| {
+        let knocks = scope.spawn(|| knock(&network, target, began, &stop));
+        let rolled = restart(osaka);
+        stop.store(true, Ordering::Relaxed);
+        (rolled, knocks.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    rolled?;
+    let (knocks, took) = (knocks?, began.elapsed());
+    let mut goals = Goals::default();
+    written(&feed, took, &mut goals)?;
+    figure(&format!(
+        "{} connections while {PODS} pods were replaced in {:.0} s, the slowest {} ms",
+        knocks.made,
+        took.as_secs_f64(),
+        knocks.slowest.as_millis()
+    ));
+    knocks.failed.iter().take(10).for_each(|words| figure(words));
+    goals.at_most("connections that failed", knocks.failed.len() as f64, 0.0);
+    goals.outcome()
+}
+
+fn restart(osaka: &Cluster) -> Outcome {
+    text(osaka.kubectl(&["rollout", "restart", "deployment/roll"]))?;
+    rolled_out(osaka)?;
+    // Those that were replaced serve on for a while.
+    text(wait_until(STARTED, "the end of the last pod that was replaced", || {
+        let list = ["get", "pods", "--selector=app=roll", "--output=name"];
+        let left = text(osaka.kubectl(&list))?.lines().count();
+        check(left == PODS, || format!("{left} pods"))
+    }))
+}
+
+fn rolled_out(osaka: &Cluster) -> Outcome {
+    let look = ["rollout", "status", "deployment/roll", "--timeout=5s"];
+    text(wait_until(STARTED, "the Deployment", || {
+        supervise(osaka, &CONTROL_PLANE_PROCESSES)?;
+        text(osaka.kubectl(&look))
+    }))
+    .map(drop)
+}
+
+/// Connects again and again until it is told to stop.
+fn knock(
+    network: &Network,
+    target: SocketAddr,
+    began: Instant,
+    stop: &AtomicBool,
+) -> Result<Knocks, String> {
+    network.inside(|| {
+        std::thread::scope(|scope| {
+            // Threads are born into the network of the one that makes them.
+            let start = |number: usize| {
+                let first = began
+                    + PERIOD * u32::try_from(number).unwrap_or(0)
+                        / u32::try_from(CLIENTS).unwrap_or(1);
+                scope.spawn(move || client(target, began, first, stop))
+            };
+            let clients: Vec<_> = (0..CLIENTS).map(start).collect();
+            let mut all = Knocks::default();
+            for client in clients {
+                all.add(client.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            }
+            all
+        })
+    })
+}
+
+fn client(target: SocketAddr, began: Instant, first: Instant, stop: &AtomicBool) -> Knocks {
+    let (mut knocks, mut next) = (Knocks::default(), first);
+    while !stop.load(Ordering::Relaxed) {
+        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+        let at = Instant::now();
+        // One that took long is followed at once, and not by all that it kept from being made.
+        next = (next + PERIOD).max(at);
+        knocks.made += 1;
+        if let Err(error) = fetch(target) {
+            knocks.failed.push(format!("{:.1} s: {error}", (at - began).as_secs_f64()));
+        }
+        knocks.slowest = knocks.slowest.max(at.elapsed());
+    }
+    knocks
+}
+
+/// How often each slice was written.
+fn written(feed: &Feed, took: Duration, goals: &mut Goals) -> Outcome {
+    let slices = feed.wait("slices", SECOND, |events| Some(by_slice(events)))?;
+    let all: usize = slices.values().map(Vec::len).sum();
+    figure(&format!(
+        "{all} writes of {} slices, {:.1} a second and slice",
+        slices.len(),
+        all as f64 / took.as_secs_f64() / slices.len().max(1) as f64
+    ));
+    check(all > 0, || "no slice was written".to_owned())?;
+    let busiest = slices.values().map(|times| busiest(times)).max().unwrap_or_default();
+    goals.at_most("writes of a slice in a second, the most", busiest as f64, WRITES);
+    Ok(())
+}
+
+/// When each slice was written. What a watch says first of each is how it was.
+fn by_slice(events: &[Event]) -> BTreeMap<String, Vec<Instant>> {
+    let mut slices: BTreeMap<String, Vec<Instant>> = BTreeMap::new();
+    for event in events {
+        let name = event.object["metadata"]["name"].as_str().unwrap_or_default();
+        match slices.get_mut(name) {
+            Some(times) => times.push(event.at),
+            None => drop(slices.insert(name.to_owned(), Vec::new())),
+        }
+    }
+    slices
+}
+
+/// The most times within any second.
+fn busiest(times: &[Instant]) -> usize {
+    let within =
+        |first: &Instant| times.iter().filter(|at| (*first..*first + SECOND).contains(*at)).count();
+    times.iter().map(within).max().unwrap_or_default()
+}
