@@ -63,6 +63,7 @@ fn main() -> ExitCode {
         services::policy::CASES,
         services::sctp::CASES,
         services::follow::CASES,
+        services::refused::CASES,
         services::remains::CASES,
         services::names::CASES,
         uninstall::CASES,

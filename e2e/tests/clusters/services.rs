@@ -17,6 +17,7 @@ pub mod knock;
 pub mod lost;
 pub mod names;
 pub mod policy;
+pub mod refused;
 pub mod remains;
 pub mod sctp;
 
