@@ -73,7 +73,13 @@ fn main() -> ExitCode {
         .into_iter()
         .flatten()
         .map(|(name, case)| Trial::test(*name, move || world::steadily(*case).map_err(Into::into)));
-    let long = [table::CASES, skew::CASES, services::endpoints::CASES, services::lost::CASES, scale::CASES];
+    let long = [
+        table::CASES,
+        skew::CASES,
+        services::endpoints::CASES,
+        services::lost::CASES,
+        scale::CASES,
+    ];
     let long = long.into_iter().flatten().map(|(name, case)| {
         Trial::test(*name, move || world::with(case).map_err(Into::into)).with_ignored_flag(true)
     });
