@@ -63,7 +63,6 @@ fn main() -> ExitCode {
         services::policy::CASES,
         services::sctp::CASES,
         services::follow::CASES,
-        services::refused::CASES,
         services::remains::CASES,
         services::names::CASES,
         uninstall::CASES,
@@ -79,6 +78,8 @@ fn main() -> ExitCode {
         services::endpoints::CASES,
         services::lost::CASES,
         scale::CASES,
+        // Written and not run yet: they belong to the usual ones once they were seen to pass.
+        services::refused::CASES,
     ];
     let long = long.into_iter().flatten().map(|(name, case)| {
         Trial::test(*name, move || world::with(case).map_err(Into::into)).with_ignored_flag(true)
