@@ -127,6 +127,30 @@ pub fn ready(one: &Cluster, other: &Cluster) -> Outcome {
     text(carrick::wait_condition(other, &one.plan().name, "Ready", "True", READY))
 }
 
+/// Merges a change into the ClusterPeering for a peer.
+pub fn change_peering(cluster: &Cluster, peer: &str, change: &str) -> Outcome {
+    let patch = ["patch", "clusterpeering", peer, "--type=merge", "--patch", change];
+    text(cluster.kubectl(&patch)).map(drop)
+}
+
+/// Whether an object's status has a condition with a status.
+pub fn holds(object: &serde_json::Value, type_: &str, status: &str) -> bool {
+    let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+    conditions.into_iter().any(|held| held["type"] == type_ && held["status"] == status)
+}
+
+/// Lets nothing pass between the two clusters.
+pub fn cut_apart(lab: &Lab) -> Outcome {
+    text(lab.wan().cut("paris", "osaka"))?;
+    text(lab.wan().cut("osaka", "paris"))
+}
+
+/// Undoes that.
+pub fn join_again(lab: &Lab) -> Outcome {
+    text(lab.wan().restore("paris", "osaka"))?;
+    text(lab.wan().restore("osaka", "paris"))
+}
+
 /// Both watches, from now on.
 pub fn watches(paris: &Cluster, osaka: &Cluster) -> Result<(Watch, Watch), String> {
     Ok((Watch::start(paris)?, Watch::start(osaka)?))

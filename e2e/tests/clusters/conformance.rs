@@ -21,7 +21,7 @@ use carrick_e2e::conformance::{Finding, Report, Totals, Verdict};
 use carrick_e2e::{Lab, carrick};
 use libtest_mimic::{Completion, Failed, Trial};
 
-use crate::common::{figure, install, ready, rolled_out, text};
+use crate::common::{change_peering, figure, install, ready, rolled_out, text};
 use crate::services::names::{named, serve_names};
 use crate::services::share;
 use crate::world::{self, Outcome};
@@ -127,8 +127,7 @@ fn all_share_all(lab: &Lab) -> Outcome {
         [(&paris, ["osaka", "lima"]), (&osaka, ["paris", "lima"]), (&lima, ["paris", "osaka"])]
     {
         for peer in peers {
-            let patch = ["patch", "clusterpeering", peer, "--type=merge", "--patch", all];
-            text(cluster.kubectl(&patch))?;
+            change_peering(cluster, peer, all)?;
         }
     }
     Ok(())

@@ -9,7 +9,8 @@ use carrick_e2e::wait::wait_until;
 use carrick_e2e::{Lab, carrick};
 
 use crate::common::{
-    check, clusters, figure, node_names, node_network, peered, pod_network, ready, target, text,
+    change_peering, check, clusters, figure, node_names, node_network, peered, pod_network, ready,
+    target, text,
 };
 use crate::flow::{Flow, Network};
 use crate::world::{Case, Outcome};
@@ -41,17 +42,11 @@ enum Side {
 type Change = fn(&Cluster, &Cluster) -> Outcome;
 
 fn suspend(cluster: &Cluster, peer: &Cluster) -> Outcome {
-    patch(cluster, peer, "{\"spec\":{\"suspended\":true}}")
+    change_peering(cluster, &peer.plan().name, "{\"spec\":{\"suspended\":true}}")
 }
 
 fn resume(cluster: &Cluster, peer: &Cluster) -> Outcome {
-    patch(cluster, peer, "{\"spec\":{\"suspended\":false}}")
-}
-
-fn patch(cluster: &Cluster, peer: &Cluster, change: &str) -> Outcome {
-    let name = &peer.plan().name;
-    let patch = ["patch", "clusterpeering", name, "--type=merge", "--patch", change];
-    text(cluster.kubectl(&patch)).map(drop)
+    change_peering(cluster, &peer.plan().name, "{\"spec\":{\"suspended\":false}}")
 }
 
 fn delete(cluster: &Cluster, peer: &Cluster) -> Outcome {

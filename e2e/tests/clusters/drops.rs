@@ -8,6 +8,7 @@ use carrick_e2e::run::run;
 use serde_json::Value;
 
 use crate::common::node_names;
+use crate::metrics::Metrics;
 
 const COUNTER: &str = "carrick_gateway_dropped_packets_total";
 
@@ -46,11 +47,10 @@ fn of_gateways(cluster: &Cluster) -> Vec<(String, u64)> {
     let mut all = Vec::new();
     for pod in gateways.filter(|pod| pod.starts_with("carrick-gateway-")) {
         let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}:7822/proxy/metrics");
-        let said = cluster.kubectl(&["get", "--raw", &path]).unwrap_or_default();
-        all.extend(said.lines().filter_map(|line| {
-            let (labels, value) = line.strip_prefix(COUNTER)?.rsplit_once(' ')?;
-            Some((format!("{} {pod} {labels}", cluster.plan().name), value.parse().ok()?))
-        }));
+        let said = Metrics::of(cluster.kubectl(&["get", "--raw", &path]).unwrap_or_default());
+        let name = &cluster.plan().name;
+        let drops = said.samples(COUNTER);
+        all.extend(drops.map(|(labels, value)| (format!("{name} {pod} {labels}"), value)));
     }
     all
 }

@@ -17,6 +17,7 @@ mod idle;
 mod install;
 mod kill;
 mod lab;
+mod metrics;
 mod narrow;
 mod overlay;
 mod peering;
@@ -78,7 +79,7 @@ fn main() -> ExitCode {
         services::endpoints::CASES,
         services::lost::CASES,
         scale::CASES,
-        // Written and not run yet: they belong to the usual ones once they were seen to pass.
+        // They belong to the usual ones once all three were seen to pass.
         services::refused::CASES,
     ];
     let long = long.into_iter().flatten().map(|(name, case)| {

@@ -15,6 +15,7 @@ use crate::common::{
     target, text,
 };
 use crate::flow::Flow;
+use crate::metrics::Metrics;
 use crate::world::{Case, Outcome};
 
 /// All cases, in order.
@@ -106,13 +107,9 @@ fn counted(cluster: &Cluster, metric: &str) -> Result<u64, String> {
     let namespace = carrick::NAMESPACE;
     let path = format!("/api/v1/namespaces/{namespace}/pods/carrick-gateway-0:7822/proxy/metrics");
     let said = text(cluster.kubectl(&["get", "--raw", &path]))?;
-    let of =
-        |line: &&str| line.strip_prefix(metric).is_some_and(|rest| rest.starts_with(['{', ' ']));
-    let values =
-        said.lines().filter(of).filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
-    let values: Vec<u64> = values.collect();
-    check(!values.is_empty(), || format!("no {metric} in {said}"))?;
-    Ok(values.iter().sum())
+    let said = Metrics::of(said);
+    check(said.samples(metric).next().is_some(), || format!("no {metric} in {said:?}"))?;
+    Ok(said.total(metric))
 }
 
 fn handshakes(lab: &Lab) -> Result<Vec<u64>, String> {
@@ -160,7 +157,6 @@ fn undisturbed(lab: &Lab, name: &str, act: &dyn Fn() -> Outcome) -> Outcome {
     check(record.lost() == 0, || record.summary())
 }
 
-/// What the controller that leads knows.
 /// What the controller that leads shows at /status.
 pub fn live(cluster: &Cluster) -> Result<Value, String> {
     let get = ["get", "pods", "--namespace", carrick::NAMESPACE, "--output=name"];

@@ -15,10 +15,11 @@ use carrick_e2e::{Lab, carrick};
 use serde_json::{Value, json};
 
 use self::client::Do;
-use self::count::{Counts, KINDS, Side, since, sum, wan_bytes};
+use self::count::{KINDS, Side, since, sum, wan_bytes};
 use self::goal::Goals;
 use self::objects::{BARE, CROWD, ENDPOINTS};
-use crate::common::{Fault, check, figure, text};
+use crate::common::{Fault, change_peering, check, cut_apart, figure, holds, join_again, text};
+use crate::metrics::Counts;
 use crate::quiet::other_controllers;
 use crate::services::sharing;
 use crate::world::{Case, Outcome};
@@ -116,9 +117,8 @@ fn consent(cluster: &Cluster, namespaces: &str) -> Outcome {
         "paris" => ("osaka", "import"),
         _ => ("paris", "export"),
     };
-    let patch = format!(r#"{{"spec":{{"services":{{"{word}":{namespaces}}}}}}}"#);
-    let patch = ["patch", "clusterpeering", peer, "--type=merge", "--patch", &patch];
-    text(cluster.kubectl(&patch)).map(drop)
+    let change = format!(r#"{{"spec":{{"services":{{"{word}":{namespaces}}}}}}}"#);
+    change_peering(cluster, peer, &change)
 }
 
 impl Crowd<'_> {
@@ -163,11 +163,7 @@ impl Crowd<'_> {
         let took = self.osaka.client.all("Services made", self.count, AT_ONCE, move |number| {
             let name = objects::name(number);
             let addresses = objects::addresses(&plan, number);
-            vec![
-                Do::Create(objects::service(CROWD, &name)),
-                Do::Create(objects::slice(CROWD, &name, &addresses, &[true; ENDPOINTS])),
-                Do::Create(objects::export(CROWD, &name)),
-            ]
+            objects::exported(CROWD, &name, &addresses).map(Do::Create).into()
         })?;
         figure(&format!(
             "{} Services with {ENDPOINTS} endpoints each made in {:.0} s",
@@ -182,11 +178,7 @@ impl Crowd<'_> {
     /// a moment is trusted again only after a while, which is not what is measured.
     fn scout(&self) -> Outcome {
         let addresses = objects::addresses(self.osaka.cluster.plan(), self.count);
-        for object in [
-            objects::service(BARE, SCOUT),
-            objects::slice(BARE, SCOUT, &addresses, &[true; ENDPOINTS]),
-            objects::export(BARE, SCOUT),
-        ] {
+        for object in objects::exported(BARE, SCOUT, &addresses) {
             self.osaka.client.act(Do::Create(object))?;
         }
         for side in self.sides() {
@@ -288,10 +280,7 @@ impl Crowd<'_> {
     fn are_right(&self) -> Outcome {
         let list = |at: usize| self.paris.client.json(&KINDS[at].replace("{}", CROWD));
         let imports = list(2)?;
-        let is_ready = |import: &&Value| {
-            let conditions = import["status"]["conditions"].as_array().into_iter().flatten();
-            conditions.into_iter().any(|held| held["type"] == "Ready" && held["status"] == "True")
-        };
+        let is_ready = |import: &&Value| holds(import, "Ready", "True");
         let ready = imports["items"].as_array().into_iter().flatten().filter(is_ready).count();
         let slices = list(1)?;
         let slices = slices["items"].as_array().into_iter().flatten();
@@ -387,13 +376,8 @@ impl Crowd<'_> {
     /// Cuts the clusters apart, and looks at what is told when they meet again.
     fn reconnects(&self, goals: &mut Goals) -> Outcome {
         let before = self.counted()?;
-        let wan = self.lab.wan();
-        let each = |act: &dyn Fn(&str, &str) -> carrick_e2e::Result<()>| {
-            text(act("paris", "osaka"))?;
-            text(act("osaka", "paris"))
-        };
-        let restore = || each(&|from, to| wan.restore(from, to));
-        each(&|from, to| wan.cut(from, to))?;
+        let restore = || join_again(self.lab);
+        cut_apart(self.lab)?;
         let fault = Fault(&restore);
         text(carrick::wait_condition(&self.paris.cluster, "osaka", "Ready", "False", SOON))?;
         let cut = Instant::now();

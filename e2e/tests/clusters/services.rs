@@ -7,7 +7,9 @@ use carrick_e2e::wait::wait_until;
 use carrick_e2e::{Lab, carrick, probes};
 use serde_json::Value;
 
-use crate::common::{ONE_GATEWAY, check, figure, node_names, peered, rolled_out, text};
+use crate::common::{
+    ONE_GATEWAY, change_peering, check, figure, node_names, peered, rolled_out, text,
+};
 use crate::world::{Case, Outcome};
 
 pub mod endpoints;
@@ -210,12 +212,8 @@ fn an_export_has_an_address(lab: &Lab) -> Outcome {
 /// Lets both clusters share the namespace `default`.
 pub fn consent(paris: &Cluster, osaka: &Cluster) -> Outcome {
     let shared = r#"{"spec":{"services":{"export":["default"],"import":["default"]}}}"#;
-    for (cluster, peer) in [(paris, osaka), (osaka, paris)] {
-        let peer = &peer.plan().name;
-        let patch = ["patch", "clusterpeering", peer, "--type=merge", "--patch", shared];
-        text(cluster.kubectl(&patch))?;
-    }
-    Ok(())
+    change_peering(paris, "osaka", shared)?;
+    change_peering(osaka, "paris", shared)
 }
 
 fn another_clusters_service(lab: &Lab) -> Outcome {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::ground::{Ground, Seen};
 use super::objects::{headless, usual, with};
 use super::side::Side;
-use crate::common::check;
+use crate::common::{check, holds};
 use crate::world::Outcome;
 
 /// The clusters that an import names.
@@ -65,10 +65,7 @@ pub fn headless_comes_and_goes(ground: &Ground) -> Result<Seen, String> {
 pub fn headless_has_no_address(ground: &Ground) -> Result<Seen, String> {
     ground.paris.exports(headless())?;
     ground.everywhere(|side| {
-        side.import("Ready", |import| {
-            let conditions = import["status"]["conditions"].as_array().cloned().unwrap_or_default();
-            conditions.iter().any(|held| held["type"] == "Ready" && held["status"] == "True")
-        })?;
+        side.import("Ready", |import| holds(import, "Ready", "True"))?;
         let import = side.import("its type", |import| import["spec"]["type"] == "Headless")?;
         let none = import["spec"]["ips"].as_array().is_none_or(Vec::is_empty);
         check(none, || format!("{}: {import}", side.id()))

@@ -3,9 +3,7 @@
 use serde_json::json;
 
 use super::ground::{Ground, Seen};
-use super::objects::{
-    HEADLESS_PORT, PORT, headless, headless_of_both_families, port, usual, with_ports,
-};
+use super::objects::{HEADLESS_PORT, PORT, headless, of_both_families, port, usual, with_ports};
 use super::side::{Addresses, Side};
 
 pub fn addresses(ground: &Ground) -> Result<Seen, String> {
@@ -59,7 +57,7 @@ pub fn headless_is_its_ready_pods(ground: &Ground) -> Result<Seen, String> {
     }
     let [one, two] = [paris.pod_addresses("one")?, paris.pod_addresses("two")?];
     paris.pod_address("late", false)?;
-    paris.exports(headless_of_both_families())?;
+    paris.exports(of_both_families(headless()))?;
     ground.everywhere(|side| {
         side.says("A", &side.name(), "NOERROR", &[&one.four, &two.four])?;
         side.says("AAAA", &side.name(), "NOERROR", &[&one.six, &two.six])

@@ -20,13 +20,12 @@ pub fn port(name: &str, protocol: &str, number: u16) -> Value {
 
 /// The Service as most behaviours want it.
 pub fn usual() -> Value {
-    json!({
+    of_both_families(json!({
         "selector": { "app": NAME },
         "sessionAffinity": "ClientIP",
         "sessionAffinityConfig": { "clientIP": { "timeoutSeconds": 10 } },
-        "ipFamilyPolicy": "RequireDualStack",
         "ports": [port("tcp", "TCP", PORT), port("udp", "UDP", PORT)],
-    })
+    }))
 }
 
 /// The usual Service, where each connection may end elsewhere, with these ports.
@@ -34,9 +33,9 @@ pub fn with_ports(ports: &[Value]) -> Value {
     json!({ "selector": { "app": NAME }, "ports": ports })
 }
 
-/// As [`with_ports`], with addresses of both families.
-pub fn with_ports_of_both_families(ports: &[Value]) -> Value {
-    with(with_ports(ports), "ipFamilyPolicy", json!("RequireDualStack"))
+/// A Service with addresses of both families.
+pub fn of_both_families(spec: Value) -> Value {
+    with(spec, "ipFamilyPolicy", json!("RequireDualStack"))
 }
 
 /// A headless Service: two ports of one number, which is the pods' own.
@@ -49,11 +48,6 @@ pub fn headless() -> Value {
             { "name": "udp", "protocol": "UDP", "port": PAGES },
         ],
     })
-}
-
-/// The headless Service with addresses of both families.
-pub fn headless_of_both_families() -> Value {
-    with(headless(), "ipFamilyPolicy", json!("RequireDualStack"))
 }
 
 /// The number of [`headless`]'s ports.

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::ground::{Ground, Seen};
 use super::imports::clusters;
-use super::objects::{PORT, port, usual, with_ports, with_ports_of_both_families};
+use super::objects::{PORT, of_both_families, port, usual, with_ports};
 use super::side::{Client, Side};
 use crate::world::Outcome;
 
@@ -14,7 +14,7 @@ pub fn the_source_is_kept(ground: &Ground) -> Result<Seen, String> {
     let (paris, osaka) = (paris?, osaka?);
     let all = [paris.clone(), osaka.clone()].concat();
     ground.everywhere(|side| {
-        side.service(with_ports_of_both_families(&[port("tcp", "TCP", PORT)]))
+        side.service(of_both_families(with_ports(&[port("tcp", "TCP", PORT)])))
     })?;
     for (policy, in_paris, in_osaka) in [
         ("Balanced", &all, &all),
@@ -94,30 +94,29 @@ fn three_export(all: [&Side; 3]) -> Outcome {
         side.exports(of(PORT))?;
         side.is_older()?;
     }
-    let servers = |sides: &[&Side]| sides.iter().map(|side| side.server()).collect::<Vec<_>>();
-    let lead_to = |number: u16, wanted: &[&Side]| {
+    let leads_to = |side: &Side, number: u16, wanted: &[&Side]| {
+        let servers: Vec<String> = wanted.iter().map(|side| side.server()).collect();
+        let address = side.address()?;
+        let clients = side.clients()?;
+        clients.iter().try_for_each(|client| client.served_by(&address, number, &servers))
+    };
+    let all_serve = |wanted: &[&Side]| {
         let ids: Vec<&str> = wanted.iter().map(|side| side.id()).collect();
         for side in all {
             side.import(&format!("clusters {ids:?}"), |import| clusters(import) == ids)?;
             side.has_slices_of(&ids)?;
-            let address = side.address()?;
-            for client in side.clients()? {
-                client.served_by(&address, number, &servers(wanted))?;
-            }
+            leads_to(side, PORT, wanted)?;
         }
         Ok::<(), String>(())
     };
-    lead_to(PORT, &all)?;
+    all_serve(&all)?;
     // One name, two numbers: that of the oldest counts, and all three are told.
     lima.service(of(PORT + 1))?;
     for side in all {
         side.condition("Conflict", "True", "PortConflict")?;
         side.import("the oldest's port", |import| import["spec"]["ports"][0]["port"] == PORT + 1)?;
-        let address = side.address()?;
-        for client in side.clients()? {
-            client.served_by(&address, PORT + 1, &servers(&[lima]))?;
-        }
+        leads_to(side, PORT + 1, &[lima])?;
     }
     lima.unexport()?;
-    lead_to(PORT, &[osaka, paris])
+    all_serve(&[osaka, paris])
 }

@@ -10,9 +10,10 @@ use carrick_e2e::wait::wait_until;
 use serde_json::{Value, json};
 
 use super::objects::{self, NAME};
-use crate::common::{check, node_names, pod_network, text};
+use crate::common::{check, holds, node_names, pod_network, text};
 use crate::flow::Network;
 use crate::services::knock::page;
+use crate::services::policy::{SOURCE, sources_of};
 use crate::services::{self, SOON};
 use crate::world::Outcome;
 
@@ -34,8 +35,6 @@ const A_POD: usize = 16;
 /// New connections of one client to one address, within the time for which its affinity lasts: without it, each of two
 /// pods or more has some.
 const WITHIN_AFFINITY: usize = 40;
-
-const SOURCE: &str = "multicluster.kubernetes.io/source-cluster";
 
 /// One address of each family.
 pub struct Addresses {
@@ -183,8 +182,12 @@ impl Side {
 
     /// Exports it.
     pub fn export(&self, spec: Value) -> Outcome {
+        self.apply(&self.its_export(spec))
+    }
+
+    fn its_export(&self, spec: Value) -> Value {
         const API: &str = "multicluster.x-k8s.io/v1beta1";
-        self.apply(&objects::object(API, "ServiceExport", [&self.namespace, NAME], spec))
+        objects::object(API, "ServiceExport", [&self.namespace, NAME], spec)
     }
 
     /// Makes the Service and exports it, with nothing more.
@@ -215,8 +218,7 @@ impl Side {
 
     /// Exports it by a policy of which cluster serves.
     pub fn export_by(&self, policy: &str) -> Outcome {
-        const API: &str = "multicluster.x-k8s.io/v1beta1";
-        let mut export = objects::object(API, "ServiceExport", [&self.namespace, NAME], json!({}));
+        let mut export = self.its_export(json!({}));
         export["metadata"]["annotations"] = json!({ "carrick.dev/service-policy": policy });
         self.apply(&export)
     }
@@ -266,9 +268,8 @@ impl Side {
     pub fn pod_address(&self, name: &str, ready: bool) -> Result<String, String> {
         let what = format!("pod {name} of {} to be ready: {ready}", self.id());
         text(wait_until(PODS, &what, || {
-            let status = self.object("pod", name)?["status"].clone();
-            let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
-            let is = conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True");
+            let pod = self.object("pod", name)?;
+            let (status, is) = (&pod["status"], holds(&pod, "Ready", "True"));
             let address = status["podIP"].as_str().unwrap_or_default().to_owned();
             let running = status["phase"] == "Running" && !address.is_empty();
             check(running && is == ready, || status.to_string()).map(|()| address)
@@ -322,15 +323,15 @@ impl Side {
         services::wait_condition_in(&self.cluster, export, [type_, status, reason])
     }
 
+    fn all_slices(&self) -> Result<Vec<Value>, String> {
+        services::of_import(&self.cluster, &self.namespace, "endpointslices", NAME)
+    }
+
     /// Waits until the slices are of these clusters, which are in the order of their names.
     pub fn has_slices_of(&self, sources: &[&str]) -> Outcome {
         let what = format!("slices of {sources:?} in {}", self.id());
         text(wait_until(ROUTED, &what, || {
-            let slices =
-                services::of_import(&self.cluster, &self.namespace, "endpointslices", NAME)?;
-            let source = |slice: &Value| slice["metadata"]["labels"][SOURCE].clone();
-            let found: BTreeSet<String> =
-                slices.iter().filter_map(|one| source(one).as_str().map(str::to_owned)).collect();
+            let found = sources_of(&self.all_slices()?);
             let right = found.iter().map(String::as_str).eq(sources.iter().copied());
             check(right, || format!("{found:?}"))
         }))
@@ -341,8 +342,7 @@ impl Side {
     pub fn slices(&self, source: &str, endpoints: usize) -> Result<Vec<Value>, String> {
         let what = format!("slices of {source} in {} with {endpoints} endpoints", self.id());
         text(wait_until(ROUTED, &what, || {
-            let slices =
-                services::of_import(&self.cluster, &self.namespace, "endpointslices", NAME)?;
+            let slices = self.all_slices()?;
             let from = |slice: &Value| slice["metadata"]["labels"][SOURCE] == source;
             let mut families = BTreeMap::<_, usize>::new();
             for slice in &slices {

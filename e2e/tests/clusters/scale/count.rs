@@ -1,17 +1,13 @@
 //! What is counted of a cluster: what its controller says of itself, what its API server was asked to write, how many objects
 //! there are, and how much memory controllers ever had.
 
-use std::collections::BTreeMap;
-
 use carrick_e2e::cluster::Cluster;
 use carrick_e2e::{Lab, carrick};
 use serde_json::Value;
 
 use super::client::Client;
 use crate::common::{processes, text};
-
-/// Counters by label.
-pub type Counts = BTreeMap<String, u64>;
+use crate::metrics::{Counts, Metrics, label};
 
 /// The kinds that an import consists of.
 pub const KINDS: [&str; 3] = [
@@ -44,7 +40,7 @@ impl Side {
             let name = pod["metadata"]["name"].as_str().unwrap_or_default();
             // One that just ended or begins does not answer.
             let said = self.client.get(&format!("{place}/{name}:7821/proxy/metrics"));
-            let metrics = said.map(Metrics).unwrap_or_default();
+            let metrics = said.map(Metrics::of).unwrap_or_default();
             if metrics.total("carrick_controller_leader") == 1 {
                 return Ok(metrics);
             }
@@ -70,7 +66,7 @@ impl Side {
 
     /// What the API server was asked to write of services, by kind and verb.
     pub fn api_writes(&self) -> Result<Counts, String> {
-        let all = Metrics(self.client.get("/metrics")?);
+        let all = Metrics::of(self.client.get("/metrics")?);
         let mut writes = Counts::new();
         for (labels, value) in all.samples("apiserver_request_total") {
             let label = |name: &str| label(labels, name).unwrap_or_default();
@@ -97,44 +93,6 @@ fn peak(pid: i32) -> Result<f64, String> {
     let line = said.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
     Ok(kib.ok_or_else(|| format!("no VmHWM in {said}"))? / 1024.0)
-}
-
-/// Metrics in the text that Prometheus reads.
-#[derive(Default)]
-pub struct Metrics(String);
-
-impl Metrics {
-    /// The samples of this name: labels and value.
-    fn samples<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a str, u64)> {
-        self.0.lines().filter_map(move |line| {
-            let rest = line.strip_prefix(name)?;
-            let (labels, value) = rest.rsplit_once(' ')?;
-            let whole = labels.is_empty() || labels.starts_with('{');
-            let value: f64 = value.parse().ok().filter(|_| whole)?;
-            Some((labels, value as u64))
-        })
-    }
-
-    /// The sum of all samples of this name.
-    pub fn total(&self, name: &str) -> u64 {
-        self.samples(name).map(|(_, value)| value).sum()
-    }
-
-    /// The samples of this name by one of their labels.
-    pub fn by(&self, name: &str, by: &str) -> Counts {
-        let mut out = Counts::new();
-        for (labels, value) in self.samples(name) {
-            *out.entry(label(labels, by).unwrap_or_default().to_owned()).or_default() += value;
-        }
-        out
-    }
-}
-
-fn label<'a>(labels: &'a str, name: &str) -> Option<&'a str> {
-    let rest = ["{", ","].into_iter().find_map(|before| {
-        labels.split_once(&format!("{before}{name}=\"")).map(|(_, rest)| rest)
-    })?;
-    Some(rest.split_once('"')?.0)
 }
 
 /// What was counted since.

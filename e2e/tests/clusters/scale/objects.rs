@@ -73,12 +73,14 @@ pub fn slice(namespace: &str, name: &str, addresses: &[String], ready: &[bool]) 
     })
 }
 
-/// Its export.
-pub fn export(namespace: &str, name: &str) -> Value {
-    json!({
+/// A Service, its slice with endpoints that are all ready, and its export.
+pub fn exported(namespace: &str, name: &str, addresses: &[String]) -> [Value; 3] {
+    let export = json!({
         "apiVersion": API, "kind": "ServiceExport",
         "metadata": { "name": name, "namespace": namespace },
-    })
+    });
+    let slice = slice(namespace, name, addresses, &[true; ENDPOINTS]);
+    [service(namespace, name), slice, export]
 }
 
 /// A ServiceImport as an import has it.

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use carrick_e2e::Lab;
@@ -13,19 +12,13 @@ use carrick_e2e::wait::wait_until;
 use super::goal::Goals;
 use crate::api::{Api, Event, Feed};
 use crate::common::{check, figure, pod_network, supervise, text};
-use crate::flow::Network;
-use crate::services::knock::fetch;
+use crate::services::knock::{Knocks, page};
 use crate::services::{consent, export, gone, imported, of_import, sharing};
 use crate::traffic::last;
 use crate::world::Outcome;
 
 /// How many pods there are.
 const PODS: usize = 100;
-
-/// How many connections are begun side by side, and how long after the one before each begins its next one: together
-/// one each 20 ms.
-const CLIENTS: usize = 5;
-const PERIOD: Duration = Duration::from_millis(100);
 
 /// A hundred pods that start on two nodes of a busy machine.
 const STARTED: Duration = Duration::from_secs(600);
@@ -51,22 +44,6 @@ fn objects(tag: &str) -> String {
          lifecycle: {{preStop: {{sleep: {{seconds: 5}}}}}}\n---\n"
     );
     [service, &deployment, &export(NAME)].concat()
-}
-
-/// Connections that were begun, and what became of those that failed.
-#[derive(Debug, Default)]
-struct Knocks {
-    made: usize,
-    slowest: Duration,
-    failed: Vec<String>,
-}
-
-impl Knocks {
-    fn add(&mut self, other: Self) {
-        self.made += other.made;
-        self.slowest = self.slowest.max(other.slowest);
-        self.failed.extend(other.failed);
-    }
 }
 
 pub fn a_hundred_pods(lab: &Lab) -> Outcome {
@@ -98,32 +75,33 @@ fn roll(paris: &Cluster, osaka: &Cluster) -> Outcome {
     ));
     let target: SocketAddr = text(format!("{address}:80").parse())?;
     let network = pod_network(paris, &last(paris))?;
-    text(wait_until(STARTED, "a page", || network.inside(|| fetch(target))?.map(drop)))?;
+    text(wait_until(STARTED, "a page", || page(&network, target).map(drop)))?;
     let api = Api::start(paris)?;
     let feed = api.watch(
         "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices\
          ?labelSelector=multicluster.kubernetes.io%2Fservice-name%3Droll",
     )?;
-    let stop = AtomicBool::new(false);
     let began = Instant::now();
-    let (rolled, knocks) = std::thread::scope(|scope| {
-        let knocks = scope.spawn(|| knock(&network, target, began, &stop));
-        let rolled = restart(osaka);
-        stop.store(true, Ordering::Relaxed);
-        (rolled, knocks.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-    });
+    let knocks = Knocks::start(vec![network], target);
+    let rolled = restart(osaka);
+    let knocks = knocks.stop();
     rolled?;
     let (knocks, took) = (knocks?, began.elapsed());
     let mut goals = Goals::default();
     written(&feed, took, &mut goals)?;
+    let slowest = knocks.iter().map(|knock| knock.ended - knock.begun).max().unwrap_or_default();
     figure(&format!(
         "{} connections while {PODS} pods were replaced in {:.0} s, the slowest {} ms",
-        knocks.made,
+        knocks.len(),
         took.as_secs_f64(),
-        knocks.slowest.as_millis()
+        slowest.as_millis()
     ));
-    knocks.failed.iter().take(10).for_each(|words| figure(words));
-    goals.at_most("connections that failed", knocks.failed.len() as f64, 0.0);
+    let failed = knocks.iter().filter_map(|knock| Some((knock, knock.server.as_ref().err()?)));
+    for (knock, error) in failed.clone().take(10) {
+        figure(&format!("{:.1} s: {error}", (knock.begun - began).as_secs_f64()));
+    }
+    check(!knocks.is_empty(), || "no connection was begun".to_owned())?;
+    goals.at_most("connections that failed", failed.count() as f64, 0.0);
     goals.outcome()
 }
 
@@ -145,48 +123,6 @@ fn rolled_out(osaka: &Cluster) -> Outcome {
         text(osaka.kubectl(&look))
     }))
     .map(drop)
-}
-
-/// Connects again and again until it is told to stop.
-fn knock(
-    network: &Network,
-    target: SocketAddr,
-    began: Instant,
-    stop: &AtomicBool,
-) -> Result<Knocks, String> {
-    network.inside(|| {
-        std::thread::scope(|scope| {
-            // Threads are born into the network of the one that makes them.
-            let start = |number: usize| {
-                let first = began
-                    + PERIOD * u32::try_from(number).unwrap_or(0)
-                        / u32::try_from(CLIENTS).unwrap_or(1);
-                scope.spawn(move || client(target, began, first, stop))
-            };
-            let clients: Vec<_> = (0..CLIENTS).map(start).collect();
-            let mut all = Knocks::default();
-            for client in clients {
-                all.add(client.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-            }
-            all
-        })
-    })
-}
-
-fn client(target: SocketAddr, began: Instant, first: Instant, stop: &AtomicBool) -> Knocks {
-    let (mut knocks, mut next) = (Knocks::default(), first);
-    while !stop.load(Ordering::Relaxed) {
-        std::thread::sleep(next.saturating_duration_since(Instant::now()));
-        let at = Instant::now();
-        // One that took long is followed at once, and not by all that it kept from being made.
-        next = (next + PERIOD).max(at);
-        knocks.made += 1;
-        if let Err(error) = fetch(target) {
-            knocks.failed.push(format!("{:.1} s: {error}", (at - began).as_secs_f64()));
-        }
-        knocks.slowest = knocks.slowest.max(at.elapsed());
-    }
-    knocks
 }
 
 /// How often each slice was written.

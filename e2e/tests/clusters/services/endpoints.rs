@@ -14,7 +14,7 @@ use super::figures::{keep, tell};
 use super::policy::{BACK, served_by};
 use super::{consent, export, gone, imported, object, sharing};
 use crate::api::{Api, Event, Feed};
-use crate::common::{check, text};
+use crate::common::{check, holds, text};
 use crate::table::record::wanted;
 use crate::world::{Case, Outcome};
 
@@ -125,10 +125,7 @@ impl Rig {
         text(self.osaka.apply(&self.pod))?;
         text(wait_until(LIMIT, "the pod to run", || {
             let pod = object(&self.osaka, "pod", NAME)?;
-            let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
-            let runs = conditions
-                .iter()
-                .any(|held| held["type"] == "ContainersReady" && held["status"] == "True");
+            let runs = holds(&pod, "ContainersReady", "True");
             let address = pod["status"]["podIP"].as_str().unwrap_or_default().to_owned();
             check(runs && !address.is_empty(), || pod["status"].to_string()).map(|()| address)
         }))

@@ -2,23 +2,18 @@
 //! notice anything. Not part of the usual tests: `cargo drills services::lost`.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use carrick_e2e::Lab;
 use carrick_e2e::cluster::Cluster;
 use carrick_e2e::spread::{Spread, nearest_rank};
-use carrick_e2e::wait::wait_until;
 
 use super::figures::{earlier, keep, tell};
-use super::knock::page;
+use super::knock::{Knock, Knocks};
 use super::policy::{BACK, served_by, unexported, wish};
-use super::{SOON, consent, export, imported, sharing};
-use crate::common::{check, figure, node_names, pod_network, ready, text};
+use super::{consent, export, imported, sharing};
+use crate::common::{check, cut_apart, figure, join_again, node_names, pod_network, ready, text};
 use crate::connections::{BYTES, CONNECTIONS, Connections};
-use crate::flow::Network;
 use crate::quiet::{other_controllers, settled};
 use crate::table::record::wanted;
 use crate::table::whole;
@@ -28,9 +23,6 @@ use crate::world::{Case, Outcome};
 /// The measurement.
 pub const CASES: &[(&str, Case)] =
     &[("services::lost::new_connections_succeed_elsewhere", lost_again_and_again)];
-
-/// Between two new connections, which begin whatever became of the earlier ones.
-const EVERY: Duration = Duration::from_millis(20);
 
 /// So many in a row that succeed end a trial: a second of them.
 const ENOUGH: usize = 50;
@@ -50,87 +42,6 @@ const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: hello, na
     - {name: web, port: 80, targetPort: 8080}\n  - {name: talk, port: 9100, targetPort: 9100}\n";
 const TALK: u16 = 9100;
 
-/// A new connection.
-struct Knock {
-    begun: Instant,
-    ended: Instant,
-    /// Who served it, or why nobody did.
-    server: Result<String, String>,
-}
-
-impl Knock {
-    fn is_served_by(&self, cluster: &str) -> bool {
-        let of = format!("probe-{cluster}");
-        self.server.as_ref().is_ok_and(|server| server.starts_with(&of))
-    }
-}
-
-/// New connections, one after another from each network by turns, until they are stopped.
-struct Knocks {
-    done: Arc<Mutex<Vec<Knock>>>,
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
-}
-
-impl Knocks {
-    fn start(networks: Vec<Network>, target: SocketAddr) -> Self {
-        let (done, stop) = (Arc::default(), Arc::<AtomicBool>::default());
-        let thread = std::thread::spawn({
-            let (done, stop) = (Arc::clone(&done), stop.clone());
-            move || knock(&networks, target, &done, &stop)
-        });
-        Self { done, stop, thread }
-    }
-
-    /// What is known by now, in the order in which they began.
-    fn look<T>(&self, look: impl FnOnce(&[Knock]) -> T) -> T {
-        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
-        done.sort_by_key(|knock| knock.begun);
-        look(&done)
-    }
-
-    /// Waits until as many as are enough, the latest that began after `since`, were all served by this cluster.
-    fn wait(&self, cluster: &str, since: Instant) -> Outcome {
-        text(wait_until(SOON, &format!("new connections that {cluster} serves"), || {
-            self.look(|done| {
-                let later = done.iter().rev().take_while(|knock| knock.begun >= since);
-                let served = later.take_while(|knock| knock.is_served_by(cluster)).count();
-                check(served >= ENOUGH, || format!("only the last {served} of {}", done.len()))
-            })
-        }))
-    }
-
-    /// Ends when those that began have ended.
-    fn stop(self) -> Result<Vec<Knock>, String> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.join().map_err(|_| "a thread of new connections panicked")?;
-        let mut done =
-            std::mem::take(&mut *self.done.lock().unwrap_or_else(PoisonError::into_inner));
-        done.sort_by_key(|knock| knock.begun);
-        Ok(done)
-    }
-}
-
-fn knock(networks: &[Network], target: SocketAddr, done: &Mutex<Vec<Knock>>, stop: &AtomicBool) {
-    std::thread::scope(|scope| {
-        let mut next = Instant::now();
-        // Each takes 4 s at most, so that there are no more than 200 at once.
-        for network in networks.iter().cycle() {
-            if stop.load(Ordering::Relaxed) {
-                return;
-            }
-            scope.spawn(move || {
-                let begun = Instant::now();
-                let server = page(network, target).map(|page| page.server);
-                let knock = Knock { begun, ended: Instant::now(), server };
-                done.lock().unwrap_or_else(PoisonError::into_inner).push(knock);
-            });
-            next += EVERY;
-            std::thread::sleep(next.saturating_duration_since(Instant::now()));
-        }
-    });
-}
-
 /// What is looked at again and again.
 struct Rig<'a> {
     lab: &'a Lab,
@@ -142,13 +53,11 @@ struct Rig<'a> {
 impl Rig<'_> {
     /// Loses the cluster, and gives when.
     fn lose(&self, power: bool) -> Result<Instant, String> {
-        let wan = self.lab.wan();
         let at = Instant::now();
         if power {
             whole::cut(&self.osaka)?;
         } else {
-            text(wan.cut("osaka", "paris"))?;
-            text(wan.cut("paris", "osaka"))?;
+            cut_apart(self.lab)?;
         }
         Ok(at)
     }
@@ -158,9 +67,7 @@ impl Rig<'_> {
             whole::power_on(&self.osaka)?;
             whole::is_as_before(&self.osaka)?;
         }
-        let wan = self.lab.wan();
-        text(wan.restore("osaka", "paris"))?;
-        text(wan.restore("paris", "osaka"))?;
+        join_again(self.lab)?;
         ready(&self.paris, &self.osaka)?;
         // A controller has a cluster that is lost again and again wait for longer and longer, and another one does not
         // know how often that was.
@@ -174,9 +81,9 @@ impl Rig<'_> {
             node_names(&self.paris).iter().map(|node| pod_network(&self.paris, node)).collect();
         let knocks = Knocks::start(networks?, self.target);
         let begun = Instant::now();
-        let seen = knocks.wait("osaka", begun).and_then(|()| {
+        let seen = knocks.wait("osaka", begun, ENOUGH).and_then(|()| {
             let at = self.lose(power)?;
-            knocks.wait("paris", at).map(|()| at)
+            knocks.wait("paris", at, ENOUGH).map(|()| at)
         });
         let all = knocks.stop();
         let back = self.give_back(power);

@@ -8,7 +8,7 @@ use carrick_e2e::cluster::Cluster;
 use carrick_e2e::wait::wait_until;
 
 use super::{SOON, consent, fetch, gone, imported, object, sharing, slices, wait_condition};
-use crate::common::{Fault, check, figure, node_names, rolled_out, text};
+use crate::common::{Fault, check, cut_apart, figure, join_again, node_names, rolled_out, text};
 use crate::kill::api_answers;
 use crate::quiet::settled;
 use crate::world::{Case, Outcome};
@@ -24,6 +24,9 @@ const OUT: Duration = Duration::from_secs(2);
 
 /// Until a cluster that is reached again serves.
 pub const BACK: Duration = Duration::from_secs(60);
+
+/// The label that says of which cluster a slice is.
+pub const SOURCE: &str = "multicluster.kubernetes.io/source-cluster";
 
 /// For so long a cluster whose API server is away has to stay.
 const STAYS: Duration = Duration::from_secs(12);
@@ -63,14 +66,17 @@ pub fn wish(cluster: &Cluster, policy: &str) -> Outcome {
     text(cluster.kubectl(&["annotate", "serviceimport", "hello", "--overwrite", &note])).map(drop)
 }
 
-/// The clusters whose pods are in the slices.
+/// The clusters whose pods are in the slices of an import in `default`.
 fn sources(cluster: &Cluster, name: &str) -> Result<BTreeSet<String>, String> {
-    const LABEL: &str = "multicluster.kubernetes.io/source-cluster";
-    let slices = slices(cluster, name)?;
+    Ok(sources_of(&slices(cluster, name)?))
+}
+
+/// The clusters that slices of an import are from.
+pub fn sources_of(slices: &[serde_json::Value]) -> BTreeSet<String> {
     let source = |slice: &serde_json::Value| {
-        slice["metadata"]["labels"][LABEL].as_str().unwrap_or_default().to_owned()
+        slice["metadata"]["labels"][SOURCE].as_str().unwrap_or_default().to_owned()
     };
-    Ok(slices.iter().map(source).collect())
+    slices.iter().map(source).collect()
 }
 
 /// Waits until these clusters serve, and gives how long that took.
@@ -109,13 +115,8 @@ fn a_lost_cluster_leaves(lab: &Lab) -> Outcome {
     let (paris, osaka) = both_export(lab, "Balanced")?;
     let (_, address) = imported(&paris, "hello")?;
     served_by(&paris, "hello", &["osaka", "paris"], SOON)?;
-    let wan = lab.wan();
-    let restore = || {
-        text(wan.restore("paris", "osaka"))?;
-        text(wan.restore("osaka", "paris"))
-    };
-    text(wan.cut("paris", "osaka"))?;
-    text(wan.cut("osaka", "paris"))?;
+    let restore = || join_again(lab);
+    cut_apart(lab)?;
     let fault = Fault(&restore);
     let out = served_by(&paris, "hello", &["paris"], SOON)?;
     figure(&format!("a lost cluster is out of the slices after {} ms", out.as_millis()));

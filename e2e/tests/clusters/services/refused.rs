@@ -9,7 +9,7 @@ use carrick_e2e::wait::wait_until;
 use serde_json::Value;
 
 use super::{SOON, gone_in, object_in, of_import, sharing, wait_condition_in};
-use crate::common::{Fault, check, figure, text};
+use crate::common::{Fault, change_peering, check, figure, text};
 use crate::world::{Case, Outcome};
 
 /// All cases, in order.
@@ -39,11 +39,9 @@ fn ground(lab: &Lab) -> Result<Ground, String> {
         text(cluster.apply(&[namespace(NARROW), namespace(WIDE)].concat()))?;
     }
     let shared = format!("[{NARROW:?},{WIDE:?}]");
-    for (cluster, peer) in [(&paris, "osaka"), (&osaka, "paris")] {
-        let patch = format!(r#"{{"spec":{{"services":{{"export":{shared},"import":{shared}}}}}}}"#);
-        let patch = ["patch", "clusterpeering", peer, "--type=merge", "--patch", &patch];
-        text(cluster.kubectl(&patch))?;
-    }
+    let shared = format!(r#"{{"spec":{{"services":{{"export":{shared},"import":{shared}}}}}}}"#);
+    change_peering(&paris, "osaka", &shared)?;
+    change_peering(&osaka, "paris", &shared)?;
     Ok(Ground { paris, osaka })
 }
 
