@@ -64,6 +64,7 @@ fn main() -> ExitCode {
         services::policy::CASES,
         services::sctp::CASES,
         services::follow::CASES,
+        services::refused::CASES,
         services::remains::CASES,
         services::names::CASES,
         uninstall::CASES,
@@ -79,8 +80,6 @@ fn main() -> ExitCode {
         services::endpoints::CASES,
         services::lost::CASES,
         scale::CASES,
-        // They belong to the usual ones once all three were seen to pass.
-        services::refused::CASES,
     ];
     let long = long.into_iter().flatten().map(|(name, case)| {
         Trial::test(*name, move || world::with(case).map_err(Into::into)).with_ignored_flag(true)
