@@ -39,8 +39,20 @@ pub struct RemoteServices {
     /// All that it exports and we take; `None` before anything was heard of it, as after a start of this controller: what
     /// was imported from it earlier then stays as it is.
     pub services: Option<Arc<Services>>,
-    /// Packets get there: its data path is not declared down.
-    pub up: bool,
+    /// Whether packets get there.
+    pub access: Access,
+}
+
+/// Whether new connections may be led to a cluster.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Access {
+    /// No: its data path is declared down.
+    #[default]
+    Lost,
+    /// Packets get there again, not for long: only where no other cluster serves, for the alternative is a refusal.
+    LastResort,
+    /// Yes.
+    Full,
 }
 
 /// What all other clusters export, by cluster. One that is not in it is no peer any more. `None` before it is known

@@ -75,8 +75,8 @@ impl Taken {
                 Some(imports) => limit(&peer.peering, room)
                     .map(|limit| self.taken(cluster, &peer.peering, imports, limit)),
             };
-            let up = peer.reach.is_up();
-            (cluster.clone(), RemoteServices { services, up })
+            let access = peer.reach.access();
+            (cluster.clone(), RemoteServices { services, access })
         };
         sight.iter().map(one).collect()
     }
@@ -114,6 +114,7 @@ mod tests {
     use super::*;
     use crate::book::{Hearing, Reach, Word};
     use crate::scene::Peer;
+    use crate::services::Access;
 
     fn sight(import: &[&str], reach: Reach) -> Sight {
         let import = import.iter().map(|text| (*text).to_owned()).collect();
@@ -146,7 +147,7 @@ mod tests {
         };
         let shop = sight(&["shop"], Reach::first(Word::Works));
         let silent = osaka(&shop, &Heard::new());
-        assert_eq!((silent.services, silent.up), (None, true));
+        assert_eq!((silent.services, silent.access), (None, Access::Full));
         let said = heard(Some(imports(&["shop", "other"])));
         let first = osaka(&shop, &said).services.expect("heard");
         let names: Vec<&str> = first.keys().map(ServiceName::namespace).collect();
@@ -154,7 +155,10 @@ mod tests {
         let mut broken = shop.clone();
         broken.values_mut().for_each(|peer| peer.reach = Reach::first(Word::Fails));
         let down = osaka(&broken, &said);
-        assert!(!down.up && Arc::ptr_eq(&down.services.expect("heard"), &first), "made once");
+        assert!(
+            down.access == Access::Lost && Arc::ptr_eq(&down.services.expect("heard"), &first),
+            "made once"
+        );
         let other =
             osaka(&sight(&["other"], Reach::first(Word::Works)), &said).services.expect("heard");
         assert_eq!(other.keys().next().map(ServiceName::namespace), Some("other"));

@@ -1,9 +1,15 @@
-//! Whether services of a cluster count as reachable: gone at once, back after a while.
+//! Whether services of a cluster count as reachable: gone at once, back after a while, and soon where no other serves.
 
 use std::time::{Duration, Instant};
 
+use crate::services::Access;
+
 /// How long packets must have got there without a break before new connections are led there again.
 const RETURN: Duration = Duration::from_secs(5);
+
+/// After this part of that time it serves what no other cluster does. Not at once: who flaps would have all of its
+/// services' EndpointSlices written each time.
+const LAST_RESORT: u32 = 10;
 
 /// That time doubles with each loss, up to this.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -40,6 +46,8 @@ enum Standing {
     Down,
     /// They do again since then, which is not long enough.
     Returning(Instant),
+    /// They do again since then, which is long enough where no other cluster serves; or did so when somebody last knew.
+    LastResort(Option<Instant>),
 }
 
 impl Reach {
@@ -59,10 +67,19 @@ impl Reach {
                 let flaps = since.is_some_and(|since| now < since + CALM);
                 (Standing::Down, if flaps { more } else { RETURN })
             }
-            (Standing::Returning(_), Word::Fails) => (Standing::Down, more),
+            (Standing::Returning(_) | Standing::LastResort(_), Word::Fails) => {
+                (Standing::Down, more)
+            }
             (Standing::Returning(_), Word::Unknown) => (Standing::Down, pause),
-            (Standing::Returning(since), Word::Works) if now >= since + pause => {
+            (Standing::LastResort(_), Word::Unknown) => (Standing::LastResort(None), pause),
+            (Standing::LastResort(None), Word::Works) => (Standing::LastResort(Some(now)), pause),
+            (Standing::Returning(since) | Standing::LastResort(Some(since)), Word::Works)
+                if now >= since + pause =>
+            {
                 (Standing::Up(Some(now)), pause)
+            }
+            (Standing::Returning(since), Word::Works) if now >= since + pause / LAST_RESORT => {
+                (Standing::LastResort(Some(since)), pause)
             }
             (Standing::Down, Word::Works) => (Standing::Returning(now), pause),
             (Standing::Never, Word::Works) => (Standing::Up(None), pause),
@@ -72,15 +89,20 @@ impl Reach {
     }
 
     /// Whether new connections are led there.
-    pub fn is_up(self) -> bool {
-        matches!(self.standing, Standing::Up(_))
+    pub fn access(self) -> Access {
+        match self.standing {
+            Standing::Never | Standing::Down | Standing::Returning(_) => Access::Lost,
+            Standing::LastResort(_) => Access::LastResort,
+            Standing::Up(_) => Access::Full,
+        }
     }
 
     /// When to look again although nothing happens.
     pub fn due(self) -> Option<Instant> {
         match self.standing {
-            Standing::Never | Standing::Up(_) | Standing::Down => None,
-            Standing::Returning(since) => Some(since + self.pause),
+            Standing::Never | Standing::Up(_) | Standing::Down | Standing::LastResort(None) => None,
+            Standing::Returning(since) => Some(since + self.pause / LAST_RESORT),
+            Standing::LastResort(Some(since)) => Some(since + self.pause),
         }
     }
 }
@@ -97,15 +119,27 @@ mod tests {
     fn gone_at_once_and_back_after_a_while_without_a_break() {
         let now = Instant::now();
         let up = Reach::first(Word::Works);
-        assert!(up.is_up(), "nothing spoke against it");
+        assert_eq!(up.access(), Access::Full, "nothing spoke against it");
         let down = up.next(Word::Fails, now);
-        assert!(!down.is_up());
-        let back = down.next(Word::Works, now + SECOND);
-        assert_eq!(back.due(), Some(now + SECOND + RETURN));
-        assert!(!back.next(Word::Works, now + RETURN).is_up());
-        assert!(back.next(Word::Works, now + SECOND + RETURN).is_up());
-        let broken = back.next(Word::Fails, now + RETURN).next(Word::Works, now + RETURN);
-        assert_eq!(broken.due(), Some(now + RETURN + 2 * RETURN), "from the beginning, and longer");
+        assert_eq!(down.access(), Access::Lost);
+        let returning = down.next(Word::Works, now + SECOND);
+        assert_eq!(returning.access(), Access::Lost);
+        let resort = now + SECOND + RETURN / LAST_RESORT;
+        assert_eq!(returning.due(), Some(resort));
+        let resort = returning.next(Word::Works, resort);
+        assert_eq!(resort.access(), Access::LastResort);
+        assert_eq!(resort.due(), Some(now + SECOND + RETURN));
+        assert_eq!(resort.next(Word::Works, now + RETURN).access(), Access::LastResort);
+        for back in [returning, resort] {
+            assert_eq!(back.next(Word::Works, now + SECOND + RETURN).access(), Access::Full);
+            let broken = back.next(Word::Fails, now + RETURN);
+            assert_eq!(broken.access(), Access::Lost);
+            let broken = broken.next(Word::Works, now + RETURN);
+            let resort = now + RETURN + 2 * RETURN / LAST_RESORT;
+            assert_eq!(broken.due(), Some(resort), "from the beginning, and longer");
+            let resort = broken.next(Word::Works, resort);
+            assert_eq!(resort.due(), Some(now + RETURN + 2 * RETURN));
+        }
     }
 
     #[test]
@@ -113,13 +147,14 @@ mod tests {
         let (mut reach, mut now) = (Reach::first(Word::Works), Instant::now());
         let mut lose = |reach: &mut Reach, after: Duration| {
             now += after;
-            let back = reach.next(Word::Fails, now).next(Word::Works, now);
-            let due = back.due().expect("returning");
-            let waited = due - now;
-            now = due;
-            *reach = back.next(Word::Works, now);
-            assert!(reach.is_up());
-            waited.as_secs()
+            let lost = now;
+            *reach = reach.next(Word::Fails, now).next(Word::Works, now);
+            while let Some(due) = reach.due() {
+                now = due;
+                *reach = reach.next(Word::Works, now);
+            }
+            assert_eq!(reach.access(), Access::Full);
+            (now - lost).as_secs()
         };
         let waits: Vec<u64> = (0..6).map(|_| lose(&mut reach, SECOND)).collect();
         assert_eq!(waits, [5, 10, 20, 40, 60, 60]);
@@ -130,29 +165,37 @@ mod tests {
     fn a_cluster_that_is_new_counts_as_soon_as_it_is_reached() {
         let now = Instant::now();
         let new = Reach::first(Word::Fails);
-        assert!(!new.is_up() && !new.next(Word::Unknown, now).is_up());
+        assert_eq!(new.access(), Access::Lost);
+        assert_eq!(new.next(Word::Unknown, now).access(), Access::Lost);
         let up = new.next(Word::Works, now);
-        assert!(up.is_up());
+        assert_eq!(up.access(), Access::Full);
         let back = up.next(Word::Fails, now).next(Word::Works, now + SECOND);
-        assert_eq!(back.due(), Some(now + SECOND + RETURN), "from then on it is as any other");
+        assert_eq!(back.access(), Access::Lost, "from then on it is as any other");
     }
 
     #[test]
     fn without_a_word_nothing_changes_and_nobody_returns() {
         let now = Instant::now();
-        assert!(Reach::first(Word::Unknown).is_up(), "what was imported earlier stays");
+        let first = Reach::first(Word::Unknown);
+        assert_eq!(first.access(), Access::Full, "what was imported earlier stays");
         let up = Reach::first(Word::Works);
         assert_eq!(up.next(Word::Unknown, now), up);
         let down = up.next(Word::Fails, now);
         assert_eq!(down.next(Word::Unknown, now), down);
-        let back = down.next(Word::Works, now);
-        assert_eq!(back.next(Word::Unknown, now + SECOND).due(), None);
+        let returning = down.next(Word::Works, now);
+        assert_eq!(returning.next(Word::Unknown, now + SECOND), down);
+        let resort = returning.next(Word::Works, now + SECOND);
+        let kept = resort.next(Word::Unknown, now + SECOND);
+        assert_eq!((kept.access(), kept.due()), (Access::LastResort, None));
+        let known = kept.next(Word::Works, now + 2 * SECOND);
+        assert_eq!(known.due(), Some(now + 2 * SECOND + RETURN), "from the beginning");
     }
 
     proptest! {
-        /// Whatever is said: what fails is down at once, and what is down is up again only after all of a pause.
+        /// Whatever is said: what fails is lost at once, and what was lost serves again only after all of a pause, or a part
+        /// of it where no other does.
         #[test]
-        fn never_up_while_down_nor_back_too_soon(
+        fn never_reached_while_down_nor_back_too_soon(
             words in prop::collection::vec((0u64..4000, 0..3u8), 1..200),
         ) {
             let (mut reach, mut now) = (Reach::first(Word::Works), Instant::now());
@@ -160,16 +203,19 @@ mod tests {
             for (millis, word) in words {
                 now += Duration::from_millis(millis);
                 let word = [Word::Fails, Word::Unknown, Word::Works][usize::from(word)];
-                let before = reach;
-                reach = before.next(word, now);
+                let before = reach.access();
+                reach = reach.next(word, now);
                 match word {
                     Word::Works => works_since = works_since.or(Some(now)),
                     Word::Fails | Word::Unknown => works_since = None,
                 }
-                prop_assert!(word != Word::Fails || !reach.is_up());
-                if reach.is_up() && !before.is_up() {
-                    prop_assert!(works_since.is_some_and(|since| now >= since + RETURN));
-                }
+                let after = reach.access();
+                prop_assert!(word != Word::Fails || after == Access::Lost);
+                let worked = |pause| works_since.is_some_and(|since| now >= since + pause);
+                prop_assert!(after != Access::Full || before == after || worked(RETURN));
+                let risen = before == Access::Lost && after != Access::Lost;
+                prop_assert!(!risen || worked(RETURN / LAST_RESORT));
+                prop_assert!(word == Word::Fails || after != Access::Lost || before == after);
                 prop_assert!(reach.due().is_none_or(|due| due > now && due <= now + LONGEST));
             }
         }

@@ -9,6 +9,7 @@ use carrick_model::policy::Turn;
 use carrick_model::service::{Endpoint, EndpointGroup};
 use carrick_model::{ClusterId, ServicePolicy};
 
+use super::Access;
 use super::merge::Merged;
 
 /// What clusters serve with.
@@ -19,35 +20,59 @@ type PortName<'a> = Option<&'a str>;
 
 type Clusters<'a> = BTreeSet<&'a ClusterId>;
 
-/// The endpoints that are to be used in the cluster `own`; `reached` says to which clusters packets get.
+/// A cluster to which packets get.
+struct There<'a, 'm> {
+    cluster: &'a ClusterId,
+    groups: &'m [EndpointGroup],
+    access: Access,
+}
+
+/// What makes a cluster able to serve: how it is reached, and an endpoint like that.
+type Rank = (Access, fn(&Endpoint) -> bool);
+
+/// The best first. One is looked at only where none before it has a cluster that the policy wants.
+const RANKS: [Rank; 4] = [
+    (Access::Full, |endpoint| endpoint.ready),
+    (Access::LastResort, |endpoint| endpoint.ready),
+    (Access::Full, |endpoint| endpoint.serving),
+    (Access::LastResort, |endpoint| endpoint.serving),
+];
+
+/// The endpoints that are to be used in the cluster `own`; `access` says to which clusters packets get.
 ///
-/// Those of a cluster without a ready one are not. Where no cluster has one, pods that terminate and still serve are used,
-/// as kube-proxy does with the pods of one cluster.
+/// Those of a cluster without a ready one are not. Where no cluster that the policy wants has one, those of clusters to
+/// which packets have just begun to get again are used; and then pods that terminate and still serve, as kube-proxy does
+/// with the pods of one cluster.
 pub fn choose<'a>(
     merged: &Merged<'a>,
     policy: &ServicePolicy,
     own: &ClusterId,
-    reached: impl Fn(&ClusterId) -> bool,
+    access: impl Fn(&ClusterId) -> Access,
 ) -> Chosen<'a> {
-    let there: Vec<(&'a ClusterId, &Vec<EndpointGroup>)> = merged
+    let there: Vec<There<'a, '_>> = merged
         .clusters
         .iter()
-        .filter(|(cluster, _)| reached(cluster))
-        .map(|(cluster, groups)| (*cluster, groups))
+        .map(|(cluster, groups)| There { cluster, groups, access: access(cluster) })
+        .filter(|there| there.access != Access::Lost)
         .collect();
     let ports: BTreeSet<PortName<'_>> =
-        there.iter().flat_map(|(_, groups)| groups.iter().flat_map(names)).collect();
+        there.iter().flat_map(|there| there.groups.iter().flat_map(names)).collect();
+    let best = |port| {
+        let able = RANKS.iter().map(|rank| able(&there, port, *rank));
+        let allowed = able.map(|able| allowed(policy, own, able));
+        allowed.into_iter().find(|clusters| !clusters.is_empty()).unwrap_or_default()
+    };
     let serving: BTreeMap<PortName<'_>, Clusters<'_>> =
-        ports.into_iter().map(|port| (port, allowed(policy, own, able(&there, port)))).collect();
+        ports.into_iter().map(|port| (port, best(port))).collect();
     let serves = |cluster: &ClusterId, port: PortName<'_>| {
         serving.get(&port).is_some_and(|clusters| clusters.contains(cluster))
     };
-    let one = |(cluster, groups): &(&'a ClusterId, &Vec<EndpointGroup>)| {
+    let one = |there: &There<'a, '_>| {
+        let groups = there.groups.iter();
         let groups: Vec<EndpointGroup> = groups
-            .iter()
-            .filter_map(|group| narrowed(group, |port| serves(cluster, port)))
+            .filter_map(|group| narrowed(group, |port| serves(there.cluster, port)))
             .collect();
-        (!groups.is_empty()).then_some((*cluster, groups))
+        (!groups.is_empty()).then_some((there.cluster, groups))
     };
     there.iter().filter_map(one).collect()
 }
@@ -59,17 +84,14 @@ fn names(group: &EndpointGroup) -> Vec<PortName<'_>> {
     group.ports.iter().map(|port| Some(port.name.as_str())).collect()
 }
 
-/// The clusters that could serve a port.
-fn able<'a>(there: &[(&'a ClusterId, &Vec<EndpointGroup>)], port: PortName<'_>) -> Clusters<'a> {
-    let with = |usable: fn(&Endpoint) -> bool| -> Clusters<'a> {
-        let has = |group: &&EndpointGroup| names(group).contains(&port);
-        let can = |groups: &Vec<EndpointGroup>| {
-            groups.iter().filter(has).any(|group| group.endpoints.iter().any(usable))
-        };
-        there.iter().filter(|(_, groups)| can(groups)).map(|(cluster, _)| *cluster).collect()
+/// The clusters of a rank that could serve a port.
+fn able<'a>(there: &[There<'a, '_>], port: PortName<'_>, (access, usable): Rank) -> Clusters<'a> {
+    let has = |group: &&EndpointGroup| names(group).contains(&port);
+    let can = |there: &&There<'a, '_>| {
+        let mut behind = there.groups.iter().filter(has).flat_map(|group| &group.endpoints);
+        there.access == access && behind.any(usable)
     };
-    let ready = with(|endpoint| endpoint.ready);
-    if ready.is_empty() { with(|endpoint| endpoint.serving) } else { ready }
+    there.iter().filter(can).map(|there| there.cluster).collect()
 }
 
 /// Those of them that the policy wants.

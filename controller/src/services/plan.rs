@@ -8,7 +8,6 @@ use carrick_model::{ClusterId, ExportedService, Family, ServiceName, ServicePoli
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::RemoteServices;
 use super::choice::choose;
 use super::conditions::{Outcome, Said, changed, of_export, of_import, of_policy};
 use super::discover::{Discovered, Unexportable};
@@ -17,6 +16,7 @@ use super::merge::{Merged, merge};
 use super::names::{SOURCE_CLUSTER, cluster_label, derived};
 use super::render::{Addresses, Scene, What, render, seal};
 use super::wish::granted;
+use super::{Access, RemoteServices};
 
 mod held;
 
@@ -84,7 +84,7 @@ pub fn plan(view: View<'_>) -> Planned {
     let kept = |what: &What| match what {
         What::Slice(name) => {
             let source = view.held.slices.get(name).map(|held| held.source.as_str());
-            source.is_some_and(|source| waiting.get(source).is_some_and(|(_, up)| *up))
+            source.is_some_and(|source| waiting.get(source).is_some_and(|(_, reached)| *reached))
         }
         _ => !waiting.is_empty(),
     };
@@ -97,7 +97,7 @@ pub fn plan(view: View<'_>) -> Planned {
     if awaits_address(view, &out) {
         out.writes.remove(&What::Import);
     }
-    let there = |cluster: &&&ClusterId| is_reached(view, cluster);
+    let there = |cluster: &&&ClusterId| access(view, cluster) != Access::Lost;
     let reached = merged.iter().flat_map(|merged| merged.clusters.keys()).filter(there);
     let reached: BTreeSet<String> = reached.map(|cluster| cluster_label(cluster)).collect();
     surplus(view, &wanted, kept, &reached, &mut out);
@@ -130,7 +130,8 @@ fn waiting(view: View<'_>) -> BTreeMap<String, (&ClusterId, bool)> {
         .remotes
         .iter()
         .filter(|(cluster, remote)| remote.services.is_none() && before.contains(cluster.as_str()));
-    silent.map(|(cluster, remote)| (cluster_label(cluster), (cluster, remote.up))).collect()
+    let reached = |remote: &RemoteServices| remote.access != Access::Lost;
+    silent.map(|(cluster, remote)| (cluster_label(cluster), (cluster, reached(remote)))).collect()
 }
 
 /// What decides while some cluster has not spoken: what was decided before, so that those who have spoken keep within it.
@@ -156,8 +157,7 @@ fn objects(view: View<'_>, merged: &Merged<'_>) -> BTreeMap<What, Value> {
         own: view.own,
         places: places.unwrap_or(&none.1),
     };
-    let chosen =
-        choose(merged, &policy(view, merged), view.own, |cluster| is_reached(view, cluster));
+    let chosen = choose(merged, &policy(view, merged), view.own, |cluster| access(view, cluster));
     render(scene, &chosen)
 }
 
@@ -178,8 +178,11 @@ fn policy(view: View<'_>, merged: &Merged<'_>) -> ServicePolicy {
 }
 
 /// Whether packets get to a cluster.
-fn is_reached(view: View<'_>, cluster: &ClusterId) -> bool {
-    cluster == view.own || view.remotes.get(cluster).is_some_and(|remote| remote.up)
+fn access(view: View<'_>, cluster: &ClusterId) -> Access {
+    if cluster == view.own {
+        return Access::Full;
+    }
+    view.remotes.get(cluster).map_or(Access::Lost, |remote| remote.access)
 }
 
 /// What is wanted and not so.

@@ -283,7 +283,7 @@ impl State {
                 (old.get(cluster).unwrap_or(&silent), new.get(cluster).unwrap_or(&silent));
             let (some, others) = (before.services.as_deref(), now.services.as_deref());
             let known = old.contains_key(cluster) == new.contains_key(cluster);
-            if before.up == now.up && some.is_some() == others.is_some() && known {
+            if before.access == now.access && some.is_some() == others.is_some() && known {
                 dirty.extend(different(some, others));
             } else {
                 dirty.extend(some.into_iter().chain(others).flat_map(Services::keys).cloned());

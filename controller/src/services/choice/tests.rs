@@ -40,13 +40,18 @@ fn export(behind: &Behind) -> ExportedService {
     }
 }
 
-/// Which clusters serve a port in paris, where all but those that are `down` are reached.
+/// Which clusters serve a port in paris, where all but those that are `down` are reached; with a `?` just so.
 fn serve(policy: &str, clusters: &[(&str, Behind)], down: &[&str], port: &str) -> Vec<String> {
     let exports: Vec<(ClusterId, ExportedService)> =
         clusters.iter().map(|(name, behind)| (id(name), export(behind))).collect();
     let merged = merge(exports.iter().map(|(id, export)| (id, export))).expect("merged");
     let policy = policy.parse().expect("policy");
-    let chosen = choose(&merged, &policy, &id("paris"), |c| !down.contains(&c.as_str()));
+    let access = |cluster: &ClusterId| match () {
+        () if down.contains(&cluster.as_str()) => Access::Lost,
+        () if down.contains(&format!("{cluster}?").as_str()) => Access::LastResort,
+        () => Access::Full,
+    };
+    let chosen = choose(&merged, &policy, &id("paris"), access);
     let has = |groups: &&Vec<EndpointGroup>| {
         groups.iter().any(|group| group.ports.iter().any(|p| p.name == port))
     };
@@ -72,6 +77,12 @@ fn each_policy_chooses_among_those_that_can_serve() {
         ("Failover: osaka, lima", &all, &["osaka"], &["lima"]),
         ("Failover: osaka, lima", &all, &["osaka", "lima"], &[]),
         ("Failover: osaka, *", &all, &["osaka"], &["lima", "paris"]),
+        ("Balanced", &all, &["lima?"], &["osaka", "paris"]),
+        ("Balanced", &idle, &["lima?", "osaka?"], &["lima", "osaka"]),
+        ("PreferLocal", &idle, &["lima?", "osaka?"], &["lima", "osaka"]),
+        ("Failover: osaka, lima", &all, &["osaka?", "lima"], &["osaka"]),
+        ("Failover: osaka, lima", &all, &["osaka?"], &["lima"]),
+        ("Failover: osaka, *", &all, &["osaka?"], &["lima", "paris"]),
         ("Failover: paris, osaka", &idle, &[], &["osaka"]),
         ("Failover: quito, *", &all, &[], &["lima", "osaka", "paris"]),
     ] {
@@ -95,6 +106,9 @@ fn pods_that_only_serve_are_the_last_resort() {
     assert_eq!(serve("PreferLocal", &ending, &[], "web"), ["osaka"]);
     let one_is_ready = [("osaka", vec![("web", 0, 2)]), ("paris", vec![("web", 1, 0)])];
     assert_eq!(serve("Failover: osaka, paris", &one_is_ready, &[], "web"), ["paris"]);
+    assert_eq!(serve("Failover: osaka", &one_is_ready, &[], "web"), ["osaka"], "paris may not");
+    assert_eq!(serve("Balanced", &one_is_ready, &["paris?"], "web"), ["paris"]);
+    assert_eq!(serve("Failover: osaka", &one_is_ready, &["osaka?"], "web"), ["osaka"]);
     let none = [("osaka", web(0)), ("paris", web(0))];
     assert!(serve("Balanced", &none, &[], "web").is_empty());
 }
@@ -106,6 +120,10 @@ fn any_policy() -> impl Strategy<Value = ServicePolicy> {
         ServicePolicy::Failover(named.chain(others.then_some(Turn::Others)).collect())
     });
     prop_oneof![Just(ServicePolicy::Balanced), Just(ServicePolicy::PreferLocal), failover]
+}
+
+fn any_access() -> impl Strategy<Value = Access> {
+    prop::sample::select(vec![Access::Lost, Access::LastResort, Access::Full])
 }
 
 fn any_behind() -> impl Strategy<Value = Behind> {
@@ -125,18 +143,20 @@ proptest! {
     #[test]
     fn nobody_is_refused_while_somebody_may_serve(
         policy in any_policy(),
-        behind in prop::collection::vec((any_behind(), any::<bool>()), 1..5),
+        behind in prop::collection::vec((any_behind(), any_access()), 1..5),
         own in 0..5usize,
     ) {
-        let exports: Vec<(ClusterId, ExportedService, bool)> = (0..)
+        let exports: Vec<(ClusterId, ExportedService, Access)> = (0..)
             .zip(&behind)
-            .map(|(i, (behind, up))| (id(&format!("c{i}")), export(behind), *up))
+            .map(|(i, (behind, access))| (id(&format!("c{i}")), export(behind), *access))
             .collect();
         let merged = merge(exports.iter().map(|(id, export, _)| (id, export))).expect("merged");
-        let up = |cluster: &ClusterId| exports.iter().any(|(id, _, up)| id == cluster && *up);
+        let access = |cluster: &ClusterId| {
+            exports.iter().find(|(id, ..)| id == cluster).map_or(Access::Lost, |found| found.2)
+        };
         let own = id(&format!("c{own}"));
-        let chosen = choose(&merged, &policy, &own, up);
-        prop_assert!(chosen.keys().all(|cluster| up(cluster)));
+        let chosen = choose(&merged, &policy, &own, access);
+        prop_assert!(chosen.keys().all(|cluster| access(cluster) != Access::Lost));
         let may = |cluster: &ClusterId| match &policy {
             ServicePolicy::Failover(turns) => {
                 turns.contains(&Turn::Others) || turns.contains(&Turn::Cluster(cluster.clone()))
@@ -151,9 +171,10 @@ proptest! {
             let able: Vec<&ClusterId> = merged
                 .clusters
                 .iter()
-                .filter(|(cluster, groups)| up(cluster) && ready(groups))
+                .filter(|(cluster, groups)| access(cluster) != Access::Lost && ready(groups))
                 .map(|(cluster, _)| *cluster)
                 .collect();
+            let full = |cluster: &ClusterId| access(cluster) == Access::Full;
             let serving: Vec<&ClusterId> = chosen
                 .iter()
                 .filter(|(_, groups)| ready(groups))
@@ -161,7 +182,10 @@ proptest! {
                 .collect();
             prop_assert!(serving.iter().all(|cluster| may(cluster)));
             prop_assert_eq!(serving.is_empty(), !able.iter().any(|cluster| may(cluster)));
-            if policy == ServicePolicy::PreferLocal && able.contains(&&own) {
+            if able.iter().any(|cluster| may(cluster) && full(cluster)) {
+                prop_assert!(serving.iter().all(|cluster| full(cluster)));
+            }
+            if policy == ServicePolicy::PreferLocal && full(&own) && able.contains(&&own) {
                 prop_assert_eq!(serving, vec![&own]);
             }
         }
@@ -180,8 +204,8 @@ proptest! {
         let back = merge(exports.iter().map(|(id, export)| (id, export))).expect("merged");
         let own = id("c0");
         prop_assert_eq!(
-            choose(&forth, &policy, &own, |_| true),
-            choose(&back, &policy, &own, |_| true)
+            choose(&forth, &policy, &own, |_| Access::Full),
+            choose(&back, &policy, &own, |_| Access::Full)
         );
     }
 }

@@ -82,7 +82,7 @@ impl World {
     fn hears(mut self, cluster: &str, export: Option<ExportedService>) -> Self {
         let services: Services =
             export.map(|e| (e.name.clone(), Arc::new(e))).into_iter().collect();
-        let remote = RemoteServices { services: Some(Arc::new(services)), up: true };
+        let remote = RemoteServices { services: Some(Arc::new(services)), access: Access::Full };
         self.remotes.insert(id(cluster), remote);
         self
     }
@@ -239,7 +239,7 @@ fn an_export_whose_namespace_is_about_to_go_says_that_it_is_not_imported_here() 
 fn a_cluster_out_of_reach_leaves_the_slices_and_nothing_else() {
     let mut world = World::new().exporting().hears("osaka", Some(exported(6, 80, "10.2.0.5")));
     world.settle();
-    world.remote("osaka").up = false;
+    world.remote("osaka").access = Access::Lost;
     let planned = world.plan();
     assert_eq!(planned.writes.len(), 1, "{:?}", planned.writes);
     world.settle();
@@ -280,7 +280,7 @@ fn after_a_start_what_was_imported_stays_until_its_cluster_has_spoken() {
     world.remote("osaka").services = None;
     assert_eq!(world.plan().writes, BTreeMap::new(), "not even ours, which is younger, may decide");
     // Out of reach, its endpoints go, and the address stays.
-    world.remote("osaka").up = false;
+    world.remote("osaka").access = Access::Lost;
     world.settle();
     assert_eq!(world.sources(), [""; 0], "ours has another number under the same name");
     assert!(world.held.derived.is_some() && world.held.import.is_some());

@@ -3,6 +3,7 @@ use std::collections::BTreeSet;
 use carrick_model::ExportedService;
 use carrick_model::service::{Endpoint, EndpointGroup, Protocol};
 
+use super::super::Access;
 use super::super::choice::choose;
 use super::super::merge::merge;
 use super::*;
@@ -67,8 +68,11 @@ fn rendered(exports: &[(&str, ExportedService)], reached: &[&str]) -> BTreeMap<W
         own: &"paris".parse().expect("cluster"),
         places: &BTreeMap::from([(endpoint(0).address, place)]),
     };
-    let reached = |cluster: &ClusterId| reached.contains(&cluster.as_str());
-    render(scene, &choose(&merged, &ServicePolicy::Balanced, scene.own, reached))
+    let access = |cluster: &ClusterId| match reached.contains(&cluster.as_str()) {
+        true => Access::Full,
+        false => Access::Lost,
+    };
+    render(scene, &choose(&merged, &ServicePolicy::Balanced, scene.own, access))
 }
 
 fn slices(objects: &BTreeMap<What, Value>) -> Vec<&Value> {

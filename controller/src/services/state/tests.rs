@@ -3,6 +3,7 @@ use carrick_model::{ExportedService, Family};
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
+use super::super::Access;
 use super::super::facts::{LocalEndpoint, Place, ServiceFacts};
 use super::super::plan::Kind;
 use super::*;
@@ -74,9 +75,9 @@ fn remote(at: u64) -> Arc<ExportedService> {
     })
 }
 
-fn peers(service: Option<Arc<ExportedService>>, up: bool) -> Remotes {
+fn peers(service: Option<Arc<ExportedService>>, access: Access) -> Remotes {
     let services = service.map(|one| Arc::new(Services::from([(one.name.clone(), one)])));
-    Some(BTreeMap::from([(id("osaka"), RemoteServices { services, up })]))
+    Some(BTreeMap::from([(id("osaka"), RemoteServices { services, access })]))
 }
 
 /// All collections are known, and empty.
@@ -180,13 +181,14 @@ fn a_service_in_the_way_is_seen_and_whoever_wants_its_name_is_looked_at_again() 
 #[test]
 fn only_what_differs_in_what_is_heard_is_looked_at() {
     let mut state = known();
-    state.hear(peers(Some(remote(1)), true));
+    state.hear(peers(Some(remote(1)), Access::Full));
     assert_eq!(state.take_dirty(9), [name("shop")]);
-    state.hear(peers(Some(remote(1)), true));
+    state.hear(peers(Some(remote(1)), Access::Full));
     assert!(state.take_dirty(9).is_empty());
     for (heard, what) in [
-        (peers(Some(remote(2)), true), "another content"),
-        (peers(Some(remote(2)), false), "out of reach"),
+        (peers(Some(remote(2)), Access::Full), "another content"),
+        (peers(Some(remote(2)), Access::Lost), "out of reach"),
+        (peers(Some(remote(2)), Access::LastResort), "reached again"),
         (Some(BTreeMap::new()), "no peer any more"),
     ] {
         state.hear(heard);
@@ -198,9 +200,9 @@ fn only_what_differs_in_what_is_heard_is_looked_at() {
 fn a_silent_peer_that_goes_out_of_reach_concerns_what_was_imported_from_it() {
     let mut state = known();
     state.take(Seen::Imports(set("shop/hello", ours(Kind::Import, "", 1))));
-    state.hear(peers(None, true));
+    state.hear(peers(None, Access::Full));
     state.take_dirty(9);
-    state.hear(peers(None, false));
+    state.hear(peers(None, Access::Lost));
     assert_eq!(state.take_dirty(9), [name("shop")]);
 }
 
@@ -240,11 +242,11 @@ fn an_export_that_no_service_can_be_named_like_is_taken_once() {
 #[test]
 fn nothing_is_written_any_more_when_nobody_is_to_be_told() {
     let mut state = known();
-    state.hear(peers(Some(remote(1)), true));
+    state.hear(peers(Some(remote(1)), Access::Full));
     state.take_dirty(9);
     state.hear(None);
     assert!(!state.is_writable(), "Carrick is about to go");
-    state.hear(peers(Some(remote(1)), true));
+    state.hear(peers(Some(remote(1)), Access::Full));
     assert_eq!((state.is_writable(), state.take_dirty(9)), (true, vec![name("shop")]));
 }
 

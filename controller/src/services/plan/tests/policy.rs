@@ -46,7 +46,7 @@ fn whoever_could_serve_on_leaves_after_the_next_has_come_and_the_dead_at_once() 
         (1, 0)
     );
     world.settle();
-    world.remote("osaka").up = false;
+    world.remote("osaka").access = Access::Lost;
     let writes = world.plan().writes;
     assert_eq!((writes.len(), deletions(&writes)), (2, 1), "{writes:?}");
     world.settle();
@@ -80,7 +80,7 @@ fn after_a_start_the_policy_stands_although_its_cluster_has_not_spoken() {
     assert_eq!(world.said("Conflict"), ("True", "PolicyConflict"));
     world.remote("osaka").services = None;
     assert_eq!(world.plan().writes, BTreeMap::new());
-    world.remote("osaka").up = false;
+    world.remote("osaka").access = Access::Lost;
     assert_eq!(world.plan().writes, BTreeMap::new());
 }
 
@@ -94,4 +94,19 @@ fn a_cluster_without_a_ready_pod_is_in_no_slice() {
     world.settle();
     assert_eq!(world.sources(), [""; 0]);
     assert!(world.held.derived.is_some(), "clients are refused by its address");
+}
+
+#[test]
+fn a_cluster_that_is_just_back_serves_only_where_no_other_does() {
+    let mut world = both("Balanced");
+    world.remote("osaka").access = Access::Lost;
+    world.settle();
+    world.remote("osaka").access = Access::LastResort;
+    assert_eq!(world.plan().writes, BTreeMap::new(), "paris serves");
+    world.own = None;
+    world.export = None;
+    world.settle();
+    assert_eq!(world.sources(), ["osaka"]);
+    world.remote("osaka").access = Access::Full;
+    assert_eq!(world.plan().writes, BTreeMap::new(), "it is written already");
 }
