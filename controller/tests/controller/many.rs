@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use carrick_controller::metrics::Metrics;
 use carrick_controller::services::task::{Parts, run};
-use carrick_controller::services::{RemoteServices, Services};
+use carrick_controller::services::{Access, RemoteServices, Services};
 use carrick_model::service::{Endpoint, EndpointGroup, Port, Protocol, ServiceKind};
 use carrick_model::{ExportedService, Family, ServiceName};
 use futures::StreamExt as _;
@@ -159,7 +159,7 @@ async fn imports_are_written_as_often_as_they_must_be_and_without_a_pause() {
     let api = Api(Arc::default(), writes);
     let services = (0..count).map(service).map(|one| (one.name.clone(), Arc::new(one)));
     let services: Services = services.collect();
-    let osaka = RemoteServices { services: Some(Arc::new(services)), up: true };
+    let osaka = RemoteServices { services: Some(Arc::new(services)), access: Access::Full };
     let remotes = [("osaka".parse().expect("id"), osaka)].into();
     let (_remotes, heard) = watch::channel(Some(remotes));
     let (exports, _told) = watch::channel(None);

@@ -7,7 +7,9 @@ use carrick_e2e::Lab;
 use carrick_e2e::cluster::Cluster;
 use carrick_e2e::wait::wait_until;
 
-use super::{SOON, consent, fetch, gone, imported, object, sharing, slices, wait_condition};
+use super::{
+    SOON, consent, export, fetch, gone, imported, object, sharing, slices, wait_condition,
+};
 use crate::common::{Fault, check, cut_apart, figure, join_again, node_names, rolled_out, text};
 use crate::kill::api_answers;
 use crate::quiet::settled;
@@ -32,6 +34,10 @@ pub const SOURCE: &str = "multicluster.kubernetes.io/source-cluster";
 const STAYS: Duration = Duration::from_secs(12);
 
 const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: hello, namespace: default}\n\
+    spec: {selector: {app: probe}, ports: [{name: web, port: 80, targetPort: 8080}]}\n";
+
+/// A service of one cluster alone.
+const ALONE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: alone, namespace: default}\n\
     spec: {selector: {app: probe}, ports: [{name: web, port: 80, targetPort: 8080}]}\n";
 
 /// Both clusters export `hello` to each other.
@@ -113,18 +119,30 @@ fn all_served(cluster: &Cluster, address: &str, server: &str) -> Outcome {
 
 fn a_lost_cluster_leaves(lab: &Lab) -> Outcome {
     let (paris, osaka) = both_export(lab, "Balanced")?;
+    text(osaka.apply(&format!("{ALONE}---\n{}", export("alone"))))?;
     let (_, address) = imported(&paris, "hello")?;
     served_by(&paris, "hello", &["osaka", "paris"], SOON)?;
+    served_by(&paris, "alone", &["osaka"], SOON)?;
     let restore = || join_again(lab);
     cut_apart(lab)?;
     let fault = Fault(&restore);
     let out = served_by(&paris, "hello", &["paris"], SOON)?;
+    served_by(&paris, "alone", &[], SOON)?;
     figure(&format!("a lost cluster is out of the slices after {} ms", out.as_millis()));
     check(out <= OUT, || format!("only after {out:?}"))?;
     all_served(&paris, &address, "paris")?;
     drop(fault);
-    let back = served_by(&paris, "hello", &["osaka", "paris"], BACK)?;
-    figure(&format!("and back {:.1} s after its return", back.as_secs_f64()));
+    let resort = served_by(&paris, "alone", &["osaka"], BACK)?;
+    let found = sources(&paris, "hello")?;
+    check(!found.contains("osaka"), || "it is trusted at once where others serve".to_owned())?;
+    let back = resort + served_by(&paris, "hello", &["osaka", "paris"], BACK)?;
+    figure(&format!(
+        "after its return it serves alone after {:.1} s, and beside others after {:.1} s",
+        resort.as_secs_f64(),
+        back.as_secs_f64()
+    ));
+    text(osaka.kubectl(&["delete", "serviceexport/alone", "service/alone"]))?;
+    gone(&paris, "alone")?;
 
     // While the other API server is away its pods go on serving.
     let api = osaka.control_plane_process("kube-apiserver");
