@@ -32,8 +32,8 @@ const FULL: usize = 1420 - 28;
 /// The two ways between the clusters, as sites of the WAN emulator.
 const WAYS: [[&str; 2]; 2] = [["paris", "osaka"], ["paris-private", "osaka-private"]];
 
-/// One of two paths is cut, by turns, and with it whichever is used: both directions of it, or the one out of the
-/// cluster that counts as hit.
+/// One of two paths is cut, by turns, and with it whichever is used: both directions of it, or the one by which packets
+/// leave the cluster that counts as hit.
 pub fn cut(lab: &Lab, both: bool) -> Outcome {
     let name = if both { "path cut" } else { "path cut, one direction" };
     let worse = |now: Conditions| Conditions { cut: true, ..now };
@@ -137,6 +137,8 @@ fn with_two_paths(lab: &Lab, paris: &Cluster, osaka: &Cluster, fault: &Fault<'_>
         Ok(())
     };
     mended()?;
+    // Whose use of a way is hit: each cluster chooses the one that its packets leave by.
+    let way_of = |hit: &Cluster| used_way(if fault.both { paris } else { hit });
     // When each way was hit last.
     let hits = Cell::new([None; WAYS.len()]);
     let outages = measure_between(
@@ -145,7 +147,7 @@ fn with_two_paths(lab: &Lab, paris: &Cluster, osaka: &Cluster, fault: &Fault<'_>
         fault.name,
         fault.watching,
         &mut |cluster, _| {
-            let way = used_way(paris)?;
+            let way = way_of(cluster)?;
             let [one, other] = WAYS[way];
             let out = if std::ptr::eq(cluster, paris) { (one, other) } else { (other, one) };
             let hit = if fault.both { vec![out, (out.1, out.0)] } else { vec![out] };
@@ -159,9 +161,10 @@ fn with_two_paths(lab: &Lab, paris: &Cluster, osaka: &Cluster, fault: &Fault<'_>
             hits.set(times);
             Ok((format!("the way {one} – {other}"), at))
         },
-        &mut |_| {
+        &mut |cluster| {
             mended()?;
-            if let Some(last) = hits.get()[used_way(paris)?] {
+            let next = if std::ptr::eq(cluster, paris) { osaka } else { paris };
+            if let Some(last) = hits.get()[way_of(next)?] {
                 std::thread::sleep((last + APART).saturating_duration_since(Instant::now()));
             }
             Ok(())
