@@ -248,8 +248,9 @@ impl Crowd<'_> {
     /// Has paris import all, and gives how many writes a second that was.
     fn import(&self, goals: &mut Goals) -> Result<f64, String> {
         let both = format!("[{BARE:?},{CROWD:?}]");
-        consent(&self.osaka.cluster, &both)?;
+        // Peers are told what they may import, whether they do or not.
         let before = self.counted()?;
+        consent(&self.osaka.cluster, &both)?;
         let (writes, mark) = (self.paris.metrics()?.total(WRITTEN), self.mark()?);
         let began = Instant::now();
         consent(&self.paris.cluster, &both)?;
@@ -329,7 +330,11 @@ impl Crowd<'_> {
             }
             bytes.push(cost.told());
             // One of them was ours.
-            writes.push(cost.writes.iter().map(sum).sum::<u64>().saturating_sub(1));
+            let all = cost.writes.iter().map(sum).sum::<u64>().saturating_sub(1);
+            if all as f64 > CHANGE_WRITES {
+                figure(&format!("a dear change: {cost}"));
+            }
+            writes.push(all);
         }
         figure(&format!(
             "changes of an endpoint: {bytes:?} bytes, {writes:?} writes; {disturbed} more while osaka was lost by itself"
