@@ -1,6 +1,7 @@
 //! One term of leadership: everything in here ends with it.
 
 use std::convert::Infallible;
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use kube::Client;
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use tokio::sync::{mpsc, oneshot, watch as channel};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::book;
@@ -37,6 +39,10 @@ const LAST_RETRY: Duration = Duration::from_secs(10);
 
 /// How long the steps of starting may take together.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long the port may be held by an earlier term, and how often that is looked at.
+const LEAVE: Duration = Duration::from_secs(3);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// How often our own certificate is renewed.
 const RENEWAL: Duration = Duration::from_secs(24 * 3600);
@@ -131,7 +137,7 @@ impl Term {
         let installation = installation::read(Path::new(installation::TOKEN)).await;
         let record = Record::read(&object, installation.as_deref());
         let own = (object.status.unwrap_or_default(), object.metadata.generation);
-        let exchange = self.exchange(&identity)?;
+        let exchange = self.exchange(&identity).await?;
         self.announce().await.map_err(api("EndpointSlice carrick-controller-leader"))?;
         let credentials = self.credentials(&identity)?;
         Ok(Start { identity, own, record, installation, exchange, credentials })
@@ -239,14 +245,14 @@ impl Term {
         }
     }
 
-    fn exchange(&self, identity: &ClusterIdentity) -> Result<Exchange, StartError> {
+    async fn exchange(&self, identity: &ClusterIdentity) -> Result<Exchange, StartError> {
         let port = self.options.exchange_port;
         let failed = |error| StartError::Socket { port, error };
         let any = match self.options.pod.pod_ip {
             IpAddr::V4(_) => SocketAddr::from(([0, 0, 0, 0], port)),
             IpAddr::V6(_) => SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)),
         };
-        let socket = UdpSocket::bind(any).map_err(failed)?;
+        let socket = bind(any).await.map_err(failed)?;
         let cluster = self.settings.cluster.clone();
         let trust = Trust::new(cluster, vec![identity.public()], Rules::default());
         Exchange::bind(socket, None, trust, Limits::default()).map_err(failed)
@@ -317,6 +323,19 @@ impl Term {
     }
 }
 
+/// Binds a socket, which an earlier term may hold for a moment: its links take leave after its end.
+async fn bind(address: SocketAddr) -> std::io::Result<UdpSocket> {
+    let until = Instant::now() + LEAVE;
+    loop {
+        match UdpSocket::bind(address) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < until => {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            done => return done,
+        }
+    }
+}
+
 /// Runs the engine and its tasks. None of them ends by itself while the others live, so the first end
 /// is a fault, and what is left would only look alive.
 async fn until_one_ends(engine: impl Future<Output = ()>, tasks: &mut JoinSet<()>) {
@@ -344,5 +363,22 @@ mod tests {
             tokio::time::timeout(Duration::from_secs(1), ended).await.expect("noticed");
             assert!(tasks.is_empty(), "the others end as well");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_port_that_an_earlier_term_still_holds_is_waited_for() {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let held = UdpSocket::bind(any).expect("a port");
+        let address = held.local_addr().expect("address");
+        let refused = bind(address).await.expect_err("held for good");
+        assert_eq!(refused.kind(), ErrorKind::AddrInUse);
+        let began = Instant::now();
+        let leave = async {
+            tokio::time::sleep(LEAVE / 2).await;
+            drop(held);
+        };
+        let (bound, ()) = tokio::join!(bind(address), leave);
+        assert_eq!(bound.expect("free").local_addr().expect("address"), address);
+        assert!(began.elapsed() <= LEAVE / 2 + LOOK_AGAIN);
     }
 }

@@ -1,5 +1,5 @@
 //! A hundred pods that are replaced while they serve another cluster: no connection fails, and the slices there are written
-//! rarely enough.
+//! rarely enough. Their own cluster connects to them as well, to tell what a busy machine does by itself.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,6 +20,9 @@ use crate::world::Outcome;
 /// How many pods there are.
 const PODS: usize = 100;
 
+/// How many more of them there are while they are replaced.
+const AT_ONCE: usize = 4;
+
 /// A hundred pods that start on two nodes of a busy machine.
 const STARTED: Duration = Duration::from_secs(600);
 
@@ -30,13 +33,18 @@ const SECOND: Duration = Duration::from_secs(1);
 
 const NAME: &str = "roll";
 
+/// Asks for the Service's address in its own cluster.
+const ADDRESS: [&str; 4] = ["get", "service", "roll", "--output=jsonpath={.spec.clusterIP}"];
+
 /// Pods that are replaced as Kubernetes advises: they serve on for some seconds after they were taken out of the slices.
+/// Few at a time, for a quarter of them, which is the default, keeps two cores from all else.
 fn objects(tag: &str) -> String {
     let service = "apiVersion: v1\nkind: Service\nmetadata: {name: roll, namespace: default}\n\
         spec: {selector: {app: roll}, ports: [{name: web, port: 80, targetPort: 8080}]}\n---\n";
     let deployment = format!(
         "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: roll, namespace: default}}\n\
-         spec:\n  replicas: {PODS}\n  selector: {{matchLabels: {{app: roll}}}}\n  template:\n    \
+         spec:\n  replicas: {PODS}\n  strategy: {{rollingUpdate: {{maxSurge: {AT_ONCE}, maxUnavailable: 0}}}}\n  \
+         selector: {{matchLabels: {{app: roll}}}}\n  template:\n    \
          metadata: {{labels: {{app: roll}}}}\n    spec:\n      tolerations: [{{operator: Exists}}]\n      \
          terminationGracePeriodSeconds: 8\n      containers:\n      - name: probe\n        \
          image: \"carrick-probe:{tag}\"\n        args: [serve]\n        \
@@ -74,8 +82,14 @@ fn roll(paris: &Cluster, osaka: &Cluster) -> Outcome {
         began.elapsed().as_secs_f64()
     ));
     let target: SocketAddr = text(format!("{address}:80").parse())?;
-    let network = pod_network(paris, &last(paris))?;
-    text(wait_until(STARTED, "a page", || page(&network, target).map(drop)))?;
+    let own: SocketAddr = text(format!("{}:80", text(osaka.kubectl(&ADDRESS))?.trim()).parse())?;
+    let networks = [(paris, target), (osaka, own)].map(|(cluster, target)| {
+        let network = pod_network(cluster, &last(cluster))?;
+        text(wait_until(STARTED, "a page", || page(&network, target).map(drop)))?;
+        Ok::<_, String>(network)
+    });
+    let [network, own_network] = networks;
+    let (network, own_network) = (network?, own_network?);
     let api = Api::start(paris)?;
     let feed = api.watch(
         "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices\
@@ -83,10 +97,11 @@ fn roll(paris: &Cluster, osaka: &Cluster) -> Outcome {
     )?;
     let began = Instant::now();
     let knocks = Knocks::start(vec![network], target);
+    let own = Knocks::start(vec![own_network], own);
     let rolled = restart(osaka);
-    let knocks = knocks.stop();
+    let (knocks, own) = (knocks.stop(), own.stop());
     rolled?;
-    let (knocks, took) = (knocks?, began.elapsed());
+    let (knocks, own, took) = (knocks?, own?, began.elapsed());
     let mut goals = Goals::default();
     written(&feed, took, &mut goals)?;
     let slowest = knocks.iter().map(|knock| knock.ended - knock.begun).max().unwrap_or_default();
@@ -100,6 +115,8 @@ fn roll(paris: &Cluster, osaka: &Cluster) -> Outcome {
     for (knock, error) in failed.clone().take(10) {
         figure(&format!("{:.1} s: {error}", (knock.begun - began).as_secs_f64()));
     }
+    let own_failed = own.iter().filter(|knock| knock.server.is_err()).count();
+    figure(&format!("of {} connections within osaka {own_failed} failed", own.len()));
     check(!knocks.is_empty(), || "no connection was begun".to_owned())?;
     goals.at_most("connections that failed", failed.count() as f64, 0.0);
     goals.outcome()
