@@ -152,7 +152,7 @@ pub fn plan(world: &World, base: &Base, resolved: &[Resolved<'_>], now: Now) -> 
         .collect();
     let gateway = gateway::config(world, base, &served, &claims, now);
     let routes = Routes::collect(world, base, resolved, &peerings, &record);
-    let agents = agent::configs(world, base, &routes);
+    let agents = agent::configs(world, base, &routes, &gateway);
     Plan {
         ranges: base.ranges.clone(),
         peerings,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use carrick_exchange::message::member::{AgentConfig, LocalGateway, RemoteCluster};
+use carrick_exchange::message::member::{AgentConfig, GatewayConfig, LocalGateway, RemoteCluster};
 use carrick_exchange::wire::address_bytes;
 use carrick_model::MemberName;
 
@@ -16,8 +16,10 @@ pub(super) fn configs(
     world: &World,
     base: &Base,
     routes: &Routes,
+    gateway: &GatewayConfig,
 ) -> BTreeMap<MemberName, AgentConfig> {
     let all = Common {
+        gateway_probe_millis: probe_millis(world.facts.nodes.len(), gateway),
         clusters: routes.clusters.iter().map(remote_cluster).collect(),
         node_addresses: node_addresses(world),
     };
@@ -32,6 +34,7 @@ pub(super) fn configs(
 
 /// What all agents are told alike, and what it costs something to make.
 struct Common {
+    gateway_probe_millis: u32,
     clusters: Vec<RemoteCluster>,
     node_addresses: Vec<Vec<u8>>,
 }
@@ -67,7 +70,7 @@ fn config(
         pod_prefixes: base.own.pod_ranges.iter().map(|prefix| (*prefix).into()).collect(),
         withdraw: false,
         node_pod_prefixes: node.pod_prefixes.iter().map(|prefix| (*prefix).into()).collect(),
-        gateway_probe_millis: probe_millis(world.facts.nodes.len()),
+        gateway_probe_millis: all.gateway_probe_millis,
         node_addresses: all.node_addresses.clone(),
         drill: None,
     })
@@ -82,12 +85,19 @@ fn node_addresses(world: &World) -> Vec<Vec<u8>> {
     outer.map(address_bytes).collect()
 }
 
-/// The pause between two probes of a gateway by one node. In the largest clusters it grows, so that no
-/// gateway is asked more than some 5,000 times a second; 0 stands for the shortest, 100 ms.
-fn probe_millis(nodes: usize) -> u32 {
+/// The pause between two probes of a gateway by one node; 0 stands for the shortest, 100 ms. In the largest clusters it
+/// grows, so that no gateway is asked more than some 5,000 times a second; and where no peering wants a loss to be noticed
+/// as soon as that, its gateways' standstills are waited for as those of the peer's are.
+fn probe_millis(nodes: usize, gateway: &GatewayConfig) -> u32 {
     let nodes = u32::try_from(nodes).unwrap_or(u32::MAX);
-    if nodes <= UNHURRIED { 0 } else { nodes.saturating_mul(100) / UNHURRIED }
+    let detections = gateway.peerings.iter().map(|peering| peering.detection_milliseconds);
+    // Of those that say nothing it is 300 ms; three probes are lost before it counts.
+    let hastiest = detections.map(|millis| if millis == 0 { 300 } else { millis }).min();
+    let pause = (hastiest.unwrap_or(300) / 3).max(nodes.saturating_mul(SHORTEST) / UNHURRIED);
+    if pause <= SHORTEST { 0 } else { pause }
 }
+
+const SHORTEST: u32 = 100;
 
 /// So many nodes may ask as often as they like.
 const UNHURRIED: u32 = 500;

@@ -153,6 +153,12 @@ fn gateways_hear_how_fast_to_notice_and_what_paths_cost() {
     let config = scene.gateway_config();
     let peering = &config.peerings[0];
     assert_eq!(peering.detection_milliseconds, 600);
+    let probes = |scene: &Scene| scene.agent_config("n0").gateway_probe_millis;
+    assert_eq!(probes(&scene), 200, "nodes wait for their gateways as long");
+    let quito = Peer::new("quito", &["10.3.0.0/16"]);
+    scene.peer("quito", quito.spec(&["10.3.0.0/16"]));
+    scene.step();
+    assert_eq!(probes(&scene), 0, "the hastiest counts");
     assert_eq!((peering.endpoints.len(), &peering.endpoint_costs[..]), (2, &[0, 10][..]));
 }
 
