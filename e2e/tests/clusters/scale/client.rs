@@ -18,7 +18,7 @@ use crate::flow::Network;
 use crate::world::Outcome;
 
 /// A request takes longer only where something is broken.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Between two words about how far it is.
 const TELL: Duration = Duration::from_secs(5);
