@@ -93,11 +93,15 @@ fn probe_millis(nodes: usize, gateway: &GatewayConfig) -> u32 {
     let detections = gateway.peerings.iter().map(|peering| peering.detection_milliseconds);
     // Of those that say nothing it is 300 ms; three probes are lost before it counts.
     let hastiest = detections.map(|millis| if millis == 0 { 300 } else { millis }).min();
-    let pause = (hastiest.unwrap_or(300) / 3).max(nodes.saturating_mul(SHORTEST) / UNHURRIED);
+    let wanted = (hastiest.unwrap_or(300) / 3).min(LONGEST);
+    let pause = wanted.max(nodes.saturating_mul(SHORTEST) / UNHURRIED);
     if pause <= SHORTEST { 0 } else { pause }
 }
 
 const SHORTEST: u32 = 100;
+
+/// Gateways tell their news to who asked within the last second.
+const LONGEST: u32 = 800;
 
 /// So many nodes may ask as often as they like.
 const UNHURRIED: u32 = 500;

@@ -159,6 +159,14 @@ fn gateways_hear_how_fast_to_notice_and_what_paths_cost() {
     scene.peer("quito", quito.spec(&["10.3.0.0/16"]));
     scene.step();
     assert_eq!(probes(&scene), 0, "the hastiest counts");
+    scene.world.peerings.remove("quito");
+    let failover = Some(FailoverSpec { detection_milliseconds: Some(60_000) });
+    scene.peer(
+        "osaka",
+        carrick_crds::ClusterPeeringSpec { failover, ..osaka.spec(&["10.2.0.0/16"]) },
+    );
+    scene.step();
+    assert_eq!(probes(&scene), 800, "news come to those who asked within a second");
     assert_eq!((peering.endpoints.len(), &peering.endpoint_costs[..]), (2, &[0, 10][..]));
 }
 
