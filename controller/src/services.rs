@@ -49,7 +49,8 @@ pub enum Access {
     /// No: its data path is declared down.
     #[default]
     Lost,
-    /// Packets get there again, not for long: only where no other cluster serves, for the alternative is a refusal.
+    /// Packets get there again, not for long, or no longer, since a moment: only where no other cluster serves, for the
+    /// alternative is a refusal.
     LastResort,
     /// Yes.
     Full,

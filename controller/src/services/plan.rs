@@ -97,7 +97,7 @@ pub fn plan(view: View<'_>) -> Planned {
     if awaits_address(view, &out) {
         out.writes.remove(&What::Import);
     }
-    let there = |cluster: &&&ClusterId| access(view, cluster) != Access::Lost;
+    let there = |cluster: &&&ClusterId| access(view, cluster) == Access::Full;
     let reached = merged.iter().flat_map(|merged| merged.clusters.keys()).filter(there);
     let reached: BTreeSet<String> = reached.map(|cluster| cluster_label(cluster)).collect();
     surplus(view, &wanted, kept, &reached, &mut out);
