@@ -11,7 +11,7 @@ use kube::Client;
 use kube::api::DynamicObject;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::facts::ExportFacts;
 use super::misnamed::{tell, verdict};
@@ -318,11 +318,16 @@ impl Task {
                 }
             }
             Err(error) => {
-                self.metrics.api_error(what);
+                let gone = matches!(error, WriteError::Gone);
                 let error = error.to_string();
                 let (service, object) = (key.service.clone(), key.what.clone());
                 let retry = self.queue.failed(key, write, &error, Instant::now());
-                warn!(%service, ?object, error, ?retry, "write failed");
+                if gone {
+                    debug!(%service, ?object, error, ?retry, "write failed");
+                } else {
+                    self.metrics.api_error(what);
+                    warn!(%service, ?object, error, ?retry, "write failed");
+                }
             }
         }
     }

@@ -30,6 +30,9 @@ pub enum WriteError {
     /// It said nothing.
     #[error("no answer within {} s", PATIENCE.as_secs())]
     Silence,
+    /// There is nothing any more whose status it would be, as where a namespace ends; the watch is about to say so.
+    #[error("it is gone")]
+    Gone,
     /// It took the write and has something else.
     #[error("something changes it at once to what it was")]
     Changed,
@@ -69,7 +72,10 @@ async fn attempt(
         Write::Apply(object, uid) => apply(&api, &name, object, uid.as_deref()).await.map(Some),
         Write::Status(object) => {
             let params = PatchParams::apply(STATUS_MANAGER).force();
-            Ok(Some(api.patch_status(&name, &params, &Patch::Apply(object)).await?))
+            match api.patch_status(&name, &params, &Patch::Apply(object)).await {
+                Err(kube::Error::Api(status)) if status.is_not_found() => Err(WriteError::Gone),
+                done => Ok(Some(done?)),
+            }
         }
         Write::Delete(uid) => {
             let only = Preconditions { uid: Some(uid.clone()), resource_version: None };

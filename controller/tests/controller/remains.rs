@@ -2,7 +2,11 @@
 
 use carrick_controller::event::Event;
 use carrick_controller::services::names::{IMPORT, derived};
+use carrick_controller::services::plan::Write;
+use carrick_controller::services::queue::Key;
 use carrick_controller::services::remove::remove;
+use carrick_controller::services::render::What;
+use carrick_controller::services::write::{WriteError, write};
 use carrick_crds::WITHDRAW_ANNOTATION;
 use carrick_exchange::ClusterIdentity;
 use carrick_exchange::message::member::{AgentState, from_member};
@@ -27,6 +31,24 @@ fn theirs(name: &str) -> Value {
 
 fn list(items: &[Value]) -> Value {
     json!({ "metadata": {}, "items": items })
+}
+
+#[tokio::test]
+async fn a_status_whose_object_is_gone_is_no_refusal() {
+    let api = FakeApi::default();
+    let service = ServiceName::new("shop", "hello").expect("name");
+    let key = Key { service, what: What::ExportStatus };
+    let status = Write::Status(json!({
+        "apiVersion": "multicluster.x-k8s.io/v1beta1", "kind": "ServiceExport",
+        "metadata": { "name": "hello", "namespace": "shop" }, "status": {},
+    }));
+    api.missing(&format!("{MCS}/namespaces/shop/serviceexports/hello/status"));
+    let error = write(&api.client(), &key, &status).await.expect_err("gone");
+    assert!(matches!(error, WriteError::Gone), "{error}");
+    let fails = FakeApi::default();
+    fails.fail(1);
+    let error = write(&fails.client(), &key, &status).await.expect_err("refused");
+    assert!(matches!(error, WriteError::Api(_)), "{error}");
 }
 
 #[tokio::test]
