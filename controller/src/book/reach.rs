@@ -8,19 +8,19 @@ use crate::services::Access;
 /// How long packets must have got there without a break before new connections are led there again.
 const RETURN: Duration = Duration::from_secs(5);
 
-/// After this part of that time it serves what no other cluster does. Not at once: who flaps would have all of its
-/// services' EndpointSlices written each time.
-const LAST_RESORT: u32 = 50;
-
-/// For so long it still serves what no other cluster does: on busy machines many a path is back by then, and nodes refuse
-/// what they have no path for in any case. With all else that there is to a loss it has to be less than a second.
-const LINGER: Duration = Duration::from_millis(300);
-
 /// That time doubles with each loss, up to this.
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// Whoever was reached for so long has the first time again.
 const CALM: Duration = Duration::from_secs(120);
+
+/// After this part of that time it serves what no other cluster does. Not at once: who flaps would have all of its
+/// services' EndpointSlices written each time.
+const LAST_RESORT: u32 = 50;
+
+/// A lost one still serves what no other cluster does for so long: on busy machines many a path is back by then, and nodes refuse
+/// what they have no path for in any case. With all else that there is to a loss it has to be less than a second.
+const LINGER: Duration = Duration::from_millis(300);
 
 /// What is known of the way to a cluster, the worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,13 +77,15 @@ impl Reach {
             (Standing::Failing(since), Word::Fails) if now >= since + LINGER => {
                 (Standing::Down, pause)
             }
-            (Standing::Failing(_), Word::Unknown) => (Standing::LastResort(None), pause),
-            (Standing::Failing(_), Word::Works) => (Standing::LastResort(Some(now)), pause),
-            (Standing::Returning(_), Word::Fails) => (Standing::Down, more),
             (Standing::LastResort(_), Word::Fails) => (Standing::Failing(now), more),
+            (Standing::Failing(_) | Standing::LastResort(_), Word::Unknown) => {
+                (Standing::LastResort(None), pause)
+            }
+            (Standing::Failing(_) | Standing::LastResort(None), Word::Works) => {
+                (Standing::LastResort(Some(now)), pause)
+            }
+            (Standing::Returning(_), Word::Fails) => (Standing::Down, more),
             (Standing::Returning(_), Word::Unknown) => (Standing::Down, pause),
-            (Standing::LastResort(_), Word::Unknown) => (Standing::LastResort(None), pause),
-            (Standing::LastResort(None), Word::Works) => (Standing::LastResort(Some(now)), pause),
             (Standing::Returning(since) | Standing::LastResort(Some(since)), Word::Works)
                 if now >= since + pause =>
             {

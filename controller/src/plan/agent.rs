@@ -91,9 +91,8 @@ fn node_addresses(world: &World) -> Vec<Vec<u8>> {
 fn probe_millis(nodes: usize, gateway: &GatewayConfig) -> u32 {
     let nodes = u32::try_from(nodes).unwrap_or(u32::MAX);
     let detections = gateway.peerings.iter().map(|peering| peering.detection_milliseconds);
-    // Of those that say nothing it is 300 ms; three probes are lost before it counts.
-    let hastiest = detections.map(|millis| if millis == 0 { 300 } else { millis }).min();
-    let wanted = (hastiest.unwrap_or(300) / 3).min(LONGEST);
+    // 0 stands for 300 ms, and asks for the shortest pause as that does; three probes are lost before it counts.
+    let wanted = (detections.min().unwrap_or_default() / 3).min(LONGEST);
     let pause = wanted.max(nodes.saturating_mul(SHORTEST) / UNHURRIED);
     if pause <= SHORTEST { 0 } else { pause }
 }

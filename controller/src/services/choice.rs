@@ -58,9 +58,8 @@ pub fn choose<'a>(
     let ports: BTreeSet<PortName<'_>> =
         there.iter().flat_map(|there| there.groups.iter().flat_map(names)).collect();
     let best = |port| {
-        let able = RANKS.iter().map(|rank| able(&there, port, *rank));
-        let allowed = able.map(|able| allowed(policy, own, able));
-        allowed.into_iter().find(|clusters| !clusters.is_empty()).unwrap_or_default()
+        let mut ranks = RANKS.iter().map(|rank| allowed(policy, own, able(&there, port, *rank)));
+        ranks.find(|clusters| !clusters.is_empty()).unwrap_or_default()
     };
     let serving: BTreeMap<PortName<'_>, Clusters<'_>> =
         ports.into_iter().map(|port| (port, best(port))).collect();

@@ -207,7 +207,7 @@ pub struct ServicesSpec {
 pub struct FailoverSpec {
     /// After how many milliseconds of silence a path counts as lost; 300 when not set. The slower side's wish
     /// wins. Below 300 heartbeats cost more than 10 kbit/s a path. Nodes notice a lost gateway as soon as the hastiest
-    /// peering wants, 300 at the least.
+    /// peering wants, between 300 and 2400.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = DETECTION_RANGE.0, max = DETECTION_RANGE.1))]
     pub detection_milliseconds: Option<i32>,

@@ -53,6 +53,17 @@ impl Network {
         })
     }
 
+    /// As [`inside`](Self::inside), with sockets for which its one thread waits together.
+    pub fn inside_async<T: Send>(
+        &self,
+        work: impl AsyncFnOnce() -> Result<T, String> + Send,
+    ) -> Result<T, String> {
+        self.inside(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            text(runtime)?.block_on(work())
+        })?
+    }
+
     /// A UDP socket in this network.
     pub fn udp(&self, port: u16) -> Result<UdpSocket, String> {
         let bound = self.inside(|| UdpSocket::bind((std::net::Ipv4Addr::UNSPECIFIED, port)))?;

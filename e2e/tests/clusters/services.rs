@@ -45,6 +45,16 @@ const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: hello, na
     - {name: web, port: 80, targetPort: 8080, appProtocol: http}\n  \
     - {name: echo, port: 82, targetPort: 8082, protocol: UDP}\n";
 
+/// The spec of a Service with the test pods behind it, as YAML.
+pub const PROBES: &str =
+    "{selector: {app: probe}, ports: [{name: web, port: 80, targetPort: 8080}]}";
+
+pub fn service(name: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: default}}\nspec: {spec}\n"
+    )
+}
+
 pub fn export(name: &str) -> String {
     format!(
         "apiVersion: multicluster.x-k8s.io/v1beta1\nkind: ServiceExport\n\

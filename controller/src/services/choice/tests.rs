@@ -46,10 +46,14 @@ fn serve(policy: &str, clusters: &[(&str, Behind)], down: &[&str], port: &str) -
         clusters.iter().map(|(name, behind)| (id(name), export(behind))).collect();
     let merged = merge(exports.iter().map(|(id, export)| (id, export))).expect("merged");
     let policy = policy.parse().expect("policy");
-    let access = |cluster: &ClusterId| match () {
-        () if down.contains(&cluster.as_str()) => Access::Lost,
-        () if down.contains(&format!("{cluster}?").as_str()) => Access::LastResort,
-        () => Access::Full,
+    let access = |cluster: &ClusterId| {
+        if down.contains(&cluster.as_str()) {
+            Access::Lost
+        } else if down.contains(&format!("{cluster}?").as_str()) {
+            Access::LastResort
+        } else {
+            Access::Full
+        }
     };
     let chosen = choose(&merged, &policy, &id("paris"), access);
     let has = |groups: &&Vec<EndpointGroup>| {

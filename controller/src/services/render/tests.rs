@@ -68,9 +68,8 @@ fn rendered(exports: &[(&str, ExportedService)], reached: &[&str]) -> BTreeMap<W
         own: &"paris".parse().expect("cluster"),
         places: &BTreeMap::from([(endpoint(0).address, place)]),
     };
-    let access = |cluster: &ClusterId| match reached.contains(&cluster.as_str()) {
-        true => Access::Full,
-        false => Access::Lost,
+    let access = |cluster: &ClusterId| {
+        if reached.contains(&cluster.as_str()) { Access::Full } else { Access::Lost }
     };
     render(scene, &choose(&merged, &ServicePolicy::Balanced, scene.own, access))
 }

@@ -109,16 +109,12 @@ impl Client {
         &self,
         work: impl AsyncFnOnce(kube::Client) -> Result<T, String> + Send,
     ) -> Result<T, String> {
-        self.network.inside(|| {
-            let mut builder = tokio::runtime::Builder::new_current_thread();
-            let runtime = text(builder.enable_all().build())?;
-            runtime.block_on(async {
-                let file = text(Kubeconfig::read_from(&self.kubeconfig))?;
-                let options = KubeConfigOptions::default();
-                let config = kube::Config::from_custom_kubeconfig(file, &options).await;
-                work(text(kube::Client::try_from(text(config)?))?).await
-            })
-        })?
+        self.network.inside_async(async || {
+            let file = text(Kubeconfig::read_from(&self.kubeconfig))?;
+            let options = KubeConfigOptions::default();
+            let config = kube::Config::from_custom_kubeconfig(file, &options).await;
+            work(text(kube::Client::try_from(text(config)?))?).await
+        })
     }
 }
 

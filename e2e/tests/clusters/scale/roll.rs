@@ -96,13 +96,12 @@ fn roll(paris: &Cluster, osaka: &Cluster) -> Outcome {
     ));
     let target: SocketAddr = text(format!("{address}:80").parse())?;
     let own: SocketAddr = text(format!("{}:80", text(osaka.kubectl(&ADDRESS))?.trim()).parse())?;
-    let networks = [(paris, target), (osaka, own)].map(|(cluster, target)| {
+    let served = |cluster, target| {
         let network = pod_network(cluster, &last(cluster))?;
         text(wait_until(STARTED, "a page", || page(&network, target).map(drop)))?;
         Ok::<_, String>(network)
-    });
-    let [network, own_network] = networks;
-    let (network, own_network) = (network?, own_network?);
+    };
+    let (network, own_network) = (served(paris, target)?, served(osaka, own)?);
     let api = Api::start(paris)?;
     let feed = api.watch(
         "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices\

@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use super::knock::page;
 use super::{
-    SOON, consent, derived, export, gone, imported, object, sharing, slices, wait_condition,
+    PROBES, SOON, consent, derived, export, gone, imported, object, service, sharing, slices,
+    wait_condition,
 };
 use crate::common::{check, pod_network, text};
 use crate::traffic::last;
@@ -21,20 +22,11 @@ pub const CASES: &[(&str, Case)] = &[
     ("services::an_import_follows_the_type_of_its_service", type_changes),
 ];
 
-/// What a Service is at the moment, as YAML of its spec.
-const USUAL: &str = "{selector: {app: probe}, ports: [{name: web, port: 80, targetPort: 8080}]}";
-
-fn service(spec: &str) -> String {
-    format!(
-        "apiVersion: v1\nkind: Service\nmetadata: {{name: hello, namespace: default}}\nspec: {spec}\n"
-    )
-}
-
 /// Osaka exports the usual Service, paris imports it.
 fn exported(lab: &Lab) -> Result<(Cluster, Cluster, String), String> {
     let (paris, osaka) = sharing(lab)?;
     consent(&paris, &osaka)?;
-    text(osaka.apply(&format!("{}---\n{}", service(USUAL), export("hello"))))?;
+    text(osaka.apply(&format!("{}---\n{}", service("hello", PROBES), export("hello"))))?;
     let (_, address) = imported(&paris, "hello")?;
     serves(&paris, &address, 80)?;
     Ok((paris, osaka, address))
@@ -113,7 +105,7 @@ fn type_changes(lab: &Lab) -> Outcome {
     // The address of a Service stays as it is, so that it takes another Service.
     let becomes = |spec: &str| {
         text(osaka.kubectl(&["delete", "service", "hello"]))?;
-        text(osaka.apply(&service(spec))).map(drop)
+        text(osaka.apply(&service("hello", spec))).map(drop)
     };
     becomes("{clusterIP: None, selector: {app: probe}, ports: [{name: web, port: 8080}]}")?;
     for cluster in [&paris, &osaka] {
@@ -130,18 +122,18 @@ fn type_changes(lab: &Lab) -> Outcome {
     }
     serves_no_more(&paris, &address, 80)?;
 
-    becomes(USUAL)?;
+    becomes(PROBES)?;
     import(&paris, "an address", |spec| spec["ips"][0].is_string())?;
     let (_, address) = imported(&paris, "hello")?;
     serves(&paris, &address, 80)?;
 
     // This one the API server lets change as it is.
-    text(osaka.apply(&service("{type: ExternalName, externalName: example.org}")))?;
+    text(osaka.apply(&service("hello", "{type: ExternalName, externalName: example.org}")))?;
     wait_condition(&osaka, "serviceexport", "hello", ["Valid", "False", "InvalidServiceType"])?;
     gone(&paris, "hello")?;
     gone(&osaka, "hello")?;
     serves_no_more(&paris, &address, 80)?;
-    text(osaka.apply(&service(&USUAL.replacen('{', "{type: ClusterIP, ", 1))))?;
+    text(osaka.apply(&service("hello", &PROBES.replacen('{', "{type: ClusterIP, ", 1))))?;
     wait_condition(&osaka, "serviceexport", "hello", ["Valid", "True", "Valid"])?;
     let (_, address) = imported(&paris, "hello")?;
     serves(&paris, &address, 80)?;

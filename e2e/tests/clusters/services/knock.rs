@@ -25,11 +25,7 @@ const EVERY: Duration = Duration::from_millis(20);
 
 /// The page that a new connection from a pod's network to `target` fetches.
 pub fn page(from: &Network, target: SocketAddr) -> Result<Page, String> {
-    from.inside(|| text(runtime())?.block_on(fetch(target)))?
-}
-
-fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()
+    from.inside_async(async || fetch(target).await)
 }
 
 async fn fetch(target: SocketAddr) -> Result<Page, String> {
@@ -87,9 +83,7 @@ impl Knocks {
         let start = |(turn, network): (u32, Network)| {
             let (done, stop) = (Arc::clone(&done), stop.clone());
             let row = Row { target, first: began + turn * EVERY, pause: count * EVERY };
-            std::thread::spawn(move || {
-                network.inside(|| text(runtime())?.block_on(row.knock(&done, &stop)))?
-            })
+            std::thread::spawn(move || network.inside_async(async || row.knock(&done, &stop).await))
         };
         let threads = (0..).zip(networks).map(start).collect();
         Self { done, stop, threads }
@@ -141,7 +135,7 @@ impl Row {
                 let knock = Knock { begun, ended: Instant::now(), server };
                 done.lock().unwrap_or_else(PoisonError::into_inner).push(knock);
             });
-            while open.try_join_next().transpose().map_err(|error| error.to_string())?.is_some() {}
+            while text(open.try_join_next().transpose())?.is_some() {}
         }
         while let Some(ended) = open.join_next().await {
             text(ended)?;

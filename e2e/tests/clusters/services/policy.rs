@@ -8,7 +8,8 @@ use carrick_e2e::cluster::Cluster;
 use carrick_e2e::wait::wait_until;
 
 use super::{
-    SOON, consent, export, fetch, gone, imported, object, sharing, slices, wait_condition,
+    PROBES, SOON, consent, export, fetch, gone, imported, object, service, sharing, slices,
+    wait_condition,
 };
 use crate::common::{Fault, check, cut_apart, figure, join_again, node_names, rolled_out, text};
 use crate::kill::api_answers;
@@ -33,13 +34,6 @@ pub const SOURCE: &str = "multicluster.kubernetes.io/source-cluster";
 /// For so long a cluster whose API server is away has to stay.
 const STAYS: Duration = Duration::from_secs(12);
 
-const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: hello, namespace: default}\n\
-    spec: {selector: {app: probe}, ports: [{name: web, port: 80, targetPort: 8080}]}\n";
-
-/// A service of one cluster alone.
-const ALONE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: alone, namespace: default}\n\
-    spec: {selector: {app: probe}, ports: [{name: web, port: 80, targetPort: 8080}]}\n";
-
 /// Both clusters export `hello` to each other.
 pub fn both_export(lab: &Lab, policy: &str) -> Result<(Cluster, Cluster), String> {
     let (paris, osaka) = sharing(lab)?;
@@ -49,7 +43,7 @@ pub fn both_export(lab: &Lab, policy: &str) -> Result<(Cluster, Cluster), String
          metadata: {{name: hello, namespace: default, annotations: {{carrick.dev/service-policy: {policy:?}}}}}\n"
     );
     for cluster in [&paris, &osaka] {
-        text(cluster.apply(&format!("{SERVICE}---\n{export}")))?;
+        text(cluster.apply(&format!("{}---\n{export}", service("hello", PROBES))))?;
     }
     for cluster in [&paris, &osaka] {
         let accepted = ["carrick.dev/PolicyAccepted", "True", "Accepted"];
@@ -119,7 +113,7 @@ fn all_served(cluster: &Cluster, address: &str, server: &str) -> Outcome {
 
 fn a_lost_cluster_leaves(lab: &Lab) -> Outcome {
     let (paris, osaka) = both_export(lab, "Balanced")?;
-    text(osaka.apply(&format!("{ALONE}---\n{}", export("alone"))))?;
+    text(osaka.apply(&format!("{}---\n{}", service("alone", PROBES), export("alone"))))?;
     let (_, address) = imported(&paris, "hello")?;
     served_by(&paris, "hello", &["osaka", "paris"], SOON)?;
     served_by(&paris, "alone", &["osaka"], SOON)?;
