@@ -183,6 +183,15 @@ pub fn gone_in(cluster: &Cluster, place: &str, name: &str) -> Outcome {
     }))
 }
 
+/// Takes back the exports of `hello` in both clusters, where they are, and waits until nothing of the import is left.
+pub fn unexported(paris: &Cluster, osaka: &Cluster) -> Outcome {
+    for cluster in [paris, osaka] {
+        text(cluster.kubectl(&["delete", "serviceexport", "hello", "--ignore-not-found"]))?;
+    }
+    gone(paris, "hello")?;
+    gone(osaka, "hello")
+}
+
 fn an_export_has_an_address(lab: &Lab) -> Outcome {
     let (paris, _) = sharing(lab)?;
     text(paris.apply(&format!("{SERVICE}---\n{}", export("hello"))))?;

@@ -11,7 +11,7 @@ use carrick_e2e::wait::wait_until;
 
 use super::goal::Goals;
 use crate::api::{Api, Event, Feed};
-use crate::common::{change_peering, check, figure, pod_network, supervise, text};
+use crate::common::{Fault, change_peering, check, figure, pod_network, supervise, text};
 use crate::services::knock::{Knocks, page};
 use crate::services::{consent, export, gone, imported, of_import, sharing};
 use crate::traffic::last;
@@ -61,6 +61,8 @@ fn objects(tag: &str) -> String {
 pub fn a_hundred_pods(lab: &Lab) -> Outcome {
     let (paris, osaka) = sharing(lab)?;
     consent(&paris, &osaka)?;
+    let restore = || patiently(&paris, &osaka, "null");
+    let _patience = Fault(&restore);
     patiently(&paris, &osaka, PATIENT)?;
     text(osaka.apply(&objects(&text(lab.image_tag())?)))?;
     let measured = roll(&paris, &osaka);
@@ -68,7 +70,6 @@ pub fn a_hundred_pods(lab: &Lab) -> Outcome {
     gone(&paris, NAME)?;
     let pods = ["wait", "--for=delete", "pods", "--selector=app=roll", "--timeout=120s"];
     text(osaka.kubectl(&pods))?;
-    patiently(&paris, &osaka, "null")?;
     measured
 }
 

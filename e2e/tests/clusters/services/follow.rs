@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::knock::page;
 use super::{
     PROBES, SOON, consent, derived, export, gone, imported, object, service, sharing, slices,
-    wait_condition,
+    unexported, wait_condition,
 };
 use crate::common::{check, pod_network, text};
 use crate::traffic::last;
@@ -30,12 +30,6 @@ fn exported(lab: &Lab) -> Result<(Cluster, Cluster, String), String> {
     let (_, address) = imported(&paris, "hello")?;
     serves(&paris, &address, 80)?;
     Ok((paris, osaka, address))
-}
-
-fn unexported(paris: &Cluster, osaka: &Cluster) -> Outcome {
-    text(osaka.kubectl(&["delete", "serviceexport", "hello"]))?;
-    gone(paris, "hello")?;
-    gone(osaka, "hello")
 }
 
 fn target(address: &str, port: u16) -> Result<SocketAddr, String> {

@@ -10,8 +10,8 @@ use carrick_e2e::spread::{Spread, nearest_rank};
 
 use super::figures::{earlier, keep, tell};
 use super::knock::{Knock, Knocks};
-use super::policy::{BACK, served_by, unexported, wish};
-use super::{consent, export, imported, sharing};
+use super::policy::{BACK, served_by, wish};
+use super::{consent, export, imported, sharing, unexported};
 use crate::common::{check, cut_apart, figure, join_again, node_names, pod_network, ready, text};
 use crate::connections::{BYTES, CONNECTIONS, Connections};
 use crate::quiet::{other_controllers, settled};

@@ -9,7 +9,7 @@ use carrick_e2e::wait::wait_until;
 
 use super::{
     PROBES, SOON, consent, export, fetch, gone, imported, object, service, sharing, slices,
-    wait_condition,
+    unexported, wait_condition,
 };
 use crate::common::{Fault, check, cut_apart, figure, join_again, node_names, rolled_out, text};
 use crate::kill::api_answers;
@@ -50,14 +50,6 @@ pub fn both_export(lab: &Lab, policy: &str) -> Result<(Cluster, Cluster), String
         wait_condition(cluster, "serviceexport", "hello", accepted)?;
     }
     Ok((paris, osaka))
-}
-
-pub fn unexported(paris: &Cluster, osaka: &Cluster) -> Outcome {
-    for cluster in [paris, osaka] {
-        text(cluster.kubectl(&["delete", "serviceexport", "hello"]))?;
-    }
-    gone(paris, "hello")?;
-    gone(osaka, "hello")
 }
 
 /// Says by which policy this cluster wants its import to be served.

@@ -9,8 +9,8 @@ use carrick_e2e::Lab;
 use carrick_e2e::wait::wait_until;
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 
-use super::policy::{BACK, both_export, served_by, unexported};
-use super::{SOON, derived, imported, object, slices};
+use super::policy::{BACK, both_export, served_by};
+use super::{SOON, derived, imported, object, slices, unexported};
 use crate::common::{address_v4, check, node_names, pod_network, text};
 use crate::flow::Network;
 use crate::world::{Case, Outcome};
