@@ -9,7 +9,7 @@ mod roll;
 
 use std::time::{Duration, Instant};
 
-use carrick_e2e::cluster::Cluster;
+use carrick_e2e::cluster::{Cluster, Process};
 use carrick_e2e::wait::wait_until;
 use carrick_e2e::{Lab, carrick};
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ use self::goal::Goals;
 use self::objects::{BARE, CROWD, ENDPOINTS};
 use crate::common::{Fault, change_peering, check, cut_apart, figure, holds, join_again, text};
 use crate::metrics::Counts;
-use crate::quiet::other_controllers;
+use crate::quiet::{other_controllers, settled};
 use crate::services::sharing;
 use crate::world::{Case, Outcome};
 
@@ -102,13 +102,27 @@ fn many_services(lab: &Lab) -> Outcome {
     for cluster in [&paris, &osaka] {
         consent(cluster, "[]")?;
         other_controllers(cluster)?;
+        settled(cluster)?;
     }
+    // Each goes through all Services again and again, which took half of the machine with 10,000; nobody connects to any here.
+    let start = || proxies(&[&paris, &osaka], Process::start);
+    let _stopped = Fault(&start);
+    proxies(&[&paris, &osaka], Process::stop)?;
     let mut goals = Goals::default();
     let measured = crowd.measure(&mut goals);
     let removed = crowd.remove();
     measured?;
     removed?;
     goals.outcome()
+}
+
+/// Does that with the kube-proxy of each node. What they made so far stays in the kernels while they are stopped.
+fn proxies(
+    clusters: &[&Cluster],
+    act: impl Fn(&Process) -> Result<(), carrick_e2e::Error>,
+) -> Outcome {
+    let mut nodes = clusters.iter().flat_map(|cluster| cluster.nodes());
+    nodes.try_for_each(|node| text(act(&node.process("kube-proxy"))))
 }
 
 /// Which namespaces a cluster shares with the other one: those that are exported are imported there.
