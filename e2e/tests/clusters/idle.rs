@@ -1,8 +1,10 @@
 //! Idle: what each part costs while nobody talks but the probes.
 
+use std::net::{Ipv4Addr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use carrick_e2e::Lab;
+use nix::time::{ClockId, clock_gettime};
 
 use crate::common::{check, figure, peered, processes, text};
 use crate::world::{Case, Outcome};
@@ -15,6 +17,12 @@ const WATCHED: Duration = Duration::from_secs(10);
 
 /// Processor time a second, in milliseconds.
 const CPU: f64 = 15.0;
+
+/// Or so many times what [`yardstick`] takes, where that is more: the same machine takes half as long again for the same in some hours.
+const YARDSTICKS: f64 = 3.5;
+
+/// Between two rounds of the yardstick.
+const ROUND: Duration = Duration::from_millis(10);
 
 /// Memory in MiB.
 const MEMORY: f64 = 40.0;
@@ -44,6 +52,22 @@ fn memory(pid: i32) -> Result<f64, String> {
     Ok(kib.ok_or_else(|| format!("no VmRSS in {said}"))? / 1024.0)
 }
 
+/// What a thread takes that does nothing but wake up, send a small packet and take it in, a hundred times a second: processor time a
+/// second, in milliseconds.
+fn yardstick() -> Result<f64, String> {
+    let socket = text(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)))?;
+    text(socket.connect(text(socket.local_addr())?))?;
+    text(socket.set_read_timeout(Some(WATCHED)))?;
+    let used = || text(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)).map(Duration::from);
+    let (start, before) = (Instant::now(), used()?);
+    while start.elapsed() < WATCHED {
+        std::thread::sleep(ROUND);
+        text(socket.send(&[0; 20]))?;
+        text(socket.recv(&mut [0; 20]))?;
+    }
+    Ok((used()? - before).as_secs_f64() * 1e3 / start.elapsed().as_secs_f64())
+}
+
 fn little_when_idle(lab: &Lab) -> Outcome {
     let (paris, osaka) = peered(lab)?;
     let mut parts = Vec::new();
@@ -55,8 +79,10 @@ fn little_when_idle(lab: &Lab) -> Outcome {
         }
     }
     let start = Instant::now();
-    std::thread::sleep(WATCHED);
+    let yardstick = yardstick()?;
     let took = start.elapsed().as_secs_f64();
+    figure(&format!("a thread that wakes up 100 times a second: {yardstick:.2} ms CPU a second"));
+    let limit = CPU.max(YARDSTICKS * yardstick);
     for name in ["controller", "gateway", "agent"] {
         let (mut used, mut held) = (0_f64, 0_f64);
         for part in parts.iter().filter(|part| part.name == name) {
@@ -66,8 +92,8 @@ fn little_when_idle(lab: &Lab) -> Outcome {
         figure(&format!(
             "idle {name}: {used:.1} ms CPU a second, {held:.1} MiB (the worst of all)"
         ));
-        check(used <= CPU && held <= MEMORY, || {
-            format!("{name} uses {used:.1} ms CPU a second and {held:.1} MiB")
+        check(used <= limit && held <= MEMORY, || {
+            format!("{name} uses {used:.1} ms CPU a second (limit {limit:.1}) and {held:.1} MiB")
         })?;
     }
     Ok(())
