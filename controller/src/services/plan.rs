@@ -22,15 +22,26 @@ mod held;
 
 pub use held::{Content, Held, Kind, Objects, shows};
 
-/// A change of an object.
+/// A change of an object, which is in it as a value or, while it waits, as text.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Write {
+pub enum Write<T = Value> {
     /// It is to be so. The UID is that of the object that is there, and ours.
-    Apply(Value, Option<String>),
+    Apply(T, Option<String>),
     /// Its status is to be so.
-    Status(Value),
+    Status(T),
     /// The one of this UID is to go.
     Delete(String),
+}
+
+impl<T> Write<T> {
+    /// The same, with its object in another form.
+    pub fn map<U>(self, form: impl FnOnce(T) -> U) -> Write<U> {
+        match self {
+            Self::Apply(object, uid) => Write::Apply(form(object), uid),
+            Self::Status(object) => Write::Status(form(object)),
+            Self::Delete(uid) => Write::Delete(uid),
+        }
+    }
 }
 
 /// What is known of a service.

@@ -1,11 +1,12 @@
 //! Writes that wait: one an object, the newest; each object at most ten times a second, and backing off by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem::discriminant;
 use std::time::{Duration, Instant};
 
 use carrick_model::ServiceName;
 
-use self::packed::Packed;
+use self::packed::{Packed, pack, unpack};
 use super::plan::Write;
 use super::render::What;
 
@@ -56,14 +57,14 @@ impl Queue {
             self.troubles.remove(&key);
         }
         for (what, write) in writes {
-            let write = Packed::from(write);
+            let write = pack(write);
             let key = Key { service: service.clone(), what };
             let held = self.waiting.remove(&key);
             if let Some((_, due)) = &held {
                 self.order.remove(&(*due, key.clone()));
             }
             // What failed otherwise says nothing of this: a deletion does not wait for a refused apply.
-            let same = held.filter(|(held, _)| held.is_like(&write));
+            let same = held.filter(|(held, _)| discriminant(held) == discriminant(&write));
             let written = self.recent.get(&key).map(|at| *at + GAP);
             let due = same.map_or_else(|| written.unwrap_or(now).max(now), |(_, due)| due);
             self.order.insert((due, key.clone()));
@@ -83,7 +84,7 @@ impl Queue {
             self.recent.retain(|_, at| now < *at + GAP);
         }
         self.busy.insert(key.clone());
-        Some((key, write.into()))
+        Some((key, unpack(write)))
     }
 
     /// When something is due next.
@@ -110,8 +111,8 @@ impl Queue {
             self.order.remove(&(*due, key.clone()));
         }
         self.order.insert((now + delay, key.clone()));
-        self.waiting
-            .insert(key, (newer.map_or_else(|| write.into(), |(newer, _)| newer), now + delay));
+        let next = newer.map_or_else(|| pack(write), |(newer, _)| newer);
+        self.waiting.insert(key, (next, now + delay));
         delay
     }
 

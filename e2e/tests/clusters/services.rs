@@ -183,10 +183,10 @@ pub fn gone_in(cluster: &Cluster, place: &str, name: &str) -> Outcome {
     }))
 }
 
-/// Takes back the exports of `hello` in both clusters, where they are, and waits until nothing of the import is left.
-pub fn unexported(paris: &Cluster, osaka: &Cluster) -> Outcome {
-    for cluster in [paris, osaka] {
-        text(cluster.kubectl(&["delete", "serviceexport", "hello", "--ignore-not-found"]))?;
+/// Takes back the exports of `hello` in these clusters, and waits until nothing of the import is left.
+pub fn unexported(exporters: &[&Cluster], paris: &Cluster, osaka: &Cluster) -> Outcome {
+    for cluster in exporters {
+        text(cluster.kubectl(&["delete", "serviceexport", "hello"]))?;
     }
     gone(paris, "hello")?;
     gone(osaka, "hello")

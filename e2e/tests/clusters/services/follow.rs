@@ -90,7 +90,7 @@ fn ports_change(lab: &Lab) -> Outcome {
         let (_, now) = imported(&paris, "hello")?;
         check(now == address, || format!("{address} became {now}"))?;
     }
-    unexported(&paris, &osaka)
+    unexported(&[&osaka], &paris, &osaka)
 }
 
 /// With an address, headless, a name of something else, and back each time.
@@ -131,5 +131,5 @@ fn type_changes(lab: &Lab) -> Outcome {
     wait_condition(&osaka, "serviceexport", "hello", ["Valid", "True", "Valid"])?;
     let (_, address) = imported(&paris, "hello")?;
     serves(&paris, &address, 80)?;
-    unexported(&paris, &osaka)
+    unexported(&[&osaka], &paris, &osaka)
 }

@@ -144,7 +144,7 @@ fn lost_again_and_again(lab: &Lab) -> Outcome {
         let pod = format!("probe-{}", last(cluster));
         text(cluster.kubectl(&["label", "pod", &pod, "carrick.dev/e2e-"]))?;
     }
-    unexported(&paris, &osaka)?;
+    unexported(&[&paris, &osaka], &paris, &osaka)?;
     check(broken == 0, || format!("{broken} connections to the cluster that lives broke"))?;
     for (percent, most) in [(50, MEDIAN_MS), (99, P99_MS)] {
         let found = nearest_rank(spreads[0].ms.iter().copied(), percent);

@@ -145,7 +145,7 @@ fn a_lost_cluster_leaves(lab: &Lab) -> Outcome {
     api_answers(&osaka)?;
     rolled_out(&osaka)?;
     text(wait_until(BACK, "a controller", || settled(&osaka)))?;
-    unexported(&paris, &osaka)
+    unexported(&[&paris, &osaka], &paris, &osaka)
 }
 
 fn a_policy_chooses(lab: &Lab) -> Outcome {
@@ -195,5 +195,5 @@ fn a_policy_chooses(lab: &Lab) -> Outcome {
     let refused = ["carrick.dev/PolicyAccepted", "False", "InvalidPolicy"];
     wait_condition(&paris, "serviceimport", "hello", refused)?;
     served_by(&paris, "hello", &["osaka", "paris"], SOON)?;
-    unexported(&paris, &osaka)
+    unexported(&[&paris, &osaka], &paris, &osaka)
 }

@@ -83,7 +83,7 @@ fn sctp(lab: &Lab) -> Outcome {
             check(left.is_empty(), || format!("none yet on {left:?}"))
         }))?;
     }
-    unexported(&paris, &osaka)
+    unexported(&[&paris, &osaka], &paris, &osaka)
 }
 
 /// Has an INIT sent and answered by an INIT ACK, and gives the node where it arrived.
