@@ -4,6 +4,9 @@ use std::fmt::Write as _;
 
 use carrick_e2e::Lab;
 
+/// Stands before each part, and so between a failure and its aftermath.
+pub const BEGINS: &str = "\n--- ";
+
 /// How many of a container's last lines are shown.
 const LINES: &str = "--tail=40";
 
@@ -19,8 +22,9 @@ pub fn of(lab: &Lab) -> String {
             &["logs", "--namespace=carrick-system", selector, "--prefix", "--timestamps", LINES],
         ] {
             let said = cluster.kubectl(asked).unwrap_or_else(|error| error.to_string());
+            let asked = asked.join(" ");
             // Writing to a String cannot fail.
-            let _ = write!(told, "\n--- {name}: kubectl {}\n{said}", asked.join(" "));
+            let _ = write!(told, "{BEGINS}{name}: kubectl {asked}\n{said}");
         }
     }
     told

@@ -70,10 +70,9 @@ fn main() -> ExitCode {
         uninstall::CASES,
         third::CASES,
     ];
-    let trials = all
-        .into_iter()
-        .flatten()
-        .map(|(name, case)| Trial::test(*name, move || world::steadily(*case).map_err(Into::into)));
+    let trials = all.into_iter().flatten().map(|(name, case)| {
+        Trial::test(*name, move || world::named(name, *case).map_err(Into::into))
+    });
     let long = [
         table::CASES,
         skew::CASES,

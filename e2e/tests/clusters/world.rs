@@ -50,6 +50,9 @@ enum World {
 
 static WORLD: Mutex<World> = Mutex::new(World::Unmade);
 
+/// What failed so far, in a few words each.
+static FAILURES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
 /// Runs a case on the lab.
 pub fn with(case: impl FnOnce(&Lab) -> Outcome) -> Outcome {
     with_ground(Ground::Usual, case)
@@ -77,7 +80,7 @@ fn with_ground(wanted: Ground, case: impl FnOnce(&Lab) -> Outcome) -> Outcome {
             // Said with the figures as well: what follows all cases is long, and of a long output people see parts.
             case(lab).map_err(|error| {
                 figure(&format!("failed: {error}"));
-                format!("{error}\n{}", aftermath::of(lab))
+                format!("{error}{}", aftermath::of(lab))
             })
         }
         World::Failed(error) => Err(format!("there is no lab: {error}")),
@@ -85,9 +88,18 @@ fn with_ground(wanted: Ground, case: impl FnOnce(&Lab) -> Outcome) -> Outcome {
     }
 }
 
+/// The same for a case of the usual run; what fails is said once more after all.
+pub fn named(name: &str, case: Case) -> Outcome {
+    steadily(case).inspect_err(|error| {
+        let found = error.split(aftermath::BEGINS).next().unwrap_or_default();
+        let mut failures = FAILURES.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.push(format!("{name}: {}", found.replace('\n', " ")));
+    })
+}
+
 /// Runs a case on the lab, and once more where it failed and the machine stood still meanwhile: nodes leave a gateway
 /// that gives no sign of life for 300 ms, whoever's fault that is, and where it is the only one packets are refused.
-pub fn steadily(case: Case) -> Outcome {
+fn steadily(case: Case) -> Outcome {
     with(|lab| {
         let watch = Watch::start();
         let outcome = case(lab);
@@ -117,6 +129,10 @@ pub fn end() {
         println!("lab {}: {said}", lab.spec().name);
     }
     *world = World::Unmade;
+    // Last of all: of a long output the end is what is kept.
+    for failure in FAILURES.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        println!("failed: {failure}");
+    }
 }
 
 fn make(ground: Ground) -> Result<Lab, String> {
