@@ -27,6 +27,7 @@ pub mod spec;
 pub mod spread;
 pub mod standstill;
 pub mod state;
+pub mod turns;
 pub mod wait;
 
 pub use error::{Error, Result};

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
+use crate::turns::first_thread;
+
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Threads, one on each processor, that see how much later than asked for they get a turn.
@@ -25,7 +27,7 @@ impl Watch {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = (0..processors).map(|processor| {
             let stop = stop.clone();
-            std::thread::spawn(move || watch(processor, &stop))
+            first_thread(move || watch(processor, &stop))
         });
         Self { threads: threads.collect(), stop }
     }

@@ -88,14 +88,14 @@ impl Cluster {
     }
 
     /// A command on the control plane's network, as the administrator, with
-    /// the lab's programs on PATH.
+    /// the lab's programs on PATH. It takes its turns after machines and who measures.
     ///
     /// # Errors
     /// When the cluster isn't up.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Result<Command> {
         let state = self.state()?;
         let holder = self.holder_in(&state, &self.plan.control_plane_name())?;
-        let mut command = machine::enter_network(&holder, program);
+        let mut command = machine::enter_network_nicely(&holder, program);
         let path = Parts::at(&state.parts).search_path();
         command.env("KUBECONFIG", self.kubeconfig()).env("PATH", path);
         // Helm and kubectl keep caches; the lab's own, so that nothing stays behind.

@@ -16,6 +16,7 @@ pub use process::ProcessRecord;
 pub use spawn::Program;
 pub(crate) use spawn::run_inside;
 
+use crate::turns::LAST;
 use crate::{Error, Result};
 
 /// What a machine is made of.
@@ -76,7 +77,22 @@ pub fn enter(holder: &ProcessRecord, argv: &[impl AsRef<std::ffi::OsStr>]) -> Co
 #[must_use]
 pub fn enter_network(holder: &ProcessRecord, program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new("nsenter");
-    command.args(["--target", &holder.pid.to_string(), "--net", "--"]);
-    command.arg(program);
+    command.args(network_of(holder)).arg(program);
     command
+}
+
+/// As [`enter_network`], for tools: kubectl and helm each take a core with many threads as they start, which would
+/// leave gateways and who measures them no turn for hundreds of milliseconds.
+#[must_use]
+pub fn enter_network_nicely(
+    holder: &ProcessRecord,
+    program: impl AsRef<std::ffi::OsStr>,
+) -> Command {
+    let mut command = Command::new("nice");
+    command.args(["-n", LAST, "nsenter"]).args(network_of(holder)).arg(program);
+    command
+}
+
+fn network_of(holder: &ProcessRecord) -> [String; 4] {
+    ["--target", &holder.pid.to_string(), "--net", "--"].map(str::to_owned)
 }

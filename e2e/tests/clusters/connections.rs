@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use carrick_e2e::turns::first_thread;
 use carrick_e2e::wait::wait_until;
 
 use crate::common::text;
@@ -59,11 +60,11 @@ impl Connections {
         let counts = Arc::<Counts>::default();
         let mut threads = vec![{
             let counts = counts.clone();
-            std::thread::spawn(move || serve(&listener, bytes, &counts))
+            first_thread(move || serve(&listener, bytes, &counts))
         }];
         for number in 0..CONNECTIONS {
             let (counts, from) = (counts.clone(), *from);
-            threads.push(std::thread::spawn(move || keep((number, bytes), &from, target, &counts)));
+            threads.push(first_thread(move || keep((number, bytes), &from, target, &counts)));
         }
         let connections = Self { counts, threads };
         text(wait_until(Duration::from_secs(20), "an answer on each connection", || {

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use carrick_e2e::cluster::Cluster;
+use carrick_e2e::turns::first_thread;
 use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::common::{address_v4, pod_network, text};
@@ -41,7 +42,7 @@ impl Echo {
         let port = text(socket.local_addr())?.port();
         let address = SocketAddr::from((address_v4(cluster, node)?, port));
         let stop = Arc::<AtomicBool>::default();
-        let thread = std::thread::spawn({
+        let thread = first_thread({
             let stop = stop.clone();
             move || serve(&socket, &stop)
         });

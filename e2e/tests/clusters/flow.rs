@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use carrick_e2e::run::run;
+use carrick_e2e::turns::first_thread;
 use carrick_e2e::wait::wait_until;
 use nix::sched::{CloneFlags, setns};
 
@@ -183,11 +184,11 @@ impl Flow {
         let (record, stop) = (Arc::<Mutex<Record>>::default(), Arc::<AtomicBool>::default());
         let sender = {
             let (record, stop) = (record.clone(), stop.clone());
-            std::thread::spawn(move || send(&socket, to, &record, &stop))
+            first_thread(move || send(&socket, to, &record, &stop))
         };
         let receiver = {
             let (record, stop) = (record.clone(), stop.clone());
-            std::thread::spawn(move || receive(&receiving, &record, &stop))
+            first_thread(move || receive(&receiving, &record, &stop))
         };
         Ok(Self { record, stop, threads: vec![sender, receiver] })
     }

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use carrick_e2e::cluster::Cluster;
+use carrick_e2e::turns::first_thread;
 use carrick_e2e::wait::wait_until;
 
 use crate::common::{address_v4, pod_network, text};
@@ -94,11 +95,11 @@ impl Stream {
         let threads = vec![
             {
                 let (sent, stop) = (sent.clone(), stop[0].clone());
-                std::thread::spawn(move || send(&senders, (target, start, shape), &sent, &stop))
+                first_thread(move || send(&senders, (target, start, shape), &sent, &stop))
             },
             {
                 let (arrivals, stop) = (arrivals.clone(), stop[1].clone());
-                std::thread::spawn(move || receive(&receiver, shape.bytes, &arrivals, &stop))
+                first_thread(move || receive(&receiver, shape.bytes, &arrivals, &stop))
             },
         ];
         let stream = Self { arrivals, sent, stop, threads, shape, start };

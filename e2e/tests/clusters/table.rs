@@ -46,7 +46,7 @@ pub const CASES: &[(&str, Case)] = &[
     ("table::path_passes_small_packets_only", paths::becomes_narrow),
     ("table::gateway_drained", gateway_drained),
     ("table::gateways_scaled", scaled),
-    ("table::gateways_replaced", |lab| replaced(lab, "statefulset/carrick-gateway")),
+    ("table::gateways_replaced", |lab| replaced(lab, GATEWAYS)),
     ("table::agents_replaced", |lab| replaced(lab, "daemonset/carrick-agent")),
     ("table::controllers_killed", controllers_killed),
     ("table::api_server_restarted", api_server_restarted),
@@ -63,6 +63,9 @@ const AWAY: Duration = Duration::from_secs(10);
 
 /// A node or a gateway is back within that.
 const BACK: Duration = Duration::from_secs(180);
+
+/// The workload whose pods are a cluster's gateways.
+const GATEWAYS: &str = "statefulset/carrick-gateway";
 
 const PORTS: [u16; 2] = [9400, 9410];
 

@@ -5,26 +5,27 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use carrick_e2e::Lab;
+use carrick_e2e::carrick::NAMESPACE;
 use carrick_e2e::cluster::Cluster;
 use carrick_e2e::wait::wait_until;
 use carrick_wan::Conditions;
 use carrick_wan::conditions::by_name;
 use serde_json::{Value, json};
 
-use crate::common::{node_names, pod_network, ready, text};
+use crate::common::{node_names, pod_network, ready, rolled_out, text};
 use crate::failover::doubled;
 use crate::quiet::live;
 use crate::stream::{Shape, Trouble, USUAL};
 use crate::world::Outcome;
 
-use super::{BACK, Watching, measure_between, unbroken};
+use super::{BACK, GATEWAYS, Watching, measure_between, unbroken};
 
 /// A flow has left a lossy path when it lost nothing for so long: of the 125 packets a second of a flow a path that
 /// loses 30 % would take some.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// A path that was bad again and again counts as good after five minutes at most.
-const WELL: Duration = Duration::from_secs(400);
+/// A path that failed again and again is tried after a minute at most.
+const WELL: Duration = Duration::from_secs(120);
 
 /// What fits into a datagram between pods when the WAN carries 1500 bytes.
 const FULL: usize = 1420 - 28;
@@ -90,13 +91,13 @@ struct Fault<'a> {
     worse: &'a dyn Fn(Conditions) -> Conditions,
     /// Both directions are hit, or only the one out of the cluster that counts as hit.
     both: bool,
-    /// Waits until a cluster can have the next trial.
-    mended: fn(&Cluster) -> Outcome,
+    /// Brings it about that both clusters can have the next trial.
+    mended: fn([&Cluster; 2]) -> Outcome,
 }
 
 impl<'a> Fault<'a> {
     fn new(worse: &'a dyn Fn(Conditions) -> Conditions) -> Self {
-        let mended = all_is_well;
+        let mended = with_other_gateways;
         Self { name: "", watching: Watching::default(), worse, both: true, mended }
     }
 }
@@ -130,11 +131,8 @@ fn with_two_paths(lab: &Lab, paris: &Cluster, osaka: &Cluster, fault: &Fault<'_>
     let wan = lab.wan();
     let mended = || -> Outcome {
         text(wan.reset())?;
-        for cluster in [paris, osaka] {
-            (fault.mended)(cluster)?;
-            forgets_what_it_was_told(cluster)?;
-        }
-        Ok(())
+        (fault.mended)([paris, osaka])?;
+        [paris, osaka].into_iter().try_for_each(forgets_what_it_was_told)
     };
     mended()?;
     // Whose use of a way is hit: each cluster chooses the one that its packets leave by.
@@ -225,18 +223,23 @@ fn used_way(cluster: &Cluster) -> Result<usize, String> {
     }))
 }
 
-/// Waits until every tunnel of a cluster has a path on each way that works.
-fn both_ways_work(cluster: &Cluster) -> Outcome {
+/// Waits until every tunnel has a path on each way that works.
+fn both_ways_work(clusters: [&Cluster; 2]) -> Outcome {
     let works = |path: &Value| ["up", "held"].iter().any(|state| path["state"] == **state);
-    both_ways(cluster, works)
+    clusters.into_iter().try_for_each(|cluster| both_ways(cluster, works))
 }
 
-/// Waits until every tunnel of a cluster has good paths only, one on each way, and uses the cheaper one again.
-fn all_is_well(cluster: &Cluster) -> Outcome {
+/// Replaces all gateways, and waits until every tunnel has good paths only, one on each way, and uses the cheaper one. A
+/// gateway remembers for minutes that a path was bad, and longer each time: trials would measure each other, or wait.
+fn with_other_gateways(clusters: [&Cluster; 2]) -> Outcome {
+    for cluster in clusters {
+        text(cluster.kubectl(&["rollout", "restart", GATEWAYS, "--namespace", NAMESPACE]))?;
+    }
+    clusters.into_iter().try_for_each(rolled_out)?;
     let well = |path: &Value| {
         path["state"] == "up" && path["grade"] == "good" && path["active"] != is_private(path)
     };
-    both_ways(cluster, well)
+    clusters.into_iter().try_for_each(|cluster| both_ways(cluster, well))
 }
 
 /// Waits until every tunnel of a cluster has a path of this kind on each way.
