@@ -4,22 +4,17 @@ use std::thread::JoinHandle;
 
 use rustix::process::setpriority_process;
 
-/// How nice (setpriority(2)) who measures is, and the network between clusters.
+/// How nice (setpriority(2)) who measures is.
 const FIRST: i32 = -10;
 
 /// How much nicer than their caller tools are.
 pub(crate) const LAST: &str = "15";
 
-/// Lets the calling thread, and threads that it starts, take their turns before all else: who measures others would
-/// count its own waiting as theirs. Does nothing where the kernel refuses that, as without root.
-pub fn first() {
-    let _refused = setpriority_process(None, FIRST);
-}
-
-/// Starts a thread that takes its turns before all else, as [`first`] does.
+/// Starts a thread that takes its turns before all else, as do threads that it starts: who measures others would count
+/// its own waiting as theirs. Like any other where the kernel refuses that, as without root.
 pub fn first_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     std::thread::spawn(move || {
-        first();
+        let _refused = setpriority_process(None, FIRST);
         work()
     })
 }

@@ -19,7 +19,6 @@ use crate::lab::Book;
 use crate::machine::ProcessRecord;
 use crate::spec::LabSpec;
 use crate::state::Store;
-use crate::turns::first;
 use crate::{Error, Result};
 
 /// Packets of one site under way: half a second at 30,000 packets a second.
@@ -217,7 +216,6 @@ pub(crate) fn emulate(request: &str) -> Result<()> {
     nix::unistd::setsid().map_err(Error::system("starting a session"))?;
     let stop: SigSet = [Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
     stop.thread_block().map_err(Error::system("blocking signals"))?;
-    first();
     let emulator = Emulator::start(request.config).map_err(|e| Error::Wan(e.to_string()))?;
     let _server = Server::start(&request.control, Arc::new(emulator))
         .map_err(|error| Error::Wan(error.to_string()))?;
