@@ -1,6 +1,6 @@
 //! The trials of one fault: how many are wanted, what earlier runs left, and what is printed and kept of each.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use carrick_e2e::Lab;
 use carrick_e2e::outages::{Outages, Trial};
@@ -12,7 +12,8 @@ use crate::world::Outcome;
 const TRIALS_VARIABLE: &str = "CARRICK_TRIALS";
 const TRIALS: usize = 10;
 
-/// A folder with what earlier runs measured: only trials that are missing there are made, and added.
+/// A folder, from the top of the repository where it is relative, with what earlier runs measured: only trials that are
+/// missing there are made, and added.
 const KEPT_VARIABLE: &str = "CARRICK_TRIALS_KEPT";
 
 /// All trials of one fault.
@@ -34,7 +35,8 @@ pub fn wanted() -> Result<usize, String> {
 /// Where trials are kept, and whether a run adds to those of earlier ones.
 pub fn folder() -> Result<(PathBuf, bool), String> {
     let (folder, goes_on) = match std::env::var_os(KEPT_VARIABLE) {
-        Some(folder) => (PathBuf::from(folder), true),
+        // A test runs in its package's folder, and not where cargo was called.
+        Some(folder) => (Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).join(folder), true),
         None => (PathBuf::from(env!("CARGO_TARGET_TMPDIR")).with_file_name("drills"), false),
     };
     text(std::fs::create_dir_all(&folder))?;
@@ -101,7 +103,7 @@ impl Record {
     }
 
     fn file(&self, extension: &str) -> PathBuf {
-        let name = self.outages.fault.replace([' ', '\'', ','], "-");
+        let name = self.outages.fault.replace([' ', '\'', ',', '%'], "-");
         self.folder.join(format!("{name}.{extension}"))
     }
 }
