@@ -75,9 +75,18 @@ pub fn is_installed(cluster: &Cluster) -> bool {
     cluster.helm(&["status", "carrick", "--namespace", NAMESPACE]).is_ok()
 }
 
+/// The workload whose pods are a cluster's gateways.
+pub const GATEWAYS: &str = "statefulset/carrick-gateway";
+
+/// Begins to replace the pods of one of Carrick's workloads; [`rolled_out`] waits for the end.
+pub fn restart(cluster: &Cluster, workload: &str) -> Outcome {
+    let restart = ["rollout", "restart", workload, "--namespace", NAMESPACE];
+    text(cluster.kubectl(&restart)).map(drop)
+}
+
 /// Waits until all of Carrick's pods are Ready.
 pub fn rolled_out(cluster: &Cluster) -> Outcome {
-    let parts = ["deployment/carrick-controller", "statefulset/carrick-gateway"];
+    let parts = ["deployment/carrick-controller", GATEWAYS];
     for workload in parts.into_iter().chain(["daemonset/carrick-agent"]) {
         let look = ["rollout", "status", workload, "--timeout=5s", "--namespace", NAMESPACE];
         let rolled_out = || {

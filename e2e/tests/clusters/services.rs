@@ -8,7 +8,7 @@ use carrick_e2e::{Lab, carrick, probes};
 use serde_json::Value;
 
 use crate::common::{
-    ONE_GATEWAY, change_peering, check, figure, node_names, peered, rolled_out, text,
+    ONE_GATEWAY, change_peering, check, figure, node_names, peered, restart, rolled_out, text,
 };
 use crate::world::{Case, Outcome};
 
@@ -297,8 +297,7 @@ fn what_others_change_is_restored(lab: &Lab) -> Outcome {
     let (_, after) = imported(&paris, "hello")?;
     check(after == address, || format!("{address} became {after}"))?;
     // A controller that begins anew finds all as it should be.
-    let restart = ["rollout", "restart", "deployment/carrick-controller", "--namespace"];
-    text(paris.kubectl(&[&restart[..], &[carrick::NAMESPACE]].concat()))?;
+    restart(&paris, "deployment/carrick-controller")?;
     rolled_out(&paris)?;
     let (_, after) = imported(&paris, "hello")?;
     check(after == address, || format!("{address} became {after} by a restart"))?;

@@ -18,7 +18,8 @@ use carrick_e2e::state;
 use carrick_e2e::wait::wait_until;
 
 use crate::common::{
-    SOON, address_v4, check, node_names, node_of, pod_network, processes, ready, rolled_out, text,
+    GATEWAYS, SOON, address_v4, check, node_names, node_of, pod_network, processes, ready, restart,
+    rolled_out, text,
 };
 use crate::connections::{self, Connections};
 use crate::failover::{
@@ -63,9 +64,6 @@ const AWAY: Duration = Duration::from_secs(10);
 
 /// A node or a gateway is back within that.
 const BACK: Duration = Duration::from_secs(180);
-
-/// The workload whose pods are a cluster's gateways.
-const GATEWAYS: &str = "statefulset/carrick-gateway";
 
 const PORTS: [u16; 2] = [9400, 9410];
 
@@ -311,8 +309,7 @@ fn replaced(lab: &Lab, workload: &str) -> Outcome {
         &format!("{} replaced", workload.rsplit('-').next().unwrap_or(workload)),
         &mut |cluster, _| {
             let at = Instant::now();
-            let restart = ["rollout", "restart", workload, "--namespace", NAMESPACE];
-            text(cluster.kubectl(&restart))?;
+            restart(cluster, workload)?;
             rolled_out(cluster)?;
             both_used(lab, cluster)?;
             Ok((workload.to_owned(), at))

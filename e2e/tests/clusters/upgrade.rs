@@ -1,10 +1,10 @@
 //! Gateways come, are replaced and go under two-way traffic of pods, and so are agents.
 
 use carrick_e2e::Lab;
-use carrick_e2e::carrick::{self, NAMESPACE};
+use carrick_e2e::carrick;
 use carrick_e2e::cluster::Cluster;
 
-use crate::common::{figure, node_names, peered, ready, rolled_out, text};
+use crate::common::{GATEWAYS, figure, node_names, peered, ready, restart, rolled_out, text};
 use crate::drops::Drops;
 use crate::failover::both_used;
 use crate::flow::Record;
@@ -32,7 +32,7 @@ fn comes(lab: &Lab) -> Outcome {
 }
 
 fn gateways_replaced(lab: &Lab) -> Outcome {
-    replaced(lab, "statefulset/carrick-gateway")
+    replaced(lab, GATEWAYS)
 }
 
 fn agents_replaced(lab: &Lab) -> Outcome {
@@ -47,7 +47,7 @@ fn replaced(lab: &Lab, workload: &str) -> Outcome {
         both_used(lab, cluster)?;
     }
     under_traffic(&paris, &osaka, &format!("{workload} of one side replaced"), || {
-        text(paris.kubectl(&["rollout", "restart", workload, "--namespace", NAMESPACE]))?;
+        restart(&paris, workload)?;
         rolled_out(&paris)?;
         both_used(lab, &paris)
     })

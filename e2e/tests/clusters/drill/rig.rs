@@ -8,7 +8,7 @@ use carrick_e2e::wait::wait_until;
 use carrick_e2e::{Lab, carrick};
 use serde_json::Value;
 
-use crate::common::{SOON, check, peered, ready, rolled_out, text};
+use crate::common::{GATEWAYS, SOON, check, peered, ready, rolled_out, text};
 use crate::failover::both_used;
 use crate::world::Outcome;
 
@@ -29,7 +29,7 @@ pub fn willing(lab: &Lab, gateways: usize) -> Result<(Cluster, Cluster), String>
     let get = |what| text(paris.kubectl_json(&["get", what, "--namespace", carrick::NAMESPACE]));
     let hurried = get("deployment/carrick-controller")?;
     let hurried = hurried.to_string().contains("--drill-cool-down-seconds=0");
-    let replicas = &get("statefulset/carrick-gateway")?["spec"]["replicas"];
+    let replicas = &get(GATEWAYS)?["spec"]["replicas"];
     if !hurried || *replicas != gateways {
         upgrade(lab, (&paris, &osaka), gateways)?;
     }

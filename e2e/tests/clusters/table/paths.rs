@@ -5,20 +5,19 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use carrick_e2e::Lab;
-use carrick_e2e::carrick::NAMESPACE;
 use carrick_e2e::cluster::Cluster;
 use carrick_e2e::wait::wait_until;
 use carrick_wan::Conditions;
 use carrick_wan::conditions::by_name;
 use serde_json::{Value, json};
 
-use crate::common::{node_names, pod_network, ready, rolled_out, text};
+use crate::common::{GATEWAYS, node_names, pod_network, ready, restart, rolled_out, text};
 use crate::failover::doubled;
 use crate::quiet::live;
 use crate::stream::{Shape, Trouble, USUAL};
 use crate::world::Outcome;
 
-use super::{BACK, GATEWAYS, Watching, measure_between, unbroken};
+use super::{BACK, Watching, measure_between, unbroken};
 
 /// A flow has left a lossy path when it lost nothing for so long: of the 125 packets a second of a flow a path that
 /// loses 30 % would take some.
@@ -232,9 +231,7 @@ fn both_ways_work(clusters: [&Cluster; 2]) -> Outcome {
 /// Replaces all gateways, and waits until every tunnel has good paths only, one on each way, and uses the cheaper one. A
 /// gateway remembers for minutes that a path was bad, and longer each time: trials would measure each other, or wait.
 fn with_other_gateways(clusters: [&Cluster; 2]) -> Outcome {
-    for cluster in clusters {
-        text(cluster.kubectl(&["rollout", "restart", GATEWAYS, "--namespace", NAMESPACE]))?;
-    }
+    clusters.into_iter().try_for_each(|cluster| restart(cluster, GATEWAYS))?;
     clusters.into_iter().try_for_each(rolled_out)?;
     let well = |path: &Value| {
         path["state"] == "up" && path["grade"] == "good" && path["active"] != is_private(path)
