@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::machine::Kind;
 use crate::wait::wait_until;
 use crate::{Error, Result};
 
@@ -57,11 +58,13 @@ impl Cgroups {
     }
 
     /// Makes the groups: the machine's, and in it one for what isn't a pod
-    /// (version 2 wants processes in leaves only).
+    /// (version 2 wants processes in leaves only). A control plane's machine
+    /// gives way to others: elsewhere it has processors of its own, and as its
+    /// API server starts it wants all that there are.
     ///
     /// # Errors
     /// When one can't be made.
-    pub fn create(&self) -> Result<()> {
+    pub fn create(&self, kind: Kind) -> Result<()> {
         for hierarchy in &self.hierarchies {
             let mut group = hierarchy.mount.clone();
             for part in [self.lab.as_str(), &self.machine, "system"] {
@@ -70,7 +73,12 @@ impl Cgroups {
                 std::fs::create_dir_all(&group).map_err(Error::file("making", &group))?;
                 inherit_cpuset(&group)?;
             }
-            weigh(&hierarchy.mount.join(&self.lab))?;
+            // In a lab are whole machines, and beside it everything counts as much that has no group of its own,
+            // each thread of what tests and tools do.
+            let lab = hierarchy.mount.join(&self.lab);
+            weigh(&lab, 400)?;
+            let machine = if kind == Kind::ControlPlane { 25 } else { 100 };
+            weigh(&lab.join(&self.machine), machine)?;
         }
         Ok(())
     }
@@ -153,13 +161,13 @@ fn inherit_cpuset(group: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Gives a lab's group the CPU time of four: in it are whole machines, and beside it everything counts as much that has
-/// no group of its own, each thread of what tests and tools do.
-fn weigh(lab: &Path) -> Result<()> {
-    for (file, weight) in [("cpu.shares", "4096"), ("cpu.weight", "400")] {
-        let file = lab.join(file);
+/// Gives a group so many hundredths of the CPU time that one has by default, when others want some too.
+fn weigh(group: &Path, percent: u32) -> Result<()> {
+    for (file, usual) in [("cpu.shares", 1024), ("cpu.weight", 100)] {
+        let file = group.join(file);
         if file.exists() {
-            std::fs::write(&file, weight).map_err(Error::file("writing", file))?;
+            let weight = usual * percent / 100;
+            std::fs::write(&file, weight.to_string()).map_err(Error::file("writing", file))?;
         }
     }
     Ok(())
@@ -224,15 +232,17 @@ garbage
     }
 
     #[test]
-    fn a_lab_weighs_four_times_as_much() {
+    fn a_group_weighs_more_or_less_than_usual() {
         let root = tempfile::tempdir().expect("a folder");
-        weigh(root.path()).expect("a hierarchy without weights");
+        weigh(root.path(), 400).expect("a hierarchy without weights");
         for (file, before, after) in [("cpu.shares", "1024", "4096"), ("cpu.weight", "100", "400")]
         {
             let file = root.path().join(file);
             std::fs::write(&file, before).expect("written");
-            weigh(root.path()).expect("weighed");
+            weigh(root.path(), 400).expect("weighed");
             assert_eq!(std::fs::read_to_string(&file).expect("read"), after);
+            weigh(root.path(), 100).expect("weighed");
+            assert_eq!(std::fs::read_to_string(&file).expect("read"), before);
         }
     }
 

@@ -43,7 +43,7 @@ pub fn start(
     blueprint: &Blueprint,
     record: impl FnOnce(&ProcessRecord) -> Result<()>,
 ) -> Result<ProcessRecord> {
-    blueprint.cgroups.create()?;
+    blueprint.cgroups.create(blueprint.kind)?;
     std::fs::create_dir_all(blueprint.folder.join("log"))
         .map_err(Error::file("making", blueprint.folder.join("log")))?;
     holder::start(blueprint, record)

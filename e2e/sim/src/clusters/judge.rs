@@ -29,6 +29,9 @@ const TRUSTED: Time = 25 * SECOND;
 const GRUDGE: Time = 40 * SECOND;
 /// The rank of a cluster to which all ways have flapped, which takes them up to a minute.
 const FLAPPED: u8 = 3;
+/// The rank of a gateway whose tunnels lose a little, as one has that lost something within a minute: worlds are not
+/// that long.
+const AILING: u8 = 1;
 /// After so long nothing crosses between clusters that no longer peer.
 pub const PARTED: Time = 1500 * MILLI;
 /// The most changes of a node's next hops in a world, and of what a gateway reaches, for each fault.
@@ -262,7 +265,7 @@ impl Truth<'_> {
         }
         for (number, gateway) in self.gateways.iter().enumerate() {
             let poor = |c: &usize| {
-                gateway.ranks[*c].is_some_and(|r| ![0, FLAPPED].contains(&r)) && !skewed(*c)
+                gateway.ranks[*c].is_some_and(|r| ![0, AILING, FLAPPED].contains(&r)) && !skewed(*c)
             };
             let judged = self.story.skewed != Some(number);
             for cluster in (0..CLUSTERS).filter(poor).filter(|_| judged) {
