@@ -9,6 +9,11 @@ const LONG: Duration = Duration::from_secs(5);
 const MUCH: f64 = 0.1;
 /// Fewer losses than this in a window prove nothing.
 const EVIDENCE: f64 = 2.5;
+/// From this share on the path is suspected, and for so long a single loss is enough: once traffic has left, some
+/// heartbeats are all there is to tell.
+const LITTLE: f64 = 0.01;
+const SUSPICION: Duration = Duration::from_secs(60);
+const LESS_EVIDENCE: f64 = 0.5;
 /// Round trips in a row that have to be longer before that is no hiccup of either machine.
 const RECENT: usize = 3;
 /// The usual round-trip time is the least of the current and the last so long.
@@ -73,8 +78,8 @@ impl Window {
         self.lost = self.lost * keeps + lost;
     }
 
-    fn share(&self) -> f64 {
-        if self.lost < EVIDENCE || self.expected <= 0.0 {
+    fn share(&self, evidence: f64) -> f64 {
+        if self.lost < evidence || self.expected <= 0.0 {
             return 0.0;
         }
         (self.lost / self.expected).clamp(0.0, 1.0)
@@ -89,6 +94,10 @@ pub(super) struct Losses {
     /// The counts of the other side and ours when they were compared last.
     last: Option<(Instant, u32, u32)>,
     missing: bool,
+    /// The share that is lost, as it was compared last.
+    share: f64,
+    /// Until when a little is enough.
+    suspected: Option<Instant>,
 }
 
 impl Losses {
@@ -110,6 +119,13 @@ impl Losses {
         for (window, length) in [(&mut self.short, SHORT), (&mut self.long, LONG)] {
             window.note(passed.div_duration_f64(length), expected.into(), lost);
         }
+        let suspected = self.suspected.is_some_and(|until| now < until);
+        let short = self.short.share(EVIDENCE);
+        let long = self.long.share(if suspected { LESS_EVIDENCE } else { EVIDENCE });
+        self.share = if short >= MUCH { short.max(long) } else { long };
+        if self.share >= LITTLE {
+            self.suspected = Some(now + SUSPICION);
+        }
     }
 
     /// Begins to compare anew: it comes from elsewhere.
@@ -119,8 +135,7 @@ impl Losses {
 
     /// The share that is lost, from 0 to 1.
     pub fn share(&self) -> f64 {
-        let (short, long) = (self.short.share(), self.long.share());
-        if short >= MUCH { short.max(long) } else { long }
+        self.share
     }
 
     /// Whether something was lost between the two newest heartbeats.
@@ -170,6 +185,18 @@ mod tests {
         // After it ends, it is forgotten.
         let over = shares(600, 100, |tick| 30 * u32::from(tick < 10));
         assert!(over[599] < 0.001, "{}", over[599]);
+    }
+
+    #[test]
+    fn after_some_losses_single_ones_count_for_a_minute() {
+        // Three at once, then one more, ten heartbeats a second.
+        let again = |pause: u32| {
+            shares(1200, 1, |tick| u32::from((100..103).contains(&tick) || tick == 100 + pause))
+        };
+        let soon = again(300);
+        assert!(soon[399] == 0.0 && soon[400] > 0.01 && soon[600] == 0.0, "{soon:?}");
+        let late = again(1000);
+        assert!(late[1100..].iter().all(|share| *share == 0.0), "{late:?}");
     }
 
     #[test]
