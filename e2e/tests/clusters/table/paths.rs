@@ -54,7 +54,8 @@ pub fn loses_much(lab: &Lab) -> Outcome {
 pub fn loses_little(lab: &Lab) -> Outcome {
     let lossy = text(by_name("loses-2-percent-in-bursts"))?;
     let worse = |now: Conditions| Conditions { burst: lossy.burst.clone(), ..now };
-    let (window, quiet) = (Duration::from_secs(30), Some((Trouble::Lost, 5 * QUIET)));
+    // Longer than such a path counts as poor: traffic must not come back to it.
+    let (window, quiet) = (Duration::from_secs(75), Some((Trouble::Lost, 5 * QUIET)));
     let watching = Watching { window, quiet, ..Watching::default() };
     hit(lab, &Fault { name: "path loses 2 % in bursts", watching, ..Fault::new(&worse) })
 }
