@@ -13,9 +13,9 @@ const RELIEF: f64 = 0.5;
 const POOR_GAIN: Duration = Duration::from_millis(75);
 /// A path stays poor or bad at least so long, and twice as long each time, up to a bound.
 const LEAST_HOLD: Duration = Duration::from_secs(10);
-/// It stays poor at least so long where it lost packets: an idle path has ten heartbeats a second, and where 600 all
-/// arrive less than 0.5 % are lost, with 95 % confidence (rule of three).
-const LOSS_HOLD: Duration = Duration::from_secs(60);
+/// So many times as long where it lost packets: an idle path has ten heartbeats a second, and where 600 all arrive less
+/// than 0.5 % are lost, with 95 % confidence (rule of three).
+const LOSS_HOLDS: u32 = 6;
 const MOST_HOLD: Duration = Duration::from_secs(300);
 /// For so long a little loss has to last.
 const LASTING: Duration = Duration::from_secs(1);
@@ -90,11 +90,11 @@ impl Grading {
         if bad && !was_bad || !was_poor && (lossy || slow) {
             self.hold.fail(now);
         }
-        let hold = self.hold.time().max(LEAST_HOLD);
+        let (hold, loss_hold) = self.holds();
         // None comes before all times.
         self.bad = self.bad.max(bad.then(|| now + hold));
         self.poor = self.poor.max((bad || slow).then(|| now + hold));
-        self.poor = self.poor.max(lossy.then(|| now + hold.max(LOSS_HOLD)));
+        self.poor = self.poor.max(lossy.then(|| now + loss_hold));
         let lasts = |until: Option<Instant>| until.is_some_and(|until| now < until);
         self.grade = match (lasts(self.bad), lasts(self.poor)) {
             (true, _) => Grade::Bad,
@@ -102,6 +102,19 @@ impl Grading {
             _ => Grade::Good,
         };
         self.grade
+    }
+
+    /// The path fell silent: what it lost then is not counted, but where it has lost some of late, that is more of it.
+    pub fn note_silence(&mut self, now: Instant) {
+        if self.grade >= Grade::Poor {
+            self.poor = self.poor.max(Some(now + self.holds().1));
+        }
+    }
+
+    /// For how long it stays what it is, and for how long where it lost packets.
+    fn holds(&self) -> (Duration, Duration) {
+        let hold = self.hold.time().max(LEAST_HOLD);
+        (hold, (hold * LOSS_HOLDS).min(MOST_HOLD))
     }
 
     /// How good it is, as it was noted last.

@@ -243,7 +243,7 @@ impl Health {
     pub fn stop(&mut self, now: Instant) {
         if std::mem::take(&mut self.running) {
             self.tended = None;
-            self.inbound.iter_mut().flatten().for_each(Inbound::lose);
+            self.inbound.iter_mut().flatten().for_each(|inbound| inbound.lose(now));
             self.judge(now);
         }
     }
@@ -388,7 +388,7 @@ impl Health {
         let (mut lost, mut asked) = (false, false);
         for inbound in self.inbound.iter_mut().flatten().filter(|inbound| inbound.heard) {
             if inbound.lost_at(pace, prompt) <= now {
-                inbound.lose();
+                inbound.lose(now);
                 lost = true;
             } else if answers && inbound.ask_at(pace).is_some_and(|at| at <= now) {
                 inbound.note_asked(now);

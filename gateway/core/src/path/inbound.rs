@@ -141,10 +141,10 @@ impl Inbound {
     }
 
     /// It is lost: what is until it comes back is no loss of a path that works.
-    pub fn lose(&mut self) {
+    pub fn lose(&mut self, now: Instant) {
         self.heard = false;
         (self.row, self.asked) = (0, None);
-        self.losses.rebase();
+        self.losses.note_silence(now);
     }
 
     /// What the peer is to know of it, which calls it `path`.

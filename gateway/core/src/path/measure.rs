@@ -133,6 +133,14 @@ impl Losses {
         self.last = None;
     }
 
+    /// It fell silent, and begins to compare anew: what was lost meanwhile is not counted, but suspicion goes on.
+    pub fn note_silence(&mut self, now: Instant) {
+        self.rebase();
+        if self.suspected.is_some_and(|until| now < until) {
+            self.suspected = Some(now + SUSPICION);
+        }
+    }
+
     /// The share that is lost, from 0 to 1.
     pub fn share(&self) -> f64 {
         self.share

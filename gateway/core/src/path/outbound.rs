@@ -108,6 +108,7 @@ impl Outbound {
         if !works {
             if self.works.take().is_some() {
                 self.hold.fail(now);
+                self.grading.note_silence(now);
             }
             self.state = HealthState::Down;
             return;

@@ -1,3 +1,6 @@
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use super::*;
 use crate::path::beat;
 use crate::testing::start;
@@ -16,6 +19,8 @@ struct World {
     delay: [[Duration; 3]; 2],
     /// Every so many heartbeats are lost.
     loses: [[u32; 3]; 2],
+    /// What loses what a side sends by its first path in bursts, perhaps that of other tunnels too.
+    bursts: [Rc<RefCell<Bursts>>; 2],
     /// All paths come from one address.
     same: bool,
     sent: u32,
@@ -23,6 +28,25 @@ struct World {
     /// A side is of the release before the short form, and how many came to one that it cannot read.
     older: [bool; 2],
     unread: u32,
+}
+
+/// Gilbert's model: in a bad state all is lost, in the good one nothing. Of what comes, one in `apart` begins a bad
+/// state, and one in `lasts` ends it.
+#[derive(Default)]
+struct Bursts {
+    random: Option<Random>,
+    apart: u64,
+    lasts: u64,
+    bad: bool,
+}
+
+impl Bursts {
+    fn loses(&mut self) -> bool {
+        let Some(random) = &mut self.random else { return false };
+        let turns = if self.bad { self.lasts } else { self.apart };
+        self.bad ^= random.number().is_multiple_of(turns);
+        self.bad
+    }
 }
 
 fn end(side: usize, path: usize) -> SocketAddr {
@@ -46,6 +70,7 @@ impl World {
             cut: [[false; 3]; 2],
             delay: [[HALF; 3]; 2],
             loses: [[0; 3]; 2],
+            bursts: Default::default(),
             same: false,
             sent: 0,
             beats: [0; 2],
@@ -78,7 +103,8 @@ impl World {
                 self.sides[side].note_sent(beat.path);
                 let path = usize::from(beat.path);
                 let loses = self.loses[side][path];
-                if !self.cut[side][path] && (loses == 0 || !self.sent.is_multiple_of(loses)) {
+                let lost = loses != 0 && self.sent.is_multiple_of(loses) || self.bursts(side, path);
+                if !self.cut[side][path] && !lost {
                     let at = now + self.delay[side][path];
                     let bytes = self.write(side, &beat);
                     self.wire.push((at, 1 - side, beat.path, Some(bytes)));
@@ -97,6 +123,11 @@ impl World {
             let beat = beat::parse(&bytes).expect("good").expect("ours");
             self.sides[to].handle_beat(now, from, &beat).expect("an echo of ours");
         }
+    }
+
+    /// Whether what leaves now is lost in a burst.
+    fn bursts(&self, side: usize, path: usize) -> bool {
+        path == 0 && self.bursts[side].borrow_mut().loses()
     }
 
     fn write(&self, side: usize, beat: &Beat) -> Vec<u8> {
@@ -322,6 +353,43 @@ fn a_little_loss_shows_although_a_path_that_is_no_more_came_from_there_too() {
         println!("moved after {took:?} ms");
         assert!(took.is_some(), "with a path that is gone: {gone}");
     }
+}
+
+#[test]
+fn traffic_does_not_return_to_a_path_that_goes_on_losing_in_bursts() {
+    let mut lost_after = 0;
+    for seed in 0..6 {
+        // Four tunnels share the way, as those of two gateways to two others do.
+        let mut tunnels: Vec<World> = (0..4).map(|n| World::new(100 * seed + n, 2)).collect();
+        for tunnel in &mut tunnels {
+            tunnel.pass(3000);
+        }
+        for side in [0, 1] {
+            let random = Some(Random::new(10 * seed + side as u64));
+            let bursts = Bursts { random, apart: 500, lasts: 10, bad: false };
+            let bursts = Rc::new(RefCell::new(bursts));
+            tunnels.iter_mut().for_each(|tunnel| tunnel.bursts[side] = bursts.clone());
+        }
+        let mut lost = Vec::new();
+        for millis in 0..300_000 {
+            // 1,000 packets a second each way.
+            let tunnel = &mut tunnels[millis % 4];
+            for side in [0, 1] {
+                let path = tunnel.sides[side].active().map_or(0, usize::from);
+                let is_lost = tunnel.bursts(side, path);
+                lost.extend(is_lost.then_some(millis));
+                tunnel.data(side, !is_lost);
+            }
+            tunnels.iter_mut().for_each(World::step);
+        }
+        let after: Vec<_> = lost.iter().filter(|at| **at > 20_000).collect();
+        let last = lost.iter().filter(|at| **at <= 20_000).max();
+        println!("{} lost until {last:?} ms, then {after:?}", lost.len() - after.len());
+        assert!(after.iter().all(|at| **at > 120_000), "within two minutes");
+        lost_after += after.len();
+    }
+    // Once in a while nothing is lost of 600 heartbeats in a row.
+    assert!(lost_after < 200, "{lost_after} of 3.4 million");
 }
 
 #[test]
