@@ -294,7 +294,7 @@ fn loss_on_all_paths_is_told_and_that_it_is_over_after_a_while() {
                 if ranks.flatten().any(|rank| rank == wanted) {
                     return millis;
                 }
-                assert!(millis < 30_000, "rank {wanted} was never told");
+                assert!(millis < 100_000, "rank {wanted} was never told");
             }
         };
         until(&mut network, 0, RANKS);
@@ -305,6 +305,6 @@ fn loss_on_all_paths_is_told_and_that_it_is_over_after_a_while() {
         network.loses[PARIS] = (0, 1);
         let took = until(&mut network, 0, RANKS);
         println!("{loses:?} no longer: rank 0 after {took} ms");
-        assert!(took >= 9000, "{took} ms");
+        assert!(took >= 59_000, "{took} ms");
     }
 }
