@@ -13,9 +13,9 @@ const RELIEF: f64 = 0.5;
 const POOR_GAIN: Duration = Duration::from_millis(75);
 /// A path stays poor or bad at least so long, and twice as long each time, up to a bound.
 const LEAST_HOLD: Duration = Duration::from_secs(10);
-/// So many times as long where it lost packets: an idle path has ten heartbeats a second, and where 600 all arrive less
-/// than 0.5 % are lost, with 95 % confidence (rule of three).
-const LOSS_HOLDS: u32 = 6;
+/// It stays poor at least so long where it lost packets: an idle path has ten heartbeats a second, and where 600 all
+/// arrive less than 0.5 % are lost, with 95 % confidence (rule of three).
+const LOSS_HOLD: Duration = Duration::from_secs(60);
 const MOST_HOLD: Duration = Duration::from_secs(300);
 /// For so long a little loss has to last.
 const LASTING: Duration = Duration::from_secs(1);
@@ -63,13 +63,16 @@ pub(super) struct Grading {
     poor: Option<Instant>,
     /// Since when it loses a little.
     losing: Option<Instant>,
+    /// How long it stays what it is, and how long where it lost packets.
     hold: Hold,
+    loss_hold: Hold,
 }
 
 impl Default for Grading {
     fn default() -> Self {
         let hold = Hold::new(LEAST_HOLD, MOST_HOLD);
-        Self { grade: Grade::Good, bad: None, poor: None, losing: None, hold }
+        let loss_hold = Hold::new(LOSS_HOLD, MOST_HOLD);
+        Self { grade: Grade::Good, bad: None, poor: None, losing: None, hold, loss_hold }
     }
 }
 
@@ -90,11 +93,14 @@ impl Grading {
         if bad && !was_bad || !was_poor && (lossy || slow) {
             self.hold.fail(now);
         }
-        let (hold, loss_hold) = self.holds();
+        if !was_poor && lossy {
+            self.loss_hold.fail(now);
+        }
+        let hold = self.hold.time().max(LEAST_HOLD);
         // None comes before all times.
         self.bad = self.bad.max(bad.then(|| now + hold));
         self.poor = self.poor.max((bad || slow).then(|| now + hold));
-        self.poor = self.poor.max(lossy.then(|| now + loss_hold));
+        self.poor = self.poor.max(lossy.then(|| now + self.loss_hold()));
         let lasts = |until: Option<Instant>| until.is_some_and(|until| now < until);
         self.grade = match (lasts(self.bad), lasts(self.poor)) {
             (true, _) => Grade::Bad,
@@ -107,14 +113,12 @@ impl Grading {
     /// The path fell silent: what it lost then is not counted, but where it has lost some of late, that is more of it.
     pub fn note_silence(&mut self, now: Instant) {
         if self.grade >= Grade::Poor {
-            self.poor = self.poor.max(Some(now + self.holds().1));
+            self.poor = self.poor.max(Some(now + self.loss_hold()));
         }
     }
 
-    /// For how long it stays what it is, and for how long where it lost packets.
-    fn holds(&self) -> (Duration, Duration) {
-        let hold = self.hold.time().max(LEAST_HOLD);
-        (hold, (hold * LOSS_HOLDS).min(MOST_HOLD))
+    fn loss_hold(&self) -> Duration {
+        self.loss_hold.time().max(LOSS_HOLD)
     }
 
     /// How good it is, as it was noted last.
@@ -170,5 +174,20 @@ mod tests {
         // Two seconds of loss in each twenty.
         let flapping = changes(|at| losing(if at % 20.0 < 2.0 { 0.3 } else { 0.0 }));
         assert!(flapping.len() <= 6, "{flapping:?}");
+        // Loss within seconds of each return, as where a path can carry heartbeats and no traffic.
+        let (mut grading, mut falls, mut since) = (Grading::default(), Vec::new(), None);
+        for tick in 0..12_000 {
+            let now = start() + TICK * tick;
+            let used = *since.get_or_insert(now);
+            let loss = if now - used >= Duration::from_secs(5) { 0.3 } else { 0.0 };
+            let before = grading.grade();
+            if grading.note(now, losing(loss)) != Grade::Good {
+                since = None;
+                if before == Grade::Good {
+                    falls.push(tick / 10);
+                }
+            }
+        }
+        assert!(falls.len() <= 7, "20 minutes: {falls:?}");
     }
 }

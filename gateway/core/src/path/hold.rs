@@ -25,7 +25,8 @@ impl Hold {
     pub fn fail(&mut self, now: Instant) {
         if let Some(last) = self.failed.replace(now) {
             let lasted = now.saturating_duration_since(last);
-            self.current = if lasted >= (self.current * FORGIVEN).max(FORGIVEN_LEAST) {
+            let peace = (self.current.max(self.first) * FORGIVEN).max(FORGIVEN_LEAST);
+            self.current = if lasted >= peace {
                 Duration::ZERO
             } else {
                 (self.current * 2).clamp(self.first, self.most)
@@ -57,5 +58,12 @@ mod tests {
         assert_eq!(times, [0, 1, 2, 4, 8, 8]);
         hold.fail(now + second * 60);
         assert_eq!(hold.time(), Duration::ZERO);
+        // However long the first one is, what fails soon after it was over is no better for that.
+        let mut long = Hold::new(second * 60, second * 300);
+        let times = [0, 70, 140, 300, 600].map(|at| {
+            long.fail(start() + second * at);
+            long.time().as_secs()
+        });
+        assert_eq!(times, [0, 60, 120, 240, 300]);
     }
 }
