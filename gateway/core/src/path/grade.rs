@@ -110,7 +110,8 @@ impl Grading {
         self.grade
     }
 
-    /// The path fell silent: what it lost then is not counted, but where it has lost some of late, that is more of it.
+    /// The path fell silent: what it lost then is not counted, but one that was poor or bad, for whatever reason, is
+    /// taken to have lost some.
     pub fn note_silence(&mut self, now: Instant) {
         if self.grade >= Grade::Poor {
             self.poor = self.poor.max(Some(now + self.loss_hold()));
