@@ -119,6 +119,22 @@ impl Store {
         Lock::try_take(&self.root.join(format!("{}.lock", self.name)))?.ok_or_else(held)
     }
 
+    /// Whoever holds this runs cases on the lab from beginning to end, and may be about to remove it: another run would
+    /// find it up and lose it. Commands by hand need not ask.
+    ///
+    /// # Errors
+    /// When another run holds it, or the folder can't be written.
+    pub fn claim(&self) -> Result<Lock> {
+        std::fs::create_dir_all(&self.root).map_err(Error::file("making", &self.root))?;
+        let held = || {
+            Error::Invalid(format!(
+                "another run of cases uses lab {0}, or still removes it; wait for it to end, or name another lab by CARRICK_TEST_LAB",
+                self.name
+            ))
+        };
+        Lock::try_take(&self.root.join(format!("{}.cases", self.name)))?.ok_or_else(held)
+    }
+
     /// Writes the record so that a reader sees the old one or the new one, never a part.
     ///
     /// # Errors
@@ -223,6 +239,18 @@ mod tests {
         assert!(store.lock().expect_err("held").to_string().contains("lab one"));
         drop(held);
         store.lock().expect("free again");
+    }
+
+    #[test]
+    fn one_run_of_cases_has_a_lab_for_itself_and_may_change_it() {
+        let root = tempfile::tempdir().expect("a folder");
+        let store = Store::at(root.path(), "one");
+        let held = store.claim().expect("free");
+        assert!(store.claim().expect_err("held").to_string().contains("uses lab one"));
+        Store::at(root.path(), "two").claim().expect("of another lab");
+        drop(store.lock().expect("for those who change it"));
+        drop(held);
+        store.claim().expect("free again");
     }
 
     #[test]

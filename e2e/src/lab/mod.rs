@@ -12,6 +12,7 @@ pub(crate) use wan::emulate as emulate_wan;
 use crate::address::ClusterPlan;
 use crate::cluster::{Cluster, Node};
 use crate::image::{Carrick, build_carrick};
+use crate::lock::Lock;
 use crate::progress::Progress;
 use crate::spec::{LabSpec, validate_name};
 use crate::state::{State, Store};
@@ -53,6 +54,16 @@ impl Lab {
             ))
         })?;
         Ok(Self { store, spec: state.spec, remove_on_drop: false })
+    }
+
+    /// The right to run cases on a lab of this name, from before it is made until it is removed (see [`Store::claim`]).
+    ///
+    /// # Errors
+    /// When another run has it, the name is invalid, or the caller isn't root.
+    pub fn claim(name: &str) -> Result<Lock> {
+        validate_name(name)?;
+        require_root("running cases on a lab")?;
+        Store::new(name).claim()
     }
 
     /// Removes all that a lab of this name has made, complete or not.

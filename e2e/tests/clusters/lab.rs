@@ -26,6 +26,7 @@ pub const CASES: &[(&str, Case)] = &[
     ("lab::a_power_cut_is_noticed_and_survived", a_power_cut_is_noticed_and_survived),
     ("lab::a_lab_that_was_killed_leaves_nothing_behind", a_killed_lab_leaves_nothing),
     ("lab::bad_command_lines_are_refused", bad_command_lines_are_refused),
+    ("lab::another_run_on_it_is_refused", another_run_is_refused),
 ];
 
 fn probe(cluster: &Cluster, node: &str, arguments: &[&str]) -> Result<String, String> {
@@ -260,4 +261,14 @@ fn bad_command_lines_are_refused(_: &Lab) -> Outcome {
     let output = text(lab_program("../x").arg("down").output())?;
     check(!output.status.success(), || "a path was taken as a lab's name".to_owned())?;
     check(LabSpec::default().validate().is_ok(), || "the default is invalid".to_owned())
+}
+
+/// This run holds the lab, so a second one must leave it alone.
+fn another_run_is_refused(lab: &Lab) -> Outcome {
+    let mut second = Command::new(text(std::env::current_exe())?);
+    second.args(["--exact", "lab::nodes_are_ready"]).env("CARRICK_TEST_LAB", &lab.spec().name);
+    let output = text(second.output())?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let refused = format!("another run of cases uses lab {}", lab.spec().name);
+    check(!output.status.success() && said.contains(&refused), || said.clone())
 }

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use carrick_e2e::lock::Lock;
 use carrick_e2e::progress::Progress;
 use carrick_e2e::standstill::Watch;
 use carrick_e2e::{Family, Lab, LabSpec, probes};
@@ -44,7 +45,8 @@ impl Ground {
 
 enum World {
     Unmade,
-    Up { lab: Lab, before: Option<Stats>, ground: Ground },
+    // The claim goes last: until all of the lab is removed, no other run may take it up.
+    Up { lab: Lab, before: Option<Stats>, ground: Ground, _claim: Lock },
     Failed(String),
 }
 
@@ -71,7 +73,10 @@ fn with_ground(wanted: Ground, case: impl FnOnce(&Lab) -> Outcome) -> Outcome {
     }
     if matches!(*world, World::Unmade) {
         *world = match make(wanted) {
-            Ok(lab) => World::Up { before: lab.wan().stats().ok(), lab, ground: wanted },
+            Ok((lab, claim)) => {
+                let before = lab.wan().stats().ok();
+                World::Up { lab, before, ground: wanted, _claim: claim }
+            }
             Err(error) => World::Failed(error),
         };
     }
@@ -135,17 +140,21 @@ pub fn end() {
     }
 }
 
-fn make(ground: Ground) -> Result<Lab, String> {
+fn make(ground: Ground) -> Result<(Lab, Lock), String> {
     let progress = Progress::default();
-    let lab = match std::env::var(KEPT) {
-        Ok(name) => Lab::up(&ground.spec(&name), &progress),
-        Err(_) => own(&ground.spec("test"), &progress),
-    }
-    .map_err(|error| error.to_string())?;
+    let kept = std::env::var(KEPT).ok();
+    let spec = ground.spec(kept.as_deref().unwrap_or("test"));
+    let said = |error: carrick_e2e::Error| error.to_string();
+    let claim = Lab::claim(&spec.name).map_err(said)?;
+    let lab = match kept {
+        Some(_) => Lab::up(&spec, &progress),
+        None => own(&spec, &progress),
+    };
+    let lab = lab.map_err(said)?;
     for cluster in lab.clusters() {
-        probes::start(&cluster, &tag(&lab)?).map_err(|error| error.to_string())?;
+        probes::start(&cluster, &tag(&lab)?).map_err(said)?;
     }
-    Ok(lab)
+    Ok((lab, claim))
 }
 
 fn own(spec: &LabSpec, progress: &Progress) -> carrick_e2e::Result<Lab> {

@@ -37,7 +37,8 @@ const WAYS: [[&str; 2]; 2] = [["paris", "osaka"], ["paris-private", "osaka-priva
 pub fn cut(lab: &Lab, both: bool) -> Outcome {
     let name = if both { "path cut" } else { "path cut, one direction" };
     let worse = |now: Conditions| Conditions { cut: true, ..now };
-    hit(lab, &Fault { name, both, mended: both_ways_work, ..Fault::new(&worse) })
+    let (mended, apart) = (both_ways_work as fn(_) -> _, APART);
+    hit(lab, &Fault { name, both, mended, apart, ..Fault::new(&worse) })
 }
 
 /// One of two paths loses packets, both ways, each on its own.
@@ -78,8 +79,9 @@ pub fn becomes_narrow(lab: &Lab) -> Outcome {
     hit(lab, &Fault { name: "path passes small packets only", watching, ..Fault::new(&worse) })
 }
 
-/// One way is not hit again sooner: for half a minute a gateway remembers that a path failed, and what fails again in
-/// that time it uses later and later, as what flaps. Trials would then measure each other.
+/// One way is not cut again sooner: for half a minute a gateway remembers that a path failed, and what fails again in
+/// that time it uses later and later, as what flaps. Trials would then measure each other. Nothing shows that memory from
+/// outside. (Gateways that are new in each trial remember nothing.)
 const APART: Duration = Duration::from_secs(31);
 
 /// A path that gets worse.
@@ -93,12 +95,15 @@ struct Fault<'a> {
     both: bool,
     /// Brings it about that both clusters can have the next trial.
     mended: fn([&Cluster; 2]) -> Outcome,
+    /// One way is not hit again sooner.
+    apart: Duration,
 }
 
 impl<'a> Fault<'a> {
     fn new(worse: &'a dyn Fn(Conditions) -> Conditions) -> Self {
         let mended = with_other_gateways;
-        Self { name: "", watching: Watching::default(), worse, both: true, mended }
+        let watching = Watching::default();
+        Self { name: "", watching, worse, both: true, mended, apart: Duration::ZERO }
     }
 }
 
@@ -163,7 +168,7 @@ fn with_two_paths(lab: &Lab, paris: &Cluster, osaka: &Cluster, fault: &Fault<'_>
             mended()?;
             let next = if std::ptr::eq(cluster, paris) { osaka } else { paris };
             if let Some(last) = hits.get()[way_of(next)?] {
-                std::thread::sleep((last + APART).saturating_duration_since(Instant::now()));
+                std::thread::sleep((last + fault.apart).saturating_duration_since(Instant::now()));
             }
             Ok(())
         },
