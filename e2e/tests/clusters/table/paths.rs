@@ -37,8 +37,8 @@ const WAYS: [[&str; 2]; 2] = [["paris", "osaka"], ["paris-private", "osaka-priva
 pub fn cut(lab: &Lab, both: bool) -> Outcome {
     let name = if both { "path cut" } else { "path cut, one direction" };
     let worse = |now: Conditions| Conditions { cut: true, ..now };
-    let (mended, apart) = (both_ways_work as fn(_) -> _, APART);
-    hit(lab, &Fault { name, both, mended, apart, ..Fault::new(&worse) })
+    let mended = both_ways_work;
+    hit(lab, &Fault { name, both, mended, apart: APART, ..Fault::new(&worse) })
 }
 
 /// One of two paths loses packets, both ways, each on its own.
