@@ -1,5 +1,6 @@
 //! Many worlds, on several threads.
 
+use std::panic::UnwindSafe;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -62,7 +63,16 @@ impl Report {
 
 /// The world of a seed.
 pub fn run(seed: u64) -> Outcome {
-    World::new(Story::new(seed)).run()
+    judged(|| World::new(Story::new(seed)).run())
+}
+
+/// A panic of what runs in a world is a violation like any other: it has a seed that replays it.
+fn judged(world: impl FnOnce() -> Outcome + UnwindSafe) -> Outcome {
+    std::panic::catch_unwind(world).unwrap_or_else(|panic| {
+        let said = panic.downcast_ref::<String>().map(String::as_str);
+        let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no words");
+        Outcome { violation: Some((0, format!("a panic: {said}"))), ..Outcome::default() }
+    })
 }
 
 impl Crowd {
@@ -98,5 +108,18 @@ impl Crowd {
         let mut report = report.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
         report.violations.sort();
         report
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_a_violation() {
+        let left = std::hint::black_box(1_u8);
+        let outcome = judged(|| Outcome { events: (left - 2).into(), ..Outcome::default() });
+        let (_, what) = outcome.violation.expect("a violation");
+        assert!(what.contains("subtract with overflow"), "{what}");
     }
 }

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use carrick_exchange::peer::{Agreed, Held, Lane as ExchangeLane};
 use carrick_exchange::snapshot::{VerifiedSnapshot, Version};
 use carrick_gateway_core::noise::null;
-use carrick_gateway_core::path::health::DETECTION;
 use carrick_gateway_core::{
     ForwardingConfig, Framing, HostConfig, Lane, NodeForwarding, PathConfig, PeerForwarding,
     Routers, SecretKey, TunnelConfig, TunnelId,
@@ -71,6 +70,8 @@ pub struct Gateway {
     pub tunnels: BTreeMap<usize, Tunnel>,
     /// Which clusters it peers with, as its controller and they themselves said last.
     pub peers: [bool; CLUSTERS],
+    /// After how long a silence it takes a path to each for lost.
+    pub detection: [Time; CLUSTERS],
     /// What it believes of each cluster's newest word, and which that is.
     pub believed: [Vec<Prefix>; CLUSTERS],
     pub newest: [Option<Version>; CLUSTERS],
@@ -88,7 +89,7 @@ pub struct Gateway {
 
 impl Gateway {
     /// One that does not run yet.
-    pub fn new(number: usize, networks: Networks) -> Self {
+    pub fn new(number: usize, networks: Networks, detection: [Time; CLUSTERS]) -> Self {
         Self {
             number,
             networks,
@@ -106,6 +107,7 @@ impl Gateway {
             due: Time::MAX,
             tunnels: BTreeMap::new(),
             peers: [false; CLUSTERS],
+            detection,
             believed: Default::default(),
             newest: [None; CLUSTERS],
             next_id: 0,
@@ -121,6 +123,8 @@ impl Gateway {
     /// Begins a process, which knows nothing but its key.
     pub fn start(&mut self, now: Time, real: bool, seed: u64) {
         self.lives += 1;
+        // Its limiter of handshakes counts from now, not from the time of whoever did something before it.
+        self.set_clock(now);
         let number = (self.number as u64) << 32 | self.lives;
         let secret = if real {
             let mut bytes = [self.number as u8 + 1; 32];
@@ -253,7 +257,7 @@ impl Gateway {
             keepalive: Some(KEEPALIVE),
             initiate: true,
             probes: true,
-            detection: DETECTION,
+            detection: Duration::from_nanos(self.detection[of_gateway(remote)]),
         }
     }
 
@@ -302,11 +306,8 @@ impl Gateway {
         out: &mut Out,
         step: impl FnOnce(&mut Lane, Instant, &mut Out),
     ) {
-        let own = now + self.ahead;
+        let at = start + self.set_clock(now);
         let Some(lane) = &mut self.lane else { return };
-        null::set_time(Duration::from_nanos(own));
-        mock_instant::MockClock::set_time(Duration::from_nanos(own));
-        let at = start + Duration::from_nanos(own);
         step(lane, at, out);
         lane.flush(out);
         self.due = match lane.poll_timeout() {
@@ -319,6 +320,14 @@ impl Gateway {
         if (lane.revision(), lane.reached().1) != self.revision {
             self.look(now, at);
         }
+    }
+
+    /// Sets this thread's mock clocks to its own, and gives what that says.
+    fn set_clock(&self, now: Time) -> Duration {
+        let own = Duration::from_nanos(now + self.ahead);
+        null::set_time(own);
+        mock_instant::MockClock::set_time(own);
+        own
     }
 
     /// How its tunnels are, for who looks for a mistake.

@@ -29,9 +29,11 @@ const TRUSTED: Time = 25 * SECOND;
 const GRUDGE: Time = 40 * SECOND;
 /// The rank of a cluster to which all ways have flapped, which takes them up to a minute.
 const FLAPPED: u8 = 3;
-/// The rank of a gateway whose tunnels lose a little, as one has that lost something within a minute: worlds are not
-/// that long.
+/// The rank of a gateway whose tunnels lose a little, as one has that lost something within a minute. Worlds are not
+/// much longer, so only tunnels that nothing ever happened to must not have it.
 const AILING: u8 = 1;
+/// Gateways that began later have begun anew.
+const FIRST: Time = SECOND;
 /// After so long nothing crosses between clusters that no longer peer.
 pub const PARTED: Time = 1500 * MILLI;
 /// The most changes of a node's next hops in a world, and of what a gateway reaches, for each fault.
@@ -144,7 +146,7 @@ impl Truth<'_> {
             () if rough => ROUGH,
             () => BOUND,
         };
-        Some((bound, way.max(quiet)))
+        Some((bound * self.story.patience[from][to], way.max(quiet)))
     }
 
     /// A flow is about to send: has it been without a packet for too long?
@@ -196,8 +198,9 @@ impl Truth<'_> {
         let Some(better) = others.filter_map(fit).min() else { return Ok(()) };
         let node = self.nodes[flow.from].since;
         let (Some(node), Some(peered)) = (node, self.peered[from][to]) else { return Ok(()) };
-        let since = loses.max(better.max(kept) + TRUSTED).max(node).max(peered);
-        if self.story.skewed.is_some() || self.now <= since + AVOIDED {
+        let patience = self.story.patience[from][to];
+        let since = loses.max(better.max(kept) + TRUSTED * patience).max(node).max(peered);
+        if self.story.skewed.is_some() || self.now <= since + AVOIDED * patience {
             return Ok(());
         }
         Err(format!(
@@ -265,11 +268,15 @@ impl Truth<'_> {
         }
         for (number, gateway) in self.gateways.iter().enumerate() {
             let poor = |c: &usize| {
-                gateway.ranks[*c].is_some_and(|r| ![0, AILING, FLAPPED].contains(&r)) && !skewed(*c)
+                gateway.ranks[*c].is_some_and(|rank| ![0, FLAPPED].contains(&rank)) && !skewed(*c)
             };
             let judged = self.story.skewed != Some(number);
             for cluster in (0..CLUSTERS).filter(poor).filter(|_| judged) {
-                let calm = |far| !self.links.is_rough(number, far, self.now, GRUDGE);
+                let patience = self.story.patience[of_gateway(number)][cluster];
+                let calm = |far| match gateway.ranks[cluster] {
+                    Some(AILING) => self.untouched(number, far),
+                    _ => !self.links.is_rough(number, far, self.now, GRUDGE * patience),
+                };
                 if gateways_of(cluster).any(calm) {
                     return Err(format!(
                         "at the end gateway {number} reaches cluster {cluster} by rank {:?}, though its ways are good",
@@ -303,6 +310,12 @@ impl Truth<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether two gateways run since the beginning, undisturbed, and the links between them are as they were then.
+    fn untouched(&self, near: usize, far: usize) -> bool {
+        let runs = |one: usize| self.gateways[one].since.is_some_and(|since| since < FIRST);
+        runs(near) && runs(far) && !self.links.is_rough(near, far, self.now, self.now - FIRST)
     }
 
     /// Nothing swings to and fro.

@@ -14,6 +14,10 @@ pub(crate) const LENGTH: Time = 60 * SECOND;
 /// Faults begin after this time, and all are over by the second.
 const FIRST: Time = 5 * SECOND;
 pub(crate) const QUIET: Time = 42 * SECOND;
+/// After how long a silence a cluster takes a path to another one for lost, if nothing else is said.
+pub(crate) const DETECTION: Time = 300 * MILLI;
+/// What else it may be told to, the slower side's wish being what counts.
+const WISHES: [Time; 4] = [150 * MILLI, DETECTION, 600 * MILLI, 1000 * MILLI];
 /// How many faults there are.
 const LEAST: u64 = 5;
 const MOST: u64 = 12;
@@ -121,6 +125,12 @@ pub(crate) enum Act {
         b: usize,
         on: bool,
     },
+    /// A cluster takes paths to another one for lost after another time.
+    Detect {
+        cluster: usize,
+        other: usize,
+        after: Time,
+    },
     /// Pods of a node forge sources.
     Forge {
         node: usize,
@@ -148,6 +158,11 @@ pub struct Story {
     pub(crate) skewed: Option<usize>,
     /// Two clusters that do not peer at first.
     pub(crate) apart: Option<(usize, usize)>,
+    /// After how long a silence each cluster takes paths to each other one for lost, at first.
+    pub(crate) detection: [[Time; CLUSTERS]; CLUSTERS],
+    /// How many times as long as usual it takes two clusters to find out that a path is lost: at any time, as a change
+    /// is agreed on by heartbeats of the time before.
+    pub(crate) patience: [[Time; CLUSTERS]; CLUSTERS],
     /// How many faults there are.
     pub(crate) faults: u64,
     /// What happens when.
@@ -156,11 +171,12 @@ pub struct Story {
 
 impl fmt::Display for Story {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, real, second, nat, skewed, apart, faults, .. } = self;
+        let Self { seed, real, second, nat, skewed, apart, detection, faults, .. } = self;
+        let detection = detection.map(|row| row.map(|after| after / MILLI));
         write!(
             f,
             "seed {seed}: {faults} faults; real noise {real}, second network {second}, cluster behind NAT {nat:?}, \
-             gateway of another release {skewed:?}, clusters that do not peer {apart:?}"
+             gateway of another release {skewed:?}, clusters that do not peer {apart:?}, detection in ms {detection:?}"
         )
     }
 }
@@ -183,6 +199,8 @@ impl Story {
             nat,
             skewed,
             apart,
+            detection: [[DETECTION; CLUSTERS]; CLUSTERS],
+            patience: [[1; CLUSTERS]; CLUSTERS],
             faults,
             acts: Vec::new(),
         };
@@ -194,6 +212,9 @@ impl Story {
         }
         if seed % 8 == 6 {
             story.cut_off(&mut Random::new(crate::random::mix(0x0000_6c6f_6361_6c00, seed)));
+        }
+        if seed % 4 == 1 {
+            story.detect(&mut Random::new(crate::random::mix(0x0064_6574_6563_7400, seed)));
         }
         story.words(&mut Random::new(crate::random::mix(0x0077_6f72_6473, seed)));
         story.acts.sort_by_key(|(at, _)| *at);
@@ -368,6 +389,34 @@ impl Story {
                 }
             }
             self.faults += 1;
+        }
+    }
+
+    /// Clusters differ in how soon they take a path for lost, and some change their minds. Only some worlds have that,
+    /// as above.
+    fn detect(&mut self, random: &mut Random) {
+        let wish = |random: &mut Random| WISHES[random.below(WISHES.len() as u64) as usize];
+        for cluster in 0..CLUSTERS {
+            for other in (0..CLUSTERS).filter(|other| *other != cluster) {
+                self.detection[cluster][other] = wish(random);
+                if random.percent(25) {
+                    let at = FIRST + random.below(QUIET - FIRST);
+                    self.acts.push((at, Act::Detect { cluster, other, after: wish(random) }));
+                }
+            }
+        }
+        let later = self.acts.iter().filter_map(|(_, act)| match act {
+            Act::Detect { cluster, other, after } => Some((*cluster, *other, *after)),
+            _ => None,
+        });
+        let at_first = (0..CLUSTERS)
+            .flat_map(|one| (0..CLUSTERS).map(move |other| (one, other)))
+            .map(|(one, other)| (one, other, self.detection[one][other]));
+        for (one, other, after) in at_first.chain(later) {
+            for (one, other) in [(one, other), (other, one)] {
+                let patience = &mut self.patience[one][other];
+                *patience = (*patience).max(after.div_ceil(DETECTION));
+            }
         }
     }
 

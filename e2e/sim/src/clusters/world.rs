@@ -98,7 +98,11 @@ impl World {
             wire: Wire::default(),
             out: Out::default(),
             links,
-            gateways: (0..ALL_GATEWAYS).map(|gateway| Gateway::new(gateway, networks)).collect(),
+            gateways: (0..ALL_GATEWAYS)
+                .map(|gateway| {
+                    Gateway::new(gateway, networks, story.detection[place::of_gateway(gateway)])
+                })
+                .collect(),
             nodes,
             control: Control::new(),
             flows: flows(story.seed),

@@ -84,6 +84,14 @@ impl World {
             Act::Announce { cluster, second } => self.governors[cluster].second = second,
             Act::Lie { cluster, on } => self.governors[cluster].lies = on,
             Act::Peer { a, b, on } => (self.wanted[a][b], self.wanted[b][a]) = (on, on),
+            Act::Detect { cluster, other, after } => {
+                for gateway in place::gateways_of(cluster) {
+                    self.gateways[gateway].detection[other] = after;
+                    if self.gateways[gateway].runs() {
+                        self.apply(gateway);
+                    }
+                }
+            }
             Act::Forge { node, gateway } => self.forge(node, gateway),
             Act::Evil { gateway, on } => {
                 self.gateways[gateway].evil = on;
