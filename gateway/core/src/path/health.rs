@@ -485,6 +485,10 @@ impl Health {
         });
         if self.hears() != before {
             self.hurry();
+            if before == 0 {
+                // Who was silent has perhaps heard nothing either, as one that stood still.
+                self.teller.begin();
+            }
         }
         self.judge(now);
         echoed
@@ -522,6 +526,9 @@ impl Health {
             answers: beat.answers,
         };
         let before = self.peer.replace(peer);
+        if peer.hears != 0 && before.is_some_and(|before| before.hears == 0) {
+            self.teller.begin();
+        }
         if before.is_none_or(|before| before.draining != peer.draining) {
             self.changes += 1;
         }

@@ -10,8 +10,9 @@
 //! | 4–5 | how many nodes hear the gateway |
 //! | 6–15 | 0 |
 //!
-//! Whoever reads it looks at no other bytes. It leaves right before a heartbeat: before the first ones of a session and
-//! the first ones after a change, so that some may be lost, and then before each thirtieth.
+//! Whoever reads it looks at no other bytes. It leaves right before a heartbeat: before the first ones of a session, the
+//! first ones after a change or after one side heard nothing of the other, so that some may be lost, and then before each
+//! thirtieth.
 
 use super::beat::{self, LENGTH, SHORT_LENGTH};
 

@@ -28,6 +28,8 @@ struct World {
     /// A side is of the release before the short form, and how many came to one that it cannot read.
     older: [bool; 2],
     unread: u32,
+    /// How many nodes hear the other side, as it said last of what arrived.
+    told: [Option<u16>; 2],
 }
 
 /// Gilbert's model: in a bad state all is lost, in the good one nothing. Of what comes, one in `apart` begins a bad
@@ -76,6 +78,7 @@ impl World {
             beats: [0; 2],
             older: [false; 2],
             unread: 0,
+            told: [None; 2],
         };
         for side in [0, 1] {
             world.sides[side].set_paths(world.now, ends(side, paths, [0, 10, 20]));
@@ -97,7 +100,13 @@ impl World {
             if self.sides[side].poll_timeout().is_some_and(|at| at > now) {
                 continue;
             }
-            while let Some(beat) = self.sides[side].poll(now) {
+            loop {
+                if let Some((path, word)) = self.sides[side].poll_word(now)
+                    && !self.cut[side][usize::from(path)]
+                {
+                    self.told[1 - side] = Some(word.nodes);
+                }
+                let Some(beat) = self.sides[side].poll(now) else { break };
                 self.beats[side] += 1;
                 self.sent += 1;
                 self.sides[side].note_sent(beat.path);
@@ -529,4 +538,26 @@ fn a_peer_of_the_release_before_the_short_form_gets_the_long_one() {
     world.pass(1500);
     assert!(world.unread <= 8, "{}", world.unread);
     assert!(world.active().iter().all(Option::is_some), "{:?}", world.active());
+}
+
+#[test]
+fn who_heard_nothing_is_told_anew() {
+    for seed in 0..20 {
+        for cut in [[true, true], [true, false]] {
+            let mut world = World::new(seed, 1);
+            world.sides[0].set_nodes(world.now, Some(2));
+            world.pass(3000);
+            assert_eq!(world.told[1], Some(2));
+            for (side, cut) in cut.into_iter().enumerate() {
+                world.cut[side][0] = cut;
+            }
+            world.pass(1000);
+            world.sides[0].set_nodes(world.now, Some(1));
+            world.pass(2000);
+            assert_eq!(world.told[1], Some(2), "it hears nothing");
+            world.cut = [[false; 3]; 2];
+            let millis = world.until(3000, |world| world.told[1] == Some(1));
+            assert!(millis <= 600, "told after {millis} ms");
+        }
+    }
 }
