@@ -273,9 +273,11 @@ impl Truth<'_> {
             let judged = self.story.skewed != Some(number);
             for cluster in (0..CLUSTERS).filter(poor).filter(|_| judged) {
                 let patience = self.story.patience[of_gateway(number)][cluster];
+                // No longer than the world is.
+                let memory = (GRUDGE * patience).min(self.now - FIRST);
                 let calm = |far| match gateway.ranks[cluster] {
                     Some(AILING) => self.untouched(number, far),
-                    _ => !self.links.is_rough(number, far, self.now, GRUDGE * patience),
+                    _ => !self.links.is_rough(number, far, self.now, memory),
                 };
                 if gateways_of(cluster).any(calm) {
                     return Err(format!(
