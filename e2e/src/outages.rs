@@ -134,7 +134,8 @@ impl Outages {
         const HEIGHT: f64 = 240.0;
         const LEFT: f64 = 48.0;
         const TOP: f64 = 32.0;
-        let most = self.percentile(100, Trial::outage_ms).max(1.0);
+        let moved = self.trials.iter().filter_map(|trial| Some(trial.moved?.after_ms));
+        let most = moved.clone().fold(self.percentile(100, Trial::outage_ms).max(1.0), f64::max);
         let step = nice(most / 6.0);
         let right = (most / step).ceil() * step;
         let x = |value: f64| LEFT + value / right * WIDTH;
@@ -171,9 +172,13 @@ impl Outages {
         }
         let out = self.trials.iter().map(|trial| trial.out_ms).collect();
         let into = self.trials.iter().map(|trial| trial.into_ms).collect();
-        let lines: [(&str, &str, Vec<f64>); 2] =
-            [("out of the cluster that was hit", "#c33", out), ("into it", "#36c", into)];
-        for (place, (name, colour, mut all)) in (0_u32..).zip(lines) {
+        let lines: [(&str, &str, Vec<f64>); 3] = [
+            ("out of the cluster that was hit", "#c33", out),
+            ("into it", "#36c", into),
+            ("until the last flow had left", "#393", moved.collect()),
+        ];
+        let drawn = lines.into_iter().filter(|(.., all)| !all.is_empty());
+        for (place, (name, colour, mut all)) in (0_u32..).zip(drawn) {
             all.sort_unstable_by(f64::total_cmp);
             let mut path = format!("M{:.1} {:.1}", x(0.0), y(0.0));
             for (number, value) in (1_u32..).zip(&all) {
@@ -270,6 +275,11 @@ mod tests {
         assert_eq!(svg.matches("stroke-width").count(), 2);
         assert!(svg.contains("killed &lt;9>") && svg.ends_with("</svg>\n"));
         assert!(Outages { fault: String::new(), trials: Vec::new() }.svg().contains("0 trials"));
+        let mut left = outages(20);
+        left.trials[0].moved = Some(Moved { after_ms: 70.0, lost_after: 0, reordered: 0 });
+        let svg = left.svg();
+        assert_eq!(svg.matches("stroke-width").count(), 3);
+        assert!(svg.contains(">60</text>") && svg.contains(">80</text>"), "room for the latest");
     }
 
     #[test]
