@@ -139,7 +139,7 @@ impl Truth<'_> {
         }
         let rough = pairs().any(|(near, far)| {
             self.links.is_rough(near, far, self.now, ROUGH)
-                || self.links.local_both(flow.from, near).0 == Local::Rough
+                || self.links.is_local_rough(flow.from, near, self.now, ROUGH)
         });
         let bound = match () {
             () if involved(from) || involved(to) => SKEWED,

@@ -24,6 +24,8 @@ pub struct Link {
     pub mtu: usize,
     /// When it became as it is, the MTU aside.
     pub since: Time,
+    /// When it last lost some of what crossed it, if that was over before it is asked: only for links to nodes.
+    lossy: Option<Time>,
 }
 
 impl Link {
@@ -37,6 +39,7 @@ impl Link {
         twice: 0,
         mtu: 1500,
         since: 0,
+        lossy: None,
     };
 
     /// Whether anything crosses at all.
@@ -135,8 +138,18 @@ impl Links {
     /// Between a node and a gateway of its cluster, to be changed now.
     pub fn local_mut(&mut self, now: Time, node: usize, gateway: usize, way: Way) -> &mut Link {
         let link = &mut self.local[way as usize][node * GATEWAYS + gateway % GATEWAYS];
+        if link.loss > 0 {
+            link.lossy = Some(now);
+        }
         link.since = now;
         link
+    }
+
+    /// Whether some of what crosses between a node and a gateway of its cluster is lost, or was of late.
+    pub fn is_local_rough(&self, node: usize, gateway: usize, now: Time, memory: Time) -> bool {
+        [Way::Up, Way::Down].map(|way| self.local(node, gateway, way)).into_iter().any(|link| {
+            !link.is_clean() && link.is_open() || link.lossy.is_some_and(|at| at + memory > now)
+        })
     }
 
     /// What crosses between a node and a gateway of its cluster, and since when that is so.
