@@ -57,7 +57,10 @@ pub(super) fn judge(
         return Verdict::no(Reason::Withdrawn, text);
     }
     if !planned.gateways.is_empty() {
-        let text = format!("{} of our gateways has a live tunnel", planned.gateways.len());
+        let text = match planned.gateways.len() {
+            1 => "1 of our gateways has a live tunnel".to_owned(),
+            count => format!("{count} of our gateways have a live tunnel"),
+        };
         return Verdict::yes(Reason::Connected, text);
     }
     unconnected(peering, &peers, before)
