@@ -109,14 +109,7 @@ impl Store {
     /// # Errors
     /// When another process holds it, or the folder can't be written.
     pub fn lock(&self) -> Result<Lock> {
-        std::fs::create_dir_all(&self.root).map_err(Error::file("making", &self.root))?;
-        let held = || {
-            Error::Invalid(format!(
-                "another command is changing lab {}; wait for it, or give another --lab name",
-                self.name
-            ))
-        };
-        Lock::try_take(&self.root.join(format!("{}.lock", self.name)))?.ok_or_else(held)
+        self.hold("lock", "another command is changing", "wait for it, or give another --lab name")
     }
 
     /// Whoever holds this runs cases on the lab from beginning to end, and may be about to remove it: another run would
@@ -125,14 +118,15 @@ impl Store {
     /// # Errors
     /// When another run holds it, or the folder can't be written.
     pub fn claim(&self) -> Result<Lock> {
+        let advice = "it may be removing it still: wait for it to end, or name another lab by CARRICK_TEST_LAB";
+        self.hold("cases", "another run of cases uses", advice)
+    }
+
+    /// Takes one of the lab's locks, or says who has it and what to do.
+    fn hold(&self, lock: &str, holder: &str, advice: &str) -> Result<Lock> {
         std::fs::create_dir_all(&self.root).map_err(Error::file("making", &self.root))?;
-        let held = || {
-            Error::Invalid(format!(
-                "another run of cases uses lab {0}, or still removes it; wait for it to end, or name another lab by CARRICK_TEST_LAB",
-                self.name
-            ))
-        };
-        Lock::try_take(&self.root.join(format!("{}.cases", self.name)))?.ok_or_else(held)
+        let held = || Error::Invalid(format!("{holder} lab {}; {advice}", self.name));
+        Lock::try_take(&self.root.join(format!("{}.{lock}", self.name)))?.ok_or_else(held)
     }
 
     /// Writes the record so that a reader sees the old one or the new one, never a part.

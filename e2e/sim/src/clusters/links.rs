@@ -24,7 +24,7 @@ pub struct Link {
     pub mtu: usize,
     /// When it became as it is, the MTU aside.
     pub since: Time,
-    /// When it last lost some of what crossed it, if that was over before it is asked: only for links to nodes.
+    /// When it was last changed while it lost some of what crossed it; known of links to nodes only.
     lossy: Option<Time>,
 }
 
@@ -147,9 +147,9 @@ impl Links {
 
     /// Whether some of what crosses between a node and a gateway of its cluster is lost, or was of late.
     pub fn is_local_rough(&self, node: usize, gateway: usize, now: Time, memory: Time) -> bool {
-        [Way::Up, Way::Down].map(|way| self.local(node, gateway, way)).into_iter().any(|link| {
-            !link.is_clean() && link.is_open() || link.lossy.is_some_and(|at| at + memory > now)
-        })
+        let lossy = |way| self.local(node, gateway, way).lossy;
+        self.local_both(node, gateway).0 == Local::Rough
+            || [Way::Up, Way::Down].into_iter().filter_map(lossy).any(|at| at + memory > now)
     }
 
     /// What crosses between a node and a gateway of its cluster, and since when that is so.

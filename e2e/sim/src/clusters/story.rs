@@ -15,7 +15,7 @@ pub(crate) const LENGTH: Time = 60 * SECOND;
 const FIRST: Time = 5 * SECOND;
 pub(crate) const QUIET: Time = 42 * SECOND;
 /// After how long a silence a cluster takes a path to another one for lost, if nothing else is said.
-pub(crate) const DETECTION: Time = 300 * MILLI;
+const DETECTION: Time = carrick_gateway_core::path::health::DETECTION.as_nanos() as Time;
 /// What else it may be told to, the slower side's wish being what counts.
 const WISHES: [Time; 4] = [150 * MILLI, DETECTION, 600 * MILLI, 1000 * MILLI];
 /// How many faults there are.
@@ -395,29 +395,26 @@ impl Story {
     /// Clusters differ in how soon they take a path for lost, and some change their minds. Only some worlds have that,
     /// as above.
     fn detect(&mut self, random: &mut Random) {
-        let wish = |random: &mut Random| WISHES[random.below(WISHES.len() as u64) as usize];
         for cluster in 0..CLUSTERS {
             for other in (0..CLUSTERS).filter(|other| *other != cluster) {
-                self.detection[cluster][other] = wish(random);
+                self.detection[cluster][other] = self.wish(cluster, other, random);
                 if random.percent(25) {
                     let at = FIRST + random.below(QUIET - FIRST);
-                    self.acts.push((at, Act::Detect { cluster, other, after: wish(random) }));
+                    let after = self.wish(cluster, other, random);
+                    self.acts.push((at, Act::Detect { cluster, other, after }));
                 }
             }
         }
-        let later = self.acts.iter().filter_map(|(_, act)| match act {
-            Act::Detect { cluster, other, after } => Some((*cluster, *other, *after)),
-            _ => None,
-        });
-        let at_first = (0..CLUSTERS)
-            .flat_map(|one| (0..CLUSTERS).map(move |other| (one, other)))
-            .map(|(one, other)| (one, other, self.detection[one][other]));
-        for (one, other, after) in at_first.chain(later) {
-            for (one, other) in [(one, other), (other, one)] {
-                let patience = &mut self.patience[one][other];
-                *patience = (*patience).max(after.div_ceil(DETECTION));
-            }
+    }
+
+    /// After how long a silence a cluster is told to take paths to another one for lost.
+    fn wish(&mut self, cluster: usize, other: usize, random: &mut Random) -> Time {
+        let after = WISHES[random.below(WISHES.len() as u64) as usize];
+        for (one, other) in [(cluster, other), (other, cluster)] {
+            let patience = &mut self.patience[one][other];
+            *patience = (*patience).max(after.div_ceil(DETECTION));
         }
+        after
     }
 
     /// What clusters announce meanwhile.

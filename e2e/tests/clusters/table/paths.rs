@@ -37,8 +37,7 @@ const WAYS: [[&str; 2]; 2] = [["paris", "osaka"], ["paris-private", "osaka-priva
 pub fn cut(lab: &Lab, both: bool) -> Outcome {
     let name = if both { "path cut" } else { "path cut, one direction" };
     let worse = |now: Conditions| Conditions { cut: true, ..now };
-    let mended = both_ways_work;
-    hit(lab, &Fault { name, both, mended, apart: APART, ..Fault::new(&worse) })
+    hit(lab, &Fault { name, both, renews: false, ..Fault::new(&worse) })
 }
 
 /// One of two paths loses packets, both ways, each on its own.
@@ -93,17 +92,13 @@ struct Fault<'a> {
     worse: &'a dyn Fn(Conditions) -> Conditions,
     /// Both directions are hit, or only the one out of the cluster that counts as hit.
     both: bool,
-    /// Brings it about that both clusters can have the next trial.
-    mended: fn([&Cluster; 2]) -> Outcome,
-    /// One way is not hit again sooner.
-    apart: Duration,
+    /// The next trial has other gateways. Else those that are there must have both ways again, and be given time.
+    renews: bool,
 }
 
 impl<'a> Fault<'a> {
     fn new(worse: &'a dyn Fn(Conditions) -> Conditions) -> Self {
-        let mended = with_other_gateways;
-        let watching = Watching::default();
-        Self { name: "", watching, worse, both: true, mended, apart: Duration::ZERO }
+        Self { name: "", watching: Watching::default(), worse, both: true, renews: true }
     }
 }
 
@@ -136,7 +131,8 @@ fn with_two_paths(lab: &Lab, paris: &Cluster, osaka: &Cluster, fault: &Fault<'_>
     let wan = lab.wan();
     let mended = || -> Outcome {
         text(wan.reset())?;
-        (fault.mended)([paris, osaka])?;
+        let mend = if fault.renews { with_other_gateways } else { both_ways_work };
+        mend([paris, osaka])?;
         [paris, osaka].into_iter().try_for_each(forgets_what_it_was_told)
     };
     mended()?;
@@ -166,9 +162,12 @@ fn with_two_paths(lab: &Lab, paris: &Cluster, osaka: &Cluster, fault: &Fault<'_>
         },
         &mut |cluster| {
             mended()?;
+            if fault.renews {
+                return Ok(());
+            }
             let next = if std::ptr::eq(cluster, paris) { osaka } else { paris };
             if let Some(last) = hits.get()[way_of(next)?] {
-                std::thread::sleep((last + fault.apart).saturating_duration_since(Instant::now()));
+                std::thread::sleep((last + APART).saturating_duration_since(Instant::now()));
             }
             Ok(())
         },

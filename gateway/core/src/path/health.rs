@@ -527,6 +527,7 @@ impl Health {
         };
         let before = self.peer.replace(peer);
         if peer.hears != 0 && before.is_some_and(|before| before.hears == 0) {
+            // It did not hear us, and did not hear what we said.
             self.teller.begin();
         }
         if before.is_none_or(|before| before.draining != peer.draining) {
