@@ -225,6 +225,14 @@ mod tests {
     }
 
     #[test]
+    fn a_way_back_counts_as_cut_while_nothing_comes_to_be_answered() {
+        let (flow, _) = run(100, |there, n| (40..70).contains(&n) || !there && n == 39);
+        let (there, back) = flow.directions(Instant::now());
+        assert_eq!((there.lost, there.longest_gap, there.detection), (30, 310_000, 300_000));
+        assert_eq!((back.lost, back.longest_gap, back.detection), (1, 320_000, 10_000));
+    }
+
+    #[test]
     fn scattered_loss_lasts_from_the_first_to_the_last() {
         let (flow, _) = run(200, |there, n| there && (50..150).contains(&n) && n % 10 == 0);
         let (there, back) = flow.directions(Instant::now());
