@@ -33,6 +33,8 @@ pub struct Node {
     number: usize,
     watch: Watch,
     word: Option<Word>,
+    /// What its controller said while it was halted.
+    unread: Option<Word>,
     config: Option<NodeConfig>,
     verdicts: Verdicts,
     /// What flows were spread over when the agent began.
@@ -61,6 +63,7 @@ impl Node {
             number,
             watch: Watch::new(nonce),
             word: None,
+            unread: None,
             config: None,
             verdicts: Verdicts::new(),
             before: None,
@@ -84,17 +87,27 @@ impl Node {
         (self.verdicts, self.version) = (Verdicts::new(), 0);
         (self.since, self.frozen, self.port) = (Some(now), false, self.port + 1);
         self.backlog.clear();
+        self.unread = None;
         if let Some(config) = self.config.take() {
             self.follow(start, now, config);
         }
     }
 
-    /// Takes what the controller says.
+    /// Takes what the controller says, or does so later, if it is halted.
     pub fn hear(&mut self, start: Instant, now: Time, word: &Word) {
-        if self.word.as_ref() != Some(word) {
+        if self.frozen {
+            self.unread = Some(*word);
+        } else if self.word.as_ref() != Some(word) {
             self.word = Some(*word);
             let config = self.order(word);
             self.follow(start, now, config);
+        }
+    }
+
+    /// Takes what the controller said while it was halted.
+    pub fn catch_up(&mut self, start: Instant, now: Time) {
+        if let Some(word) = self.unread.take() {
+            self.hear(start, now, &word);
         }
     }
 

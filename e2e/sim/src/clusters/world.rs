@@ -354,8 +354,8 @@ impl World {
             word.answers[gateway] = self.story.skewed != Some(gateway) && one.lives > 0;
         }
         for node in place::nodes_of(own) {
+            self.nodes[node].hear(self.start, self.now, &word);
             if !self.nodes[node].frozen {
-                self.nodes[node].hear(self.start, self.now, &word);
                 self.ask(node);
             }
         }

@@ -27,7 +27,7 @@ pub(super) struct Outbound {
     pub sent: u32,
     /// Large packets that it carried no longer pass.
     pub narrow: bool,
-    /// Heartbeats that were sent before it worked first; 0 from then on.
+    /// Heartbeats that were sent before it worked first and since the peer was heard, from 1 on; 0 once it has worked.
     pub unanswered: u32,
     /// When its next heartbeat is due; `None` is at once.
     pub next: Option<Instant>,
@@ -79,6 +79,12 @@ impl Outbound {
         if self.unanswered == 0 && !just_left {
             self.next = None;
         }
+    }
+
+    /// The peer is heard again: if this path never worked, perhaps it does now. With one heartbeat a second from both
+    /// sides, neither would hear the other for long enough to be told so.
+    pub fn begin(&mut self) {
+        self.unanswered = self.unanswered.min(1);
     }
 
     /// Notes that this heartbeat leaves, and when the next one does.

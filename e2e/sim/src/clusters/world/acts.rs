@@ -135,6 +135,7 @@ impl World {
         for arrival in std::mem::take(&mut self.nodes[node].backlog) {
             self.arrive(arrival);
         }
+        self.nodes[node].catch_up(self.start, self.now);
         self.nodes[node].run(self.start, self.now);
         self.ask(node);
     }

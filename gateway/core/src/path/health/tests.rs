@@ -489,6 +489,30 @@ fn a_path_that_works_late_is_found() {
     println!("found after {took} ms");
 }
 
+/// Their first heartbeats arrived, so that each lost the other's path, and then none did for long.
+#[test]
+fn two_who_never_worked_and_hear_little_of_each_other_find_together() {
+    let mut times = Vec::new();
+    for seed in 0..200 {
+        let mut world = World::new(seed, 1);
+        world.cut = [[true; 3]; 2];
+        for side in [0, 1] {
+            let (now, from) = (world.now, end(1 - side, 0));
+            let sequence = world.sides[1 - side].sequence;
+            let beat = Beat { hears: 0, ..beat_of(sequence) };
+            world.sides[side].handle_beat(now, from, &beat).expect("no echo");
+        }
+        world.pass(4000 + 13 * seed as u32);
+        world.cut = [[false; 3]; 2];
+        let works =
+            |world: &World| [0, 1].iter().all(|side| world.state(*side, 0) == HealthState::Up);
+        times.push(world.until(60_000, works));
+    }
+    times.sort_unstable();
+    println!("{} ms, at most {} ms", times[times.len() / 2], times[times.len() - 1]);
+    assert!(times[times.len() - 1] <= 3500, "{times:?}");
+}
+
 #[test]
 fn echoes_of_what_was_never_sent_and_overtaken_heartbeats_count_for_nothing() {
     let mut world = World::new(10, 1);
