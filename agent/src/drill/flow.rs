@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use carrick_exchange::message::drill::DirectionState;
-use carrick_exchange::probe::stream::{Answer, Arrivals, Follower, Question};
+use carrick_exchange::probe::stream::{Answer, Arrivals, Follower, Gap, Question};
 
 /// Without an answer for so long, a packet is lost.
 pub const LOST: Duration = Duration::from_secs(2);
@@ -41,6 +41,10 @@ pub struct Flow {
     /// What the other side says, and the numbers of its answers as they come.
     there: Arrivals,
     back: Follower,
+    /// The longest gap among the answers in which one was lost, and the longest of those that ended as soon as questions
+    /// arrived again: for how much of such a gap the way back was cut is not known.
+    back_gap: Gap,
+    masked_gap: Gap,
     /// Packets without an answer that were sent after the highest answered one.
     trailing: u32,
     heard: Instant,
@@ -61,6 +65,8 @@ impl Flow {
             answered: 0,
             there: Arrivals::default(),
             back: Follower::default(),
+            back_gap: Gap::default(),
+            masked_gap: Gap::default(),
             trailing: 0,
             heard: now,
         }
@@ -108,7 +114,11 @@ impl Flow {
         }
         let local = now.saturating_duration_since(self.begun).as_micros();
         let local = u64::try_from(local).unwrap_or(u64::MAX).max(1);
-        self.back.note(answer.arrivals.count, local);
+        if let Some(gap) = self.back.note(answer.arrivals.count, local) {
+            let longest =
+                if self.is_masked(&gap) { &mut self.masked_gap } else { &mut self.back_gap };
+            *longest = longest.max(gap);
+        }
         if self.highest.is_none_or(|highest| number > highest) {
             self.highest = Some(number);
             self.trailing = 0;
@@ -116,6 +126,14 @@ impl Flow {
         let fastest = self.fastest.map_or(rtt, |fastest| fastest.min(rtt));
         self.fastest = Some(fastest);
         Some(Fate { sent, rtt: Some(rtt), late: rtt > fastest + LATE })
+    }
+
+    /// Whether a gap among the answers ended with the first question after the longest gap there, and is no longer than
+    /// that one but for what was under way.
+    fn is_masked(&self, gap: &Gap) -> bool {
+        let there = &self.there.longest;
+        let under_way = micros(self.interval + self.fastest.unwrap_or_default() * 2);
+        there.end == self.there.last && u64::from(gap.length) <= u64::from(there.length) + under_way
     }
 
     /// A packet that is lost by now, or `None` when there is no further one.
@@ -135,12 +153,18 @@ impl Flow {
         }
     }
 
-    /// What is known of the way to the other side, and of the way back.
-    pub fn directions(&self, now: Instant) -> (DirectionState, DirectionState) {
+    /// Whether it has a gap on the way back that is known for what it is.
+    pub fn knows_way_back(&self) -> bool {
+        self.back_gap.end != 0
+    }
+
+    /// What is known of the way to the other side, and of the way back: with `known`, without gaps of which nobody knows
+    /// for how long it was cut, as nothing came to be answered.
+    pub fn directions(&self, now: Instant, known: bool) -> (DirectionState, DirectionState) {
         let seen = self.highest.map_or(0, |highest| highest.saturating_add(1));
         let open =
             if self.trailing == 0 { 0 } else { micros(now.saturating_duration_since(self.heard)) };
-        let of = |lost: u32, arrivals: &Arrivals| {
+        let of = |lost: u32, arrivals: &Arrivals, longest: &Gap| {
             let span = arrivals.lossy.1.saturating_sub(arrivals.lossy.0);
             let since = if arrivals.lossy.0 == 0 {
                 open
@@ -157,14 +181,15 @@ impl Flow {
             DirectionState {
                 lost,
                 longest_pause,
-                longest_gap: u64::from(arrivals.longest.length).max(open),
-                detection: (micros(self.interval) * u64::from(arrivals.longest.skipped)).max(open),
+                longest_gap: u64::from(longest.length).max(open),
+                detection: (micros(self.interval) * u64::from(longest.skipped)).max(open),
                 recovery: if open > 0 { since } else { span },
             }
         };
-        let there = of(seen.saturating_sub(self.there.count), &self.there);
-        let back = of(self.there.count.saturating_sub(self.answered), &self.back.arrivals());
-        (there, back)
+        let there = of(seen.saturating_sub(self.there.count), &self.there, &self.there.longest);
+        let lost = self.there.count.saturating_sub(self.answered);
+        let longest = if known { self.back_gap } else { self.back_gap.max(self.masked_gap) };
+        (there, of(lost, &self.back.arrivals(), &longest))
     }
 }
 
@@ -210,7 +235,7 @@ mod tests {
             let (flow, fates) = run(100, |there, n| there == hit && (40..70).contains(&n));
             assert_eq!(fates.len(), 100);
             assert_eq!(fates.iter().filter(|fate| fate.rtt.is_none()).count(), 30);
-            let (there, back) = flow.directions(Instant::now());
+            let (there, back) = flow.directions(Instant::now(), false);
             let lossy = DirectionState {
                 lost: 30,
                 longest_gap: 310_000,
@@ -225,17 +250,30 @@ mod tests {
     }
 
     #[test]
-    fn a_way_back_counts_as_cut_while_nothing_comes_to_be_answered() {
-        let (flow, _) = run(100, |there, n| (40..70).contains(&n) || !there && n == 39);
-        let (there, back) = flow.directions(Instant::now());
+    fn a_gap_on_the_way_back_counts_for_what_is_known_of_it() {
+        // Of the answers those to 38 and 39 were under way when both ways were cut, and later two more are lost.
+        let masked = |there, n| if there { (40..70).contains(&n) } else { n == 38 || n == 39 };
+        let (flow, _) = run(100, masked);
+        assert!(!flow.knows_way_back());
+        let (there, back) = flow.directions(Instant::now(), false);
         assert_eq!((there.lost, there.longest_gap, there.detection), (30, 310_000, 300_000));
-        assert_eq!((back.lost, back.longest_gap, back.detection), (1, 320_000, 10_000));
+        assert_eq!((back.lost, back.longest_gap, back.detection), (2, 330_000, 20_000));
+        let back = flow.directions(Instant::now(), true).1;
+        assert_eq!((back.lost, back.longest_gap), (2, 0), "others know better");
+        let (flow, _) = run(100, |there, n| masked(there, n) || !there && (n == 80 || n == 81));
+        assert!(flow.knows_way_back());
+        let back = flow.directions(Instant::now(), true).1;
+        assert_eq!((back.lost, back.longest_gap, back.detection), (4, 30_000, 20_000));
+        // The way back was cut for longer, which is known.
+        let (flow, _) = run(100, |there, n| masked(there, n) || !there && (40..80).contains(&n));
+        let back = flow.directions(Instant::now(), true).1;
+        assert_eq!((back.lost, back.longest_gap, back.detection), (12, 430_000, 120_000));
     }
 
     #[test]
     fn scattered_loss_lasts_from_the_first_to_the_last() {
         let (flow, _) = run(200, |there, n| there && (50..150).contains(&n) && n % 10 == 0);
-        let (there, back) = flow.directions(Instant::now());
+        let (there, back) = flow.directions(Instant::now(), false);
         assert_eq!((there.lost, there.longest_gap, there.recovery), (10, 20_000, 920_000));
         assert_eq!(back.lost, 0);
     }
@@ -244,7 +282,7 @@ mod tests {
     fn what_never_comes_back_counts_until_now() {
         let (flow, _) = run(100, |_, n| n >= 50);
         let end = flow.heard() + Duration::from_secs(5);
-        let (there, back) = flow.directions(end);
+        let (there, back) = flow.directions(end, false);
         assert_eq!(there, back);
         assert_eq!((there.lost, there.longest_gap, there.recovery), (50, 5_000_000, 5_000_000));
     }
@@ -259,6 +297,6 @@ mod tests {
                 Answer { question, arrivals: Arrivals { count: 999, ..Default::default() } };
             assert_eq!(flow.answered(now, &answer), None, "{stream} {number}");
         }
-        assert_eq!(flow.directions(now).1.lost, 0);
+        assert_eq!(flow.directions(now, false).1.lost, 0);
     }
 }

@@ -153,8 +153,9 @@ impl Meter {
     /// What was found so far, without times of day.
     pub fn state(&self, now: Instant) -> StreamState {
         let (mut there, mut back) = (DirectionState::default(), DirectionState::default());
+        let known = self.flows.iter().any(Flow::knows_way_back);
         for flow in &self.flows {
-            let (one_there, one_back) = flow.directions(now);
+            let (one_there, one_back) = flow.directions(now, known);
             add(&mut there, one_there);
             add(&mut back, one_back);
         }

@@ -173,33 +173,42 @@ pub struct Follower {
     highest: Option<u32>,
 }
 
+impl Gap {
+    /// The longer one; of two that are as long, this.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        if self.end == 0 || other.end != 0 && other.length > self.length { other } else { self }
+    }
+}
+
 impl Follower {
-    /// Notes that `number` arrived at `now`, in microseconds of a clock that is never 0.
-    pub fn note(&mut self, number: u32, now: u64) {
+    /// Notes that `number` arrived at `now`, in microseconds of a clock that is never 0; the gap that this ended, if
+    /// something was lost in it.
+    pub fn note(&mut self, number: u32, now: u64) -> Option<Gap> {
         let known = &mut self.arrivals;
         known.count = known.count.saturating_add(1);
         let before = std::mem::replace(&mut known.last, now);
         let Some(highest) = self.highest else {
             self.highest = Some(number);
-            return;
+            return None;
         };
         let length = u32::try_from(now.saturating_sub(before)).unwrap_or(u32::MAX);
         known.pause = known.pause.max(length);
         if number <= highest {
-            return;
+            return None;
         }
         self.highest = Some(number);
         let skipped = number - highest - 1;
         if skipped == 0 {
-            return;
+            return None;
         }
-        if known.longest.end == 0 || length > known.longest.length {
-            known.longest = Gap { end: now, length, skipped };
-        }
+        let gap = Gap { end: now, length, skipped };
+        known.longest = known.longest.max(gap);
         if known.lossy.0 == 0 {
             known.lossy.0 = before;
         }
         known.lossy.1 = now;
+        Some(gap)
     }
 
     /// What is known.

@@ -71,15 +71,15 @@ impl Witness {
 
     /// While a drill that cuts counted: gaps must agree in each direction in which both lost packets. Losses must
     /// agree where `each` flow was hit: on the way there, since what did not arrive is not answered. For the same
-    /// reason a drill cannot tell how long the way back was cut while the way there was: until answers come again,
-    /// both were, so that a gap on the way back may be as long as ours on the way there.
+    /// reason a drill then cannot tell how long the way back was cut while the way there was: a gap on the way back
+    /// may be as long as ours on the way there.
     pub fn agrees_on_gaps(&self, object: &Value, each: bool) -> Outcome {
         let (from, to) = self.counted(object)?;
         let (mut compared, mut wrong) = (0, Vec::new());
         let mut most = Duration::ZERO;
         for (stream, row) in self.rows(object)? {
             let (gap, losses) = (stream.longest_gap(from, to), stream.losses(from, to));
-            most = most.max(gap);
+            most = if each { most.max(gap) } else { gap };
             let (found, percent) = (recovery(row), percent(row));
             let said = format!(
                 "{}: the drill {} ms and {percent:.2} %, independently {} ms and {:.2} %",
