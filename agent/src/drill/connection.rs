@@ -57,7 +57,8 @@ impl Connection {
             }
             _ => return None,
         }
-        Some(Question { stream: self.stream, number: self.number, sent: 0 })
+        let (stream, number) = (self.stream, self.number);
+        Some(Question { stream, number, sent: 0, interval: Duration::ZERO })
     }
 
     /// When to poll next.
@@ -73,7 +74,7 @@ impl Connection {
     pub fn answered(&mut self, now: Instant, answer: &Answer) {
         let State::Waiting { since, .. } = self.state else { return };
         let question = answer.question;
-        if (question.stream, question.number) != (self.stream, self.number) {
+        if !answer.asked || (question.stream, question.number) != (self.stream, self.number) {
             return;
         }
         self.state = if since + TIMEOUT <= now { State::Broken } else { State::Idle(now + PAUSE) };
@@ -105,7 +106,8 @@ mod tests {
             let Some(question) = connection.poll(now) else { continue };
             requests += 1;
             if !cut.contains(&(now - start)) {
-                let answer = Answer { question, arrivals: Default::default() };
+                let (asked, arrivals, number) = (true, Default::default(), None);
+                let answer = Answer { question, asked, arrivals, number };
                 connection.answered(now + Duration::from_millis(10), &answer);
             }
         }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use carrick_exchange::message::drill::DirectionState;
-use carrick_exchange::probe::stream::{Answer, Arrivals, Follower, Gap, Question};
+use carrick_exchange::probe::stream::{Answer, Arrivals, Follower, Question};
 
 /// Without an answer for so long, a packet is lost.
 pub const LOST: Duration = Duration::from_secs(2);
@@ -38,15 +38,17 @@ pub struct Flow {
     /// The highest number that was answered.
     highest: Option<u32>,
     answered: u32,
-    /// What the other side says, and the numbers of its answers as they come.
+    /// What the other side says, and the numbers of what comes back.
     there: Arrivals,
     back: Follower,
-    /// The longest gap among the answers in which one was lost, and the longest of those that ended as soon as questions
-    /// arrived again: for how much of such a gap the way back was cut is not known.
-    back_gap: Gap,
-    masked_gap: Gap,
-    /// Packets without an answer that were sent after the highest answered one.
+    /// The highest of these.
+    sent_back: u32,
+    /// Packets without an answer that were sent after the highest answered one, and those of them after which nothing at
+    /// all came back.
     trailing: u32,
+    unheard: u32,
+    /// When the newest answer came, and when the newest of all that comes back.
+    answer: Instant,
     heard: Instant,
 }
 
@@ -65,9 +67,10 @@ impl Flow {
             answered: 0,
             there: Arrivals::default(),
             back: Follower::default(),
-            back_gap: Gap::default(),
-            masked_gap: Gap::default(),
+            sent_back: 0,
             trailing: 0,
+            unheard: 0,
+            answer: now,
             heard: now,
         }
     }
@@ -81,7 +84,7 @@ impl Flow {
         let number = self.number;
         self.number = self.number.wrapping_add(1);
         self.pending.push_back((now, false));
-        Some(Question { stream: self.stream, number, sent: 0 })
+        Some(Question { stream: self.stream, number, sent: 0, interval: self.interval })
     }
 
     /// When the next packet is due.
@@ -90,35 +93,36 @@ impl Flow {
     }
 
     /// When the newest answer came; at the beginning, that.
-    pub fn heard(&self) -> Instant {
-        self.heard
+    pub fn newest(&self) -> Instant {
+        self.answer
     }
 
     fn first(&self) -> u32 {
         self.number.wrapping_sub(self.pending.len() as u32)
     }
 
-    /// Takes an answer; what became of the packet, unless that was known.
+    /// Takes what comes back; what became of the packet that is answered, unless that was known.
     pub fn answered(&mut self, now: Instant, answer: &Answer) -> Option<Fate> {
+        if answer.question.stream != self.stream || answer.question.number >= self.number {
+            return None;
+        }
+        if !answer.asked {
+            self.note_back(now, answer);
+            return None;
+        }
         let number = answer.question.number;
         let place = number.checked_sub(self.first())? as usize;
         let (sent, answered) = self.pending.get_mut(place)?;
-        if answer.question.stream != self.stream || std::mem::replace(answered, true) {
+        if std::mem::replace(answered, true) {
             return None;
         }
         let (sent, rtt) = (*sent, now.saturating_duration_since(*sent));
         self.answered += 1;
-        self.heard = self.heard.max(now);
+        self.answer = self.answer.max(now);
         if answer.arrivals.count > self.there.count {
             self.there = answer.arrivals;
         }
-        let local = now.saturating_duration_since(self.begun).as_micros();
-        let local = u64::try_from(local).unwrap_or(u64::MAX).max(1);
-        if let Some(gap) = self.back.note(answer.arrivals.count, local) {
-            let longest =
-                if self.is_masked(&gap) { &mut self.masked_gap } else { &mut self.back_gap };
-            *longest = longest.max(gap);
-        }
+        self.note_back(now, answer);
         if self.highest.is_none_or(|highest| number > highest) {
             self.highest = Some(number);
             self.trailing = 0;
@@ -128,12 +132,15 @@ impl Flow {
         Some(Fate { sent, rtt: Some(rtt), late: rtt > fastest + LATE })
     }
 
-    /// Whether a gap among the answers ended with the first question after the longest gap there, and is no longer than
-    /// that one but for what was under way.
-    fn is_masked(&self, gap: &Gap) -> bool {
-        let there = &self.there.longest;
-        let under_way = micros(self.interval + self.fastest.unwrap_or_default() * 2);
-        there.end == self.there.last && u64::from(gap.length) <= u64::from(there.length) + under_way
+    /// Notes that something came back.
+    fn note_back(&mut self, now: Instant, answer: &Answer) {
+        self.heard = self.heard.max(now);
+        self.unheard = 0;
+        let local = now.saturating_duration_since(self.begun).as_micros();
+        let local = u64::try_from(local).unwrap_or(u64::MAX).max(1);
+        let number = answer.number.unwrap_or(answer.arrivals.count);
+        self.back.note(number, local);
+        self.sent_back = self.sent_back.max(number);
     }
 
     /// A packet that is lost by now, or `None` when there is no further one.
@@ -148,48 +155,70 @@ impl Flow {
             if !answered {
                 let after = self.highest.is_none_or(|highest| number > highest);
                 self.trailing += u32::from(after);
+                let back = sent + self.fastest.unwrap_or_default();
+                self.unheard += u32::from(after && back > self.heard);
                 return Some(Fate { sent, rtt: None, late: false });
             }
         }
     }
 
-    /// Whether it has a gap on the way back that is known for what it is.
-    pub fn knows_way_back(&self) -> bool {
-        self.back_gap.end != 0
-    }
-
-    /// What is known of the way to the other side, and of the way back: with `known`, without gaps of which nobody knows
-    /// for how long it was cut, as nothing came to be answered.
-    pub fn directions(&self, now: Instant, known: bool) -> (DirectionState, DirectionState) {
+    /// What is known of the way to the other side, and of the way back.
+    pub fn directions(&self, now: Instant) -> (DirectionState, DirectionState) {
         let seen = self.highest.map_or(0, |highest| highest.saturating_add(1));
-        let open =
-            if self.trailing == 0 { 0 } else { micros(now.saturating_duration_since(self.heard)) };
-        let of = |lost: u32, arrivals: &Arrivals, longest: &Gap| {
-            let span = arrivals.lossy.1.saturating_sub(arrivals.lossy.0);
-            let since = if arrivals.lossy.0 == 0 {
-                open
-            } else {
-                // From the first loss until now, while nothing comes.
-                arrivals.last.saturating_sub(arrivals.lossy.0).saturating_add(open)
-            };
-            let longest_pause = u64::from(arrivals.pause).max(open);
-            let lost = u64::from(lost) + u64::from(self.trailing);
-            if lost == 0 {
-                // What only came out of order is not missing.
-                return DirectionState { longest_pause, ..DirectionState::default() };
-            }
-            DirectionState {
-                lost,
-                longest_pause,
-                longest_gap: u64::from(longest.length).max(open),
-                detection: (micros(self.interval) * u64::from(longest.skipped)).max(open),
-                recovery: if open > 0 { since } else { span },
-            }
+        let there = Way {
+            lost: seen.saturating_sub(self.there.count),
+            arrivals: self.there,
+            trailing: self.trailing,
+            last: self.answer,
         };
-        let there = of(seen.saturating_sub(self.there.count), &self.there, &self.there.longest);
-        let lost = self.there.count.saturating_sub(self.answered);
-        let longest = if known { self.back_gap } else { self.back_gap.max(self.masked_gap) };
-        (there, of(lost, &self.back.arrivals(), &longest))
+        let arrivals = self.back.arrivals();
+        let back = Way {
+            lost: self.sent_back.saturating_sub(arrivals.count),
+            arrivals,
+            trailing: self.unheard,
+            last: self.heard,
+        };
+        let sent = u64::from(self.sent_back) + u64::from(self.unheard);
+        let back = DirectionState { sent, ..back.state(now, self.interval) };
+        (there.state(now, self.interval), back)
+    }
+}
+
+/// One direction of a stream.
+struct Way {
+    /// Packets lost before others that arrived, and after them.
+    lost: u32,
+    trailing: u32,
+    /// What is known where it ends, and when the newest packet that proves it came.
+    arrivals: Arrivals,
+    last: Instant,
+}
+
+impl Way {
+    fn state(&self, now: Instant, interval: Duration) -> DirectionState {
+        let Self { lost, trailing, arrivals, last } = self;
+        let open = if *trailing == 0 { 0 } else { micros(now.saturating_duration_since(*last)) };
+        let longest_pause = u64::from(arrivals.pause).max(open);
+        let lost = u64::from(*lost) + u64::from(*trailing);
+        if lost == 0 {
+            // What only came out of order is not missing.
+            return DirectionState { longest_pause, ..DirectionState::default() };
+        }
+        let span = arrivals.lossy.1.saturating_sub(arrivals.lossy.0);
+        let recovery = match (open, arrivals.lossy.0) {
+            (0, _) => span,
+            (_, 0) => open,
+            // From the first loss until now, while nothing comes.
+            (_, first) => arrivals.last.saturating_sub(first).saturating_add(open),
+        };
+        DirectionState {
+            lost,
+            longest_pause,
+            longest_gap: u64::from(arrivals.longest.length).max(open),
+            detection: (micros(interval) * u64::from(arrivals.longest.skipped)).max(open),
+            recovery,
+            sent: 0,
+        }
     }
 }
 
@@ -199,30 +228,40 @@ fn micros(time: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use carrick_exchange::probe::stream::{Streams, parse_answer, question};
+
     use super::*;
 
     const TICK: Duration = Duration::from_millis(10);
     const WAY: Duration = Duration::from_millis(5);
 
-    /// Sends for `ticks` over ways that lose what `loses(there, number)` says.
-    fn run(ticks: u32, loses: impl Fn(bool, u32) -> bool) -> (Flow, Vec<Fate>) {
+    /// Sends for `ticks` over ways that lose what `loses(there, tick)` says, to a side that is perhaps of a release which
+    /// only answers.
+    fn run(ticks: u32, older: bool, loses: impl Fn(bool, u32) -> bool) -> (Flow, Vec<Fate>) {
         let start = Instant::now();
         let mut flow = Flow::new(7, TICK, start);
-        let (mut remote, mut fates) = (Follower::default(), Vec::new());
+        let (mut remote, mut fates) = (Streams::new(start), Vec::new());
+        let from = "240.2.32.2:5".parse().expect("an address");
         for tick in 0..ticks {
             let now = start + tick * TICK;
-            let question = flow.poll(now).expect("due");
+            let asked = flow.poll(now).expect("due");
             assert_eq!(flow.poll(now), None);
-            if loses(true, question.number) {
-                continue;
+            let mut packet = question(asked, 100);
+            let mut back = Vec::new();
+            if !loses(true, tick) && remote.respond(now + WAY, from, &mut packet) {
+                back.push(packet);
             }
-            remote.note(question.number, micros(now + WAY - start) + 1_000_000);
-            if loses(false, question.number) {
-                continue;
+            back.extend(std::iter::from_fn(|| remote.poll(now + WAY)).map(|(_, packet)| packet));
+            for packet in back.iter().filter(|_| !loses(false, tick)) {
+                let answer = parse_answer(packet).expect("it comes back");
+                let answer = if older { Answer { number: None, ..answer } } else { answer };
+                if answer.asked || !older {
+                    fates.extend(flow.answered(now + 2 * WAY, &answer));
+                }
+                if answer.asked {
+                    assert_eq!(flow.answered(now + 2 * WAY, &answer), None, "a copy");
+                }
             }
-            let answer = Answer { question, arrivals: remote.arrivals() };
-            fates.extend(flow.answered(now + 2 * WAY, &answer));
-            assert_eq!(flow.answered(now + 2 * WAY, &answer), None, "a copy");
         }
         let end = start + ticks * TICK + LOST;
         fates.extend(std::iter::from_fn(|| flow.poll_lost(end)));
@@ -232,71 +271,91 @@ mod tests {
     #[test]
     fn each_direction_is_told_apart() {
         for hit in [true, false] {
-            let (flow, fates) = run(100, |there, n| there == hit && (40..70).contains(&n));
+            let (flow, fates) = run(100, false, |there, n| there == hit && (40..70).contains(&n));
             assert_eq!(fates.len(), 100);
             assert_eq!(fates.iter().filter(|fate| fate.rtt.is_none()).count(), 30);
-            let (there, back) = flow.directions(Instant::now(), false);
             let lossy = DirectionState {
                 lost: 30,
                 longest_gap: 310_000,
                 detection: 300_000,
                 recovery: 310_000,
                 longest_pause: 310_000,
+                sent: 0,
             };
-            let clean = |pause| DirectionState { longest_pause: pause, ..Default::default() };
-            let expected = if hit { (lossy, clean(310_000)) } else { (clean(10_000), lossy) };
-            assert_eq!((there, back), expected, "{hit}");
+            let clean = |longest_pause| DirectionState { longest_pause, ..Default::default() };
+            let expected = if hit {
+                // The other side goes on after two intervals.
+                (lossy, DirectionState { sent: 99, ..clean(20_000) })
+            } else {
+                (clean(10_000), DirectionState { sent: 100, ..lossy })
+            };
+            assert_eq!(flow.directions(Instant::now()), expected, "{hit}");
         }
     }
 
     #[test]
-    fn a_gap_on_the_way_back_counts_for_what_is_known_of_it() {
-        // Of the answers those to 38 and 39 were under way when both ways were cut, and later two more are lost.
-        let masked = |there, n| if there { (40..70).contains(&n) } else { n == 38 || n == 39 };
-        let (flow, _) = run(100, masked);
-        assert!(!flow.knows_way_back());
-        let (there, back) = flow.directions(Instant::now(), false);
+    fn a_way_back_that_works_sooner_is_known_for_it() {
+        let cut = |there, n| if there { (40..70).contains(&n) } else { (40..60).contains(&n) };
+        let (flow, _) = run(100, false, cut);
+        let (there, back) = flow.directions(Instant::now());
         assert_eq!((there.lost, there.longest_gap, there.detection), (30, 310_000, 300_000));
-        assert_eq!((back.lost, back.longest_gap, back.detection), (2, 330_000, 20_000));
-        let back = flow.directions(Instant::now(), true).1;
-        assert_eq!((back.lost, back.longest_gap), (2, 0), "others know better");
-        let (flow, _) = run(100, |there, n| masked(there, n) || !there && (n == 80 || n == 81));
-        assert!(flow.knows_way_back());
-        let back = flow.directions(Instant::now(), true).1;
-        assert_eq!((back.lost, back.longest_gap, back.detection), (4, 30_000, 20_000));
-        // The way back was cut for longer, which is known.
-        let (flow, _) = run(100, |there, n| masked(there, n) || !there && (40..80).contains(&n));
-        let back = flow.directions(Instant::now(), true).1;
-        assert_eq!((back.lost, back.longest_gap, back.detection), (12, 430_000, 120_000));
+        assert_eq!((back.lost, back.longest_gap, back.detection), (19, 210_000, 190_000));
+        assert_eq!(back.sent, 99);
+    }
+
+    #[test]
+    fn with_who_only_answers_a_way_back_counts_as_cut_while_nothing_is_to_be_answered() {
+        let cut = |there: bool, n| (40..70).contains(&n) || !there && n == 39;
+        let (flow, _) = run(100, true, cut);
+        let (there, back) = flow.directions(Instant::now());
+        assert_eq!((there.lost, there.longest_gap, there.detection), (30, 310_000, 300_000));
+        assert_eq!((back.lost, back.longest_gap, back.detection), (1, 320_000, 10_000));
+        assert_eq!(back.sent, 70);
     }
 
     #[test]
     fn scattered_loss_lasts_from_the_first_to_the_last() {
-        let (flow, _) = run(200, |there, n| there && (50..150).contains(&n) && n % 10 == 0);
-        let (there, back) = flow.directions(Instant::now(), false);
+        let cut = |there, n: u32| there && (50..150).contains(&n) && n.is_multiple_of(10);
+        let (flow, _) = run(200, false, cut);
+        let (there, back) = flow.directions(Instant::now());
         assert_eq!((there.lost, there.longest_gap, there.recovery), (10, 20_000, 920_000));
-        assert_eq!(back.lost, 0);
+        assert_eq!((back.lost, back.sent), (0, 190));
     }
 
     #[test]
     fn what_never_comes_back_counts_until_now() {
-        let (flow, _) = run(100, |_, n| n >= 50);
-        let end = flow.heard() + Duration::from_secs(5);
-        let (there, back) = flow.directions(end, false);
-        assert_eq!(there, back);
-        assert_eq!((there.lost, there.longest_gap, there.recovery), (50, 5_000_000, 5_000_000));
+        for older in [false, true] {
+            let (flow, _) = run(100, older, |_, n| n >= 50);
+            let end = flow.newest() + Duration::from_secs(5);
+            let (there, back) = flow.directions(end);
+            assert_eq!(DirectionState { sent: 0, ..back }, there);
+            assert_eq!((there.lost, there.longest_gap), (50, 5_000_000));
+            assert_eq!((there.recovery, back.sent), (5_000_000, 100));
+        }
+    }
+
+    #[test]
+    fn a_way_back_that_works_is_not_blamed_for_what_never_arrives() {
+        let (flow, _) = run(100, false, |there, n| there && n >= 50);
+        let (there, back) = flow.directions(flow.newest() + Duration::from_secs(5));
+        assert_eq!((there.lost, there.longest_gap), (50, 5_000_000));
+        assert_eq!((back.lost, back.longest_gap), (0, 0));
     }
 
     #[test]
     fn forged_and_strange_answers_count_nothing() {
-        let (mut flow, _) = run(10, |_, _| false);
+        let (mut flow, _) = run(10, false, |_, _| false);
         let now = Instant::now();
         for (stream, number) in [(8, 3), (7, 10), (7, u32::MAX), (7, 3)] {
-            let question = Question { stream, number, sent: 0 };
-            let answer =
-                Answer { question, arrivals: Arrivals { count: 999, ..Default::default() } };
-            assert_eq!(flow.answered(now, &answer), None, "{stream} {number}");
+            for asked in [true, false] {
+                let question = Question { stream, number, sent: 0, interval: Duration::ZERO };
+                let arrivals = Arrivals { count: 999, ..Default::default() };
+                // Who does know the stream may say that it says something.
+                let number = Some(if asked { 999 } else { 11 });
+                let answer = Answer { question, asked, arrivals, number };
+                assert_eq!(flow.answered(now, &answer), None, "{stream} {number:?}");
+            }
         }
-        assert_eq!(flow.directions(now, false).1.lost, 0);
+        assert_eq!(flow.directions(now).1.lost, 0);
     }
 }

@@ -153,13 +153,12 @@ impl Meter {
     /// What was found so far, without times of day.
     pub fn state(&self, now: Instant) -> StreamState {
         let (mut there, mut back) = (DirectionState::default(), DirectionState::default());
-        let known = self.flows.iter().any(Flow::knows_way_back);
         for flow in &self.flows {
-            let (one_there, one_back) = flow.directions(now, known);
+            let (one_there, one_back) = flow.directions(now);
             add(&mut there, one_there);
             add(&mut back, one_back);
         }
-        let heard = self.flows.iter().map(Flow::heard).max();
+        let heard = self.flows.iter().map(Flow::newest).max();
         let silent = heard.map_or(Duration::ZERO, |heard| now.saturating_duration_since(heard));
         let count = |of: fn(&Connection) -> bool| {
             u32::try_from(self.connections.iter().filter(|one| of(one)).count()).unwrap_or(u32::MAX)
@@ -184,7 +183,7 @@ impl Meter {
 
 /// Streams together are as bad as the worst.
 fn add(sum: &mut DirectionState, one: DirectionState) {
-    sum.lost += one.lost;
+    (sum.sent, sum.lost) = (sum.sent + one.sent, sum.lost + one.lost);
     sum.longest_gap = sum.longest_gap.max(one.longest_gap);
     sum.detection = sum.detection.max(one.detection);
     sum.recovery = sum.recovery.max(one.recovery);
@@ -229,7 +228,8 @@ mod tests {
                 }
                 let follower = remote.entry(question.stream).or_default();
                 follower.note(question.number, tick * 1000 + 1);
-                let answer = Answer { question, arrivals: follower.arrivals() };
+                let (asked, arrivals, number) = (true, follower.arrivals(), None);
+                let answer = Answer { question, asked, arrivals, number };
                 meter.answered(now + way, place, &answer);
             }
         }

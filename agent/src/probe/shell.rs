@@ -79,7 +79,8 @@ pub async fn run(
     let mut rebind = tokio::time::interval(REBIND);
     loop {
         shell.turn();
-        let wake = shell.prober.poll_timeout();
+        let wake = shell.prober.poll_timeout().into_iter().chain(shell.responder.poll_timeout());
+        let wake = wake.min();
         tokio::select! {
             changed = assignment.changed() => {
                 if changed.is_err() {
@@ -115,6 +116,9 @@ impl Shell {
                     "cannot send a probe");
                 self.prober.handle_send_error(transmit.source, transmit.target, &error);
             }
+        }
+        while let Some((to, packet)) = self.responder.poll(now) {
+            self.sockets.answer(to, &packet);
         }
         if self.prober.version() != self.findings.borrow().version {
             self.publish();

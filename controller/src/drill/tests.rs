@@ -30,6 +30,7 @@ struct Rig {
     news: Vec<News>,
     ready: bool,
     lost: u64,
+    sent_back: u64,
     gap: u64,
     silent: u64,
     agents_answer: bool,
@@ -58,6 +59,7 @@ impl Rig {
             news: Vec::new(),
             ready: true,
             lost: 0,
+            sent_back: 0,
             gap: 0,
             silent: 0,
             agents_answer: true,
@@ -161,6 +163,7 @@ impl Rig {
                     detection: if lost > 0 { self.gap } else { 0 },
                     recovery: if lost > 0 { 2 * self.gap } else { 0 },
                     longest_pause: 10_000,
+                    sent: 0,
                 };
                 Box::new(StreamState {
                     id: order.id,
@@ -169,7 +172,7 @@ impl Rig {
                     begun: from,
                     sent: 8 + 8 * wall.saturating_sub(from) / 10,
                     there: Some(direction(if hit { self.lost } else { 0 })),
-                    back: Some(direction(0)),
+                    back: Some(DirectionState { sent: self.sent_back, ..direction(0) }),
                     rtt_p50: 20_000,
                     rtt_p99: 21_000,
                     silent: self.silent,
@@ -248,6 +251,9 @@ fn a_drill_goes_through_its_phases_to_a_verdict() {
     assert_eq!((verdict, reasons.as_str()), (Verdict::Passed, "every bound was kept"));
     let status = rig.status("d").clone();
     assert_eq!((status.streams.len(), status.recovery_milliseconds), (4, Some(310)));
+    let (there, back) = (&status.streams[0], &status.streams[1]);
+    assert_eq!((there.direction.as_str(), back.direction.as_str()), ("Outbound", "Inbound"));
+    assert_eq!(back.sent, there.sent - 30, "an older release answers what arrived");
     let injected = status.injected.expect("injected");
     assert_eq!((injected.packets_dropped, injected.gateway.as_str()), (500, "carrick-gateway-0"));
     assert!(injected.from.is_some() && injected.to.is_some());
@@ -263,11 +269,12 @@ fn a_drill_goes_through_its_phases_to_a_verdict() {
 #[test]
 fn broken_bounds_are_named() {
     let mut rig = Rig::new();
-    (rig.lost, rig.gap) = (200, 900_000);
+    (rig.lost, rig.gap, rig.sent_back) = (200, 900_000, 12_345);
     rig.make("d", json!({"bounds": {"maxRecoveryMilliseconds": 600, "maxLossPercent": 0.5}}));
     let (verdict, reasons) = rig.ends("d");
     assert_eq!(verdict, Verdict::Failed);
     assert!(reasons.contains("900 ms") && reasons.contains("at most 0.5 %"), "{reasons}");
+    assert_eq!(rig.status("d").streams[1].sent, 12_345, "as the other side numbers it");
     // What thins traffic out has recovered only when nothing is lost any more.
     rig.scene.pass(120 * SECOND);
     rig.scene.now.wall += 120 * SECOND;

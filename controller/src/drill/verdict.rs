@@ -15,11 +15,12 @@ pub fn rows(run: &Run) -> Vec<StreamStatus> {
     counted
         .flat_map(|(pair, state)| {
             let (there, back) = (state.there.unwrap_or_default(), state.back.unwrap_or_default());
-            // What did not arrive there is not answered.
+            // An older release answers, and no more: not what did not arrive.
             let answers = state.sent.saturating_sub(there.lost);
+            let inbound = if back.sent > 0 { back.sent } else { answers };
             [
                 row(run, pair, state, ("Outbound", state.sent), there),
-                row(run, pair, state, ("Inbound", answers), back),
+                row(run, pair, state, ("Inbound", inbound), back),
             ]
         })
         .collect()

@@ -12,7 +12,9 @@ use carrick_e2e::{Lab, carrick};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::common::{SOON, check, figure, peered, pod_network, ready, target, text};
+use crate::common::{
+    GATEWAYS, SOON, check, figure, peered, pod_network, ready, restart, rolled_out, target, text,
+};
 use crate::failover::both_used;
 use crate::flow::Flow;
 use crate::traffic::last;
@@ -243,7 +245,10 @@ fn drain(paris: &Cluster, osaka: &Cluster) -> Outcome {
 }
 
 fn avoided(lab: &Lab, paris: &Cluster, osaka: &Cluster) -> Outcome {
-    // A gateway that was hit before is used again only when its tunnels are called good again.
+    // One that lost packets before is not used for a minute, and longer each time.
+    restart(paris, GATEWAYS)?;
+    rolled_out(paris)?;
+    ready(paris, osaka)?;
     both_used(lab, paris)?;
     let witness = Witness::start(paris, osaka)?;
     let fault = ["--fault=path-loss", "--loss=30", "--duration=8"];

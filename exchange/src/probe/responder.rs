@@ -50,11 +50,32 @@ impl Responder {
     /// Whom to answer from now on.
     pub fn accept(&mut self, accepted: Vec<Accepted>) {
         self.accepted = accepted;
+        self.forget();
     }
 
     /// Whose drills' streams to answer from now on, as far as they are accepted at all.
     pub fn allow_drills(&mut self, prefixes: Vec<Prefix>) {
         self.drills = prefixes;
+        self.forget();
+    }
+
+    /// Forgets streams that are not answered any more.
+    fn forget(&mut self) {
+        let (accepted, drills) = (&self.accepted, &self.drills);
+        self.streams.retain(|address| {
+            accepted.iter().any(|one| one.prefix.contains(address))
+                && drills.iter().any(|prefix| prefix.contains(address))
+        });
+    }
+
+    /// When [`Self::poll`] wants to be called next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.streams.poll_timeout()
+    }
+
+    /// What is due to go back on a drill's stream although no question came; call it until there is none.
+    pub fn poll(&mut self, now: Instant) -> Option<(SocketAddr, Vec<u8>)> {
+        self.streams.poll(now)
     }
 
     /// Turns a probe into its answer in place, and says how many bytes of it to send; `None` when it gets none.
@@ -105,7 +126,7 @@ mod tests {
         let mut responder = Responder::new(now);
         let prefixes: Vec<Prefix> = vec!["240.2.32.0/20".parse().expect("prefix")];
         let near: SocketAddr = "240.2.32.2:5".parse().expect("address");
-        let question = Question { stream: 1, number: 0, sent: 0 };
+        let question = Question { stream: 1, number: 0, sent: 0, interval: Duration::ZERO };
         let ask = |responder: &mut Responder| {
             responder.respond(now, near, &mut stream::question(question, 100)).is_some()
         };

@@ -1,14 +1,18 @@
 //! Numbered streams of failover drills: who sends numbers them, and whoever answers says what arrived, so
 //! that loss, gaps and recovery are known for each direction.
 //!
+//! What does not arrive cannot be answered, and says nothing of the way back. So whoever answers goes on at the pace of
+//! the stream when questions stay away: for ten seconds at most, after twenty questions at least, and only where the
+//! question says how often others follow. All that goes back is numbered too.
+//!
 //! A packet is at least [`HEADER`] bytes long, padded with zeros; an answer is as long as what it answers.
 //!
 //! | bytes | content |
 //! |---|---|
 //! | 0–3 | `CKPB` |
 //! | 4 | version, 1 |
-//! | 5 | 3 question, 4 answer |
-//! | 6–7 | 0 |
+//! | 5 | 3 question, 4 answer, 5 what goes back as no question came: it repeats the newest one |
+//! | 6–7 | when the next question follows at the latest, in units of 100 µs; 0 for nobody knows (questions) |
 //! | 8–15 | the stream's ID, which nobody can guess |
 //! | 16–19 | the question's number in the stream, from 0 |
 //! | 20–27 | when it left, in microseconds of the sender's clock |
@@ -20,17 +24,18 @@
 //! | 56–63 | arrival before the first question that was lost |
 //! | 64–71 | arrival after the last question that was lost |
 //! | 72–75 | the longest time between two arrivals, with a loss or without, in microseconds |
+//! | 76–79 | how many packets of the stream went back so far, this one included; 0 from older releases |
 //!
 //! Numbers are most significant byte first. Clocks of both sides are never compared.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::tokens::Tokens;
 
 /// Length of the fields, and the smallest packet.
-pub const HEADER: usize = 76;
+pub const HEADER: usize = 80;
 /// The longest that is read or written.
 pub const MAX: usize = 1_400;
 
@@ -38,6 +43,14 @@ const MAGIC: [u8; 4] = *b"CKPB";
 const VERSION: u8 = 1;
 const QUESTION: u8 = 3;
 const ANSWER: u8 = 4;
+const UNASKED: u8 = 5;
+
+/// The unit of a question's interval.
+const UNIT: Duration = Duration::from_micros(100);
+/// A stream with fewer questions is not gone on with.
+const ESTABLISHED: u32 = 20;
+/// After so many intervals without a question it is.
+const OVERDUE: u32 = 2;
 
 /// How many streams are known at a time.
 const STREAMS: usize = 256;
@@ -56,6 +69,8 @@ pub struct Question {
     pub number: u32,
     /// When it left, in microseconds of the sender's clock.
     pub sent: u64,
+    /// When the next one follows, to 100 µs and 6.5 s at most; 0 for nobody knows.
+    pub interval: Duration,
 }
 
 /// What is known of a stream where it arrives, in microseconds of that side's clock.
@@ -84,13 +99,17 @@ pub struct Gap {
     pub skipped: u32,
 }
 
-/// An answer.
+/// What comes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answer {
-    /// What is answered.
+    /// What is answered, without its interval; if nothing is, the newest question.
     pub question: Question,
-    /// What arrived so far, this one included.
+    /// It answers a question. Else none came in time.
+    pub asked: bool,
+    /// What arrived so far.
     pub arrivals: Arrivals,
+    /// How many packets went back so far, this one included; `None` from older releases.
+    pub number: Option<u32>,
 }
 
 /// A question of `size` bytes, within [`HEADER`] and [`MAX`].
@@ -99,6 +118,9 @@ pub fn question(question: Question, size: usize) -> Vec<u8> {
     packet[0..4].copy_from_slice(&MAGIC);
     packet[4] = VERSION;
     packet[5] = QUESTION;
+    let units = question.interval.as_nanos().div_ceil(UNIT.as_nanos());
+    let units = u16::try_from(units).unwrap_or(u16::MAX);
+    packet[6..8].copy_from_slice(&units.to_be_bytes());
     packet[8..16].copy_from_slice(&question.stream.to_be_bytes());
     packet[16..20].copy_from_slice(&question.number.to_be_bytes());
     packet[20..28].copy_from_slice(&question.sent.to_be_bytes());
@@ -107,12 +129,14 @@ pub fn question(question: Question, size: usize) -> Vec<u8> {
 
 /// Reads a question.
 pub fn parse_question(packet: &[u8]) -> Option<Question> {
-    is(packet, QUESTION).then(|| fields(packet))?
+    let question = is(packet, QUESTION).then(|| fields(packet))??;
+    let units = u16::from_be_bytes(packet.get(6..8)?.try_into().ok()?);
+    Some(Question { interval: UNIT * u32::from(units), ..question })
 }
 
-/// Turns a question into its answer, in place.
-pub fn answer(packet: &mut [u8], arrivals: Arrivals) {
-    packet[5] = ANSWER;
+/// Turns a question into what goes back, in place: its answer, or if it was not `asked` what is said unasked.
+fn answer(packet: &mut [u8], asked: bool, arrivals: Arrivals, number: u32) {
+    packet[5] = if asked { ANSWER } else { UNASKED };
     packet[6..8].fill(0);
     packet[28..32].copy_from_slice(&arrivals.count.to_be_bytes());
     packet[32..40].copy_from_slice(&arrivals.last.to_be_bytes());
@@ -122,18 +146,22 @@ pub fn answer(packet: &mut [u8], arrivals: Arrivals) {
     packet[56..64].copy_from_slice(&arrivals.lossy.0.to_be_bytes());
     packet[64..72].copy_from_slice(&arrivals.lossy.1.to_be_bytes());
     packet[72..76].copy_from_slice(&arrivals.pause.to_be_bytes());
+    packet[76..80].copy_from_slice(&number.to_be_bytes());
     // Nobody gets bytes reflected that we did not look at.
     packet[HEADER..].fill(0);
 }
 
-/// Reads an answer.
+/// Reads what comes back.
 pub fn parse_answer(packet: &[u8]) -> Option<Answer> {
-    if !is(packet, ANSWER) {
+    let asked = is(packet, ANSWER);
+    if !asked && !is(packet, UNASKED) {
         return None;
     }
     let (long, short) = (|at| u64_at(packet, at), |at| u32_at(packet, at));
     Some(Answer {
         question: fields(packet)?,
+        asked,
+        number: short(76).filter(|number| *number > 0),
         arrivals: Arrivals {
             count: short(28)?,
             last: long(32)?,
@@ -153,7 +181,7 @@ fn is(packet: &[u8], kind: u8) -> bool {
 
 fn fields(packet: &[u8]) -> Option<Question> {
     let (stream, number) = (u64_at(packet, 8)?, u32_at(packet, 16)?);
-    Some(Question { stream, number, sent: u64_at(packet, 20)? })
+    Some(Question { stream, number, sent: u64_at(packet, 20)?, interval: Duration::ZERO })
 }
 
 fn u64_at(packet: &[u8], at: usize) -> Option<u64> {
@@ -173,42 +201,33 @@ pub struct Follower {
     highest: Option<u32>,
 }
 
-impl Gap {
-    /// The longer one; of two that are as long, this.
-    #[must_use]
-    pub fn max(self, other: Self) -> Self {
-        if self.end == 0 || other.end != 0 && other.length > self.length { other } else { self }
-    }
-}
-
 impl Follower {
-    /// Notes that `number` arrived at `now`, in microseconds of a clock that is never 0; the gap that this ended, if
-    /// something was lost in it.
-    pub fn note(&mut self, number: u32, now: u64) -> Option<Gap> {
+    /// Notes that `number` arrived at `now`, in microseconds of a clock that is never 0.
+    pub fn note(&mut self, number: u32, now: u64) {
         let known = &mut self.arrivals;
         known.count = known.count.saturating_add(1);
         let before = std::mem::replace(&mut known.last, now);
         let Some(highest) = self.highest else {
             self.highest = Some(number);
-            return None;
+            return;
         };
         let length = u32::try_from(now.saturating_sub(before)).unwrap_or(u32::MAX);
         known.pause = known.pause.max(length);
         if number <= highest {
-            return None;
+            return;
         }
         self.highest = Some(number);
         let skipped = number - highest - 1;
         if skipped == 0 {
-            return None;
+            return;
         }
-        let gap = Gap { end: now, length, skipped };
-        known.longest = known.longest.max(gap);
+        if known.longest.end == 0 || length > known.longest.length {
+            known.longest = Gap { end: now, length, skipped };
+        }
         if known.lossy.0 == 0 {
             known.lossy.0 = before;
         }
         known.lossy.1 = now;
-        Some(gap)
     }
 
     /// What is known.
@@ -220,15 +239,34 @@ impl Follower {
 /// The streams that arrive here: bounded in number and rate.
 #[derive(Debug)]
 pub struct Streams {
-    known: BTreeMap<(SocketAddr, u64), (Follower, Instant)>,
+    known: BTreeMap<(SocketAddr, u64), Known>,
     begun: Instant,
     tokens: Tokens,
+}
+
+/// A stream that arrives here.
+#[derive(Debug)]
+struct Known {
+    follower: Follower,
+    /// Packets that went back.
+    sent: u32,
+    /// The newest question, when it came, and how long it was.
+    question: Question,
+    last: Instant,
+    length: usize,
+    /// When something goes back unasked.
+    next: Option<Instant>,
 }
 
 impl Streams {
     /// None yet.
     pub fn new(now: Instant) -> Self {
         Self { known: BTreeMap::new(), begun: now, tokens: Tokens::new(now, RATE, BURST) }
+    }
+
+    /// Forgets those from elsewhere.
+    pub fn retain(&mut self, is_welcome: impl Fn(IpAddr) -> bool) {
+        self.known.retain(|(from, _), _| is_welcome(from.ip()));
     }
 
     /// Turns a question into its answer in place; `false` when it gets none.
@@ -243,11 +281,37 @@ impl Streams {
         }
         let elapsed = now.saturating_duration_since(self.begun).as_micros();
         let at = u64::try_from(elapsed).unwrap_or(u64::MAX).max(1);
-        let (follower, last) = self.known.entry(key).or_insert((Follower::default(), now));
-        follower.note(question.number, at);
-        *last = now;
-        answer(packet, follower.arrivals());
+        let (follower, length) = (Follower::default(), packet.len());
+        let new = Known { follower, sent: 0, question, last: now, length, next: None };
+        let known = self.known.entry(key).or_insert(new);
+        known.follower.note(question.number, at);
+        (known.question, known.last, known.length) = (question, now, length);
+        known.sent = known.sent.wrapping_add(1);
+        let established = known.follower.arrivals().count >= ESTABLISHED;
+        let goes_on = established && !question.interval.is_zero();
+        known.next = goes_on.then(|| now + question.interval * OVERDUE);
+        answer(packet, true, known.follower.arrivals(), known.sent);
         true
+    }
+
+    /// When [`Self::poll`] wants to be called next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.known.values().filter_map(|known| known.next).min()
+    }
+
+    /// What is due to go back although no question came, and to whom; call it until there is none.
+    pub fn poll(&mut self, now: Instant) -> Option<(SocketAddr, Vec<u8>)> {
+        let due = |known: &Known| known.next.is_some_and(|at| at <= now);
+        let ((to, _), known) = self.known.iter_mut().find(|(_, known)| due(known))?;
+        let next = (known.next? + known.question.interval).max(now);
+        known.next = (next < known.last + IDLE).then_some(next);
+        if !self.tokens.take(now) {
+            return None;
+        }
+        known.sent = known.sent.wrapping_add(1);
+        let mut packet = question(known.question, known.length);
+        answer(&mut packet, false, known.follower.arrivals(), known.sent);
+        Some((*to, packet))
     }
 
     /// Forgets a stream that has been idle for long if there are too many.
@@ -255,8 +319,8 @@ impl Streams {
         if self.known.len() < STREAMS {
             return true;
         }
-        let idle = self.known.iter().min_by_key(|(_, (_, last))| *last);
-        let idle = idle.filter(|(_, (_, last))| now.saturating_duration_since(*last) > IDLE);
+        let idle = self.known.iter().min_by_key(|(_, known)| known.last);
+        let idle = idle.filter(|(_, known)| now.saturating_duration_since(known.last) > IDLE);
         let Some(key) = idle.map(|(key, _)| *key) else { return false };
         self.known.remove(&key);
         true
@@ -273,8 +337,10 @@ mod tests {
         SocketAddr::from(([240, 2, 32, 2], port))
     }
 
+    const PACE: Duration = Duration::from_millis(10);
+
     fn ask(stream: u64, number: u32) -> Vec<u8> {
-        question(Question { stream, number, sent: 5 }, 200)
+        question(Question { stream, number, sent: 5, interval: PACE }, 200)
     }
 
     #[test]
@@ -292,12 +358,56 @@ mod tests {
             last = packet;
         }
         let answer = parse_answer(&last).expect("answer");
-        assert_eq!(answer.question, Question { stream: 7, number: 49, sent: 5 });
+        let question = Question { stream: 7, number: 49, sent: 5, interval: Duration::ZERO };
+        assert_eq!((answer.question, answer.asked, answer.number), (question, true, Some(43)));
         assert_eq!((answer.arrivals.count, answer.arrivals.last), (43, 1_490_000));
         let longest = Gap { end: 1_100_000, length: 60_000, skipped: 5 };
         assert_eq!(answer.arrivals.longest, longest);
         assert_eq!(answer.arrivals.lossy, (1_040_000, 1_420_000));
         assert_eq!(answer.arrivals.pause, 60_000);
+    }
+
+    #[test]
+    fn an_established_stream_is_gone_on_with_while_questions_stay_away() {
+        let start = Instant::now();
+        let mut streams = Streams::new(start);
+        let at = |millis: u64| start + Duration::from_millis(millis);
+        for number in 0..ESTABLISHED {
+            assert_eq!(streams.poll_timeout(), None, "{number} are few");
+            assert!(streams.respond(at(10 * u64::from(number)), from(1), &mut ask(7, number)));
+        }
+        let last = 10 * u64::from(ESTABLISHED - 1);
+        let mut came = Vec::new();
+        while let Some(due) = streams.poll_timeout() {
+            came.extend(std::iter::from_fn(|| streams.poll(due)).map(|packet| (due, packet)));
+        }
+        assert_eq!(came.len(), 998, "ten seconds");
+        for ((due, (to, packet)), number) in came.iter().zip(1_u64..) {
+            assert_eq!((*due, *to, packet.len()), (at(last + 10 + 10 * number), from(1), 200));
+            let answer = parse_answer(packet).expect("it goes back");
+            let question = Question { stream: 7, number: 19, sent: 5, interval: Duration::ZERO };
+            let number = Some(ESTABLISHED + number as u32);
+            assert_eq!((answer.question, answer.asked, answer.number), (question, false, number));
+            assert_eq!(answer.arrivals.count, ESTABLISHED);
+        }
+        // Questions come again, and then it is nobody's any more.
+        let mut packet = ask(7, 1500);
+        assert!(streams.respond(at(15_000), from(1), &mut packet));
+        assert_eq!(parse_answer(&packet).expect("an answer").number, Some(ESTABLISHED + 999));
+        assert_eq!(streams.poll_timeout(), Some(at(15_020)));
+        streams.retain(|_| false);
+        assert_eq!(streams.poll(at(15_020)), None);
+    }
+
+    #[test]
+    fn who_does_not_say_when_more_comes_gets_answers_only() {
+        let start = Instant::now();
+        let mut streams = Streams::new(start);
+        for number in 0..2 * ESTABLISHED {
+            let asked = Question { stream: 7, number, sent: 5, interval: Duration::ZERO };
+            assert!(streams.respond(start, from(1), &mut question(asked, 200)));
+        }
+        assert_eq!(streams.poll_timeout(), None);
     }
 
     #[test]
@@ -325,8 +435,12 @@ mod tests {
                 bytes[..6].copy_from_slice(b"CKPB\x01\x04");
                 let answer = parse_answer(&bytes).expect("an answer");
                 prop_assert_eq!(parse_question(&bytes), None, "an answer is not answered");
+                bytes[5] = UNASKED;
+                prop_assert_eq!(parse_answer(&bytes), Some(Answer { asked: false, ..answer }));
                 bytes[5] = QUESTION;
-                prop_assert_eq!(parse_question(&bytes), Some(answer.question));
+                let question = parse_question(&bytes).expect("a question");
+                let question = Question { interval: Duration::ZERO, ..question };
+                prop_assert_eq!(question, answer.question);
             }
         }
     }

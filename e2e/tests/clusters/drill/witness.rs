@@ -69,17 +69,13 @@ impl Witness {
         Ok(vec![(&self.there, of("Outbound")?), (&self.back, of("Inbound")?)])
     }
 
-    /// While a drill that cuts counted: gaps must agree in each direction in which both lost packets. Losses must
-    /// agree where `each` flow was hit: on the way there, since what did not arrive is not answered. For the same
-    /// reason a drill then cannot tell how long the way back was cut while the way there was: a gap on the way back
-    /// may be as long as ours on the way there.
+    /// While a drill that cuts counted: gaps must agree in each direction in which both lost packets, and losses where
+    /// `each` flow was hit.
     pub fn agrees_on_gaps(&self, object: &Value, each: bool) -> Outcome {
         let (from, to) = self.counted(object)?;
         let (mut compared, mut wrong) = (0, Vec::new());
-        let mut most = Duration::ZERO;
         for (stream, row) in self.rows(object)? {
             let (gap, losses) = (stream.longest_gap(from, to), stream.losses(from, to));
-            most = if each { most.max(gap) } else { gap };
             let (found, percent) = (recovery(row), percent(row));
             let said = format!(
                 "{}: the drill {} ms and {percent:.2} %, independently {} ms and {:.2} %",
@@ -92,9 +88,8 @@ impl Witness {
             // By chance one of both may have no flow that was hit.
             let both = losses.count() > 0 && row["lost"] != 0;
             compared += usize::from(both);
-            let close = (gap.saturating_sub(exact(row))..=most + exact(row)).contains(&found);
-            let comparable = each && row["direction"] == "Outbound";
-            if both && !close || comparable && (percent - losses.percent()).abs() > EXACT_LOSS {
+            let close = !both || gap.abs_diff(found) <= exact(row);
+            if !close || each && (percent - losses.percent()).abs() > EXACT_LOSS {
                 wrong.push(said);
             }
         }
