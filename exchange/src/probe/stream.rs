@@ -49,8 +49,9 @@ const UNASKED: u8 = 5;
 const UNIT: Duration = Duration::from_micros(100);
 /// A stream with fewer questions is not gone on with.
 const ESTABLISHED: u32 = 20;
-/// After so many intervals without a question it is.
+/// After so many intervals without a question it is, and not sooner than that: packets wait for a processor.
 const OVERDUE: u32 = 2;
+const LEAST_OVERDUE: Duration = Duration::from_millis(20);
 
 /// How many streams are known at a time.
 const STREAMS: usize = 256;
@@ -289,7 +290,7 @@ impl Streams {
         known.sent = known.sent.wrapping_add(1);
         let established = known.follower.arrivals().count >= ESTABLISHED;
         let goes_on = established && !question.interval.is_zero();
-        known.next = goes_on.then(|| now + question.interval * OVERDUE);
+        known.next = goes_on.then(|| now + (question.interval * OVERDUE).max(LEAST_OVERDUE));
         answer(packet, true, known.follower.arrivals(), known.sent);
         true
     }
