@@ -75,7 +75,7 @@ impl Metrics {
         add("joins", "Attempts to join, by outcome", Metric::Outcome(m.joins.clone()));
         let refused = Metric::Outcome(m.refused_links.clone());
         add("refused_links", "Connections refused, by reason", refused);
-        add("status_writes", "Writes to the Kubernetes API", Metric::What(m.writes.clone()));
+        add("writes", "Writes to the Kubernetes API", Metric::What(m.writes.clone()));
         let errors = Metric::What(m.api_errors.clone());
         add("api_errors", "Failed requests to the Kubernetes API", errors);
         add("peerings", "ClusterPeerings", Metric::Gauge(m.peerings.clone()));

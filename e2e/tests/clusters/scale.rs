@@ -78,7 +78,7 @@ const RECONNECT_BYTES: f64 = 10_000.0;
 const TOLD: &str = "carrick_controller_services_told_bytes_total";
 const HEARD: &str = "carrick_controller_services_heard_bytes_total";
 const WAITING: &str = "carrick_controller_services_waiting";
-const WRITTEN: &str = "carrick_controller_status_writes_total";
+const WRITTEN: &str = "carrick_controller_writes_total";
 
 fn wanted() -> Result<usize, String> {
     let Ok(said) = std::env::var(COUNT_VARIABLE) else { return Ok(COUNT) };
