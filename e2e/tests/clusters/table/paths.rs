@@ -1,6 +1,5 @@
 //! Two paths between the clusters, of which the one that is used gets worse: cut, lossy, slow or narrow.
 
-use std::cell::Cell;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
@@ -32,12 +31,12 @@ const FULL: usize = 1420 - 28;
 /// The two ways between the clusters, as sites of the WAN emulator.
 const WAYS: [[&str; 2]; 2] = [["paris", "osaka"], ["paris-private", "osaka-private"]];
 
-/// One of two paths is cut, by turns, and with it whichever is used: both directions of it, or the one by which packets
-/// leave the cluster that counts as hit.
+/// One of two paths is cut, the one that is used: both directions of it, or the one by which packets leave the cluster
+/// that counts as hit.
 pub fn cut(lab: &Lab, both: bool) -> Outcome {
     let name = if both { "path cut" } else { "path cut, one direction" };
     let worse = |now: Conditions| Conditions { cut: true, ..now };
-    hit(lab, &Fault { name, both, renews: false, ..Fault::new(&worse) })
+    hit(lab, &Fault { name, both, ..Fault::new(&worse) })
 }
 
 /// One of two paths loses packets, both ways, each on its own.
@@ -78,11 +77,6 @@ pub fn becomes_narrow(lab: &Lab) -> Outcome {
     hit(lab, &Fault { name: "path passes small packets only", watching, ..Fault::new(&worse) })
 }
 
-/// One way is not cut again sooner: for half a minute a gateway remembers that a path failed, and what fails again in
-/// that time it uses later and later, as what flaps. Trials would then measure each other. Nothing shows that memory from
-/// outside. (Gateways that are new in each trial remember nothing.)
-const APART: Duration = Duration::from_secs(31);
-
 /// A path that gets worse.
 #[derive(Clone, Copy)]
 struct Fault<'a> {
@@ -92,13 +86,11 @@ struct Fault<'a> {
     worse: &'a dyn Fn(Conditions) -> Conditions,
     /// Both directions are hit, or only the one out of the cluster that counts as hit.
     both: bool,
-    /// The next trial has other gateways. Else those that are there must have both ways again, and be given time.
-    renews: bool,
 }
 
 impl<'a> Fault<'a> {
     fn new(worse: &'a dyn Fn(Conditions) -> Conditions) -> Self {
-        Self { name: "", watching: Watching::default(), worse, both: true, renews: true }
+        Self { name: "", watching: Watching::default(), worse, both: true }
     }
 }
 
@@ -131,15 +123,12 @@ fn with_two_paths(lab: &Lab, paris: &Cluster, osaka: &Cluster, fault: &Fault<'_>
     let wan = lab.wan();
     let mended = || -> Outcome {
         text(wan.reset())?;
-        let mend = if fault.renews { with_other_gateways } else { both_ways_work };
-        mend([paris, osaka])?;
+        with_other_gateways([paris, osaka])?;
         [paris, osaka].into_iter().try_for_each(forgets_what_it_was_told)
     };
     mended()?;
     // Whose use of a way is hit: each cluster chooses the one that its packets leave by.
     let way_of = |hit: &Cluster| used_way(if fault.both { paris } else { hit });
-    // When each way was hit last.
-    let hits = Cell::new([None; WAYS.len()]);
     let outages = measure_between(
         lab,
         (paris, osaka),
@@ -155,22 +144,9 @@ fn with_two_paths(lab: &Lab, paris: &Cluster, osaka: &Cluster, fault: &Fault<'_>
                 let now = text(wan.get(from, to))?;
                 text(wan.set(from, to, &(fault.worse)(now)))?;
             }
-            let mut times = hits.get();
-            times[way] = Some(at);
-            hits.set(times);
             Ok((format!("the way {one} – {other}"), at))
         },
-        &mut |cluster| {
-            mended()?;
-            if fault.renews {
-                return Ok(());
-            }
-            let next = if std::ptr::eq(cluster, paris) { osaka } else { paris };
-            if let Some(last) = hits.get()[way_of(next)?] {
-                std::thread::sleep((last + APART).saturating_duration_since(Instant::now()));
-            }
-            Ok(())
-        },
+        &mut |_| mended(),
     );
     text(wan.reset())?;
     unbroken(&outages?)
@@ -225,12 +201,6 @@ fn used_way(cluster: &Cluster) -> Result<usize, String> {
             _ => Err(format!("{tunnels:?}")),
         }
     }))
-}
-
-/// Waits until every tunnel has a path on each way that works.
-fn both_ways_work(clusters: [&Cluster; 2]) -> Outcome {
-    let works = |path: &Value| ["up", "held"].iter().any(|state| path["state"] == **state);
-    clusters.into_iter().try_for_each(|cluster| both_ways(cluster, works))
 }
 
 /// Replaces all gateways, and waits until every tunnel has good paths only, one on each way, and uses the cheaper one. A
