@@ -62,6 +62,8 @@ pub struct Gateway {
     /// It did once: what it took then may wait for a session.
     pub tainted: bool,
     pub backlog: Vec<Arrival>,
+    /// When its socket last had no room for more.
+    pub overflowed: Option<Time>,
     /// By how much its clock is ahead of the world's.
     pub ahead: Time,
     /// When its timers want to run, by the world's clock.
@@ -103,6 +105,7 @@ impl Gateway {
             evil: false,
             tainted: false,
             backlog: Vec::new(),
+            overflowed: None,
             ahead: 0,
             due: Time::MAX,
             tunnels: BTreeMap::new(),
@@ -155,10 +158,12 @@ impl Gateway {
     }
 
     /// Keeps what arrives while nobody reads it.
-    pub fn keep(&mut self, arrival: Arrival) {
+    pub fn keep(&mut self, now: Time, arrival: Arrival) {
         let reliable = matches!(arrival, Arrival::Message { .. });
         if reliable || self.backlog.len() < SOCKET {
             self.backlog.push(arrival);
+        } else {
+            self.overflowed = Some(now);
         }
     }
 

@@ -277,7 +277,12 @@ impl Truth<'_> {
                 let memory = (GRUDGE * patience).min(self.now - FIRST);
                 let calm = |far| match gateway.ranks[cluster] {
                     Some(AILING) => self.untouched(number, far),
-                    _ => !self.links.is_rough(number, far, self.now, memory),
+                    _ => {
+                        let lost = |one: usize| self.gateways[one].overflowed;
+                        let lost = lost(number).max(lost(far));
+                        lost.is_none_or(|at| at + memory < self.now)
+                            && !self.links.is_rough(number, far, self.now, memory)
+                    }
                 };
                 if gateways_of(cluster).any(calm) {
                     return Err(format!(

@@ -109,7 +109,7 @@ impl World {
                 if !self.gateways[gateway].runs() =>
             {
                 if self.gateways[gateway].frozen {
-                    self.gateways[gateway].keep(arrival);
+                    self.gateways[gateway].keep(self.now, arrival);
                 }
             }
             Arrival::Datagram { gateway, from, bytes } => {
@@ -146,7 +146,7 @@ impl World {
 
     pub(super) fn message(&mut self, pair: usize, number: u64, to: usize, message: Box<Message>) {
         if self.gateways[to].frozen {
-            self.gateways[to].keep(Arrival::Message { pair, number, to, message });
+            self.gateways[to].keep(self.now, Arrival::Message { pair, number, to, message });
             return;
         }
         if self.gateways[to].lane.is_none() {
