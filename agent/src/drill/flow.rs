@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use carrick_exchange::message::drill::DirectionState;
-use carrick_exchange::probe::stream::{Answer, Arrivals, Follower, Question};
+use carrick_exchange::probe::stream::{Answer, Arrivals, Follower, IDLE, Question};
 
 /// Without an answer for so long, a packet is lost.
 pub const LOST: Duration = Duration::from_secs(2);
@@ -37,14 +37,16 @@ pub struct Flow {
     fastest: Option<Duration>,
     /// The highest number that was answered.
     highest: Option<u32>,
-    answered: u32,
     /// What the other side says, and the numbers of what comes back.
     there: Arrivals,
     back: Follower,
-    /// The highest of these.
+    /// The highest of these, and which of it and those just below came, from the lowest bit on.
     sent_back: u32,
+    came_back: u128,
+    /// When the newest question left that is known to have arrived.
+    reached: Instant,
     /// Packets without an answer that were sent after the highest answered one, and those of them after which nothing at
-    /// all came back.
+    /// all came back although the other side would go on.
     trailing: u32,
     unheard: u32,
     /// When the newest answer came, and when the newest of all that comes back.
@@ -64,10 +66,11 @@ impl Flow {
             pending: VecDeque::new(),
             fastest: None,
             highest: None,
-            answered: 0,
             there: Arrivals::default(),
             back: Follower::default(),
             sent_back: 0,
+            came_back: 0,
+            reached: now,
             trailing: 0,
             unheard: 0,
             answer: now,
@@ -101,28 +104,38 @@ impl Flow {
         self.number.wrapping_sub(self.pending.len() as u32)
     }
 
+    /// The packet after which the other side is not to go on by itself.
+    pub fn last(&self) -> Question {
+        let (stream, number) = (self.stream, self.number);
+        Question { stream, number, sent: 0, interval: Duration::ZERO }
+    }
+
     /// Takes what comes back; what became of the packet that is answered, unless that was known.
     pub fn answered(&mut self, now: Instant, answer: &Answer) -> Option<Fate> {
-        if answer.question.stream != self.stream || answer.question.number >= self.number {
-            return None;
-        }
-        if !answer.asked {
-            self.note_back(now, answer);
-            return None;
-        }
         let number = answer.question.number;
+        if answer.question.stream != self.stream || number >= self.number {
+            return None;
+        }
+        if let Some(back) = answer.number
+            && !self.note_back(now, back)
+        {
+            return None;
+        }
         let place = number.checked_sub(self.first())? as usize;
         let (sent, answered) = self.pending.get_mut(place)?;
-        if std::mem::replace(answered, true) {
+        let sent = *sent;
+        self.reached = self.reached.max(sent);
+        if !answer.asked || std::mem::replace(answered, true) {
             return None;
         }
-        let (sent, rtt) = (*sent, now.saturating_duration_since(*sent));
-        self.answered += 1;
+        if answer.number.is_none() {
+            self.note_back(now, answer.arrivals.count);
+        }
+        let rtt = now.saturating_duration_since(sent);
         self.answer = self.answer.max(now);
         if answer.arrivals.count > self.there.count {
             self.there = answer.arrivals;
         }
-        self.note_back(now, answer);
         if self.highest.is_none_or(|highest| number > highest) {
             self.highest = Some(number);
             self.trailing = 0;
@@ -132,15 +145,22 @@ impl Flow {
         Some(Fate { sent, rtt: Some(rtt), late: rtt > fastest + LATE })
     }
 
-    /// Notes that something came back.
-    fn note_back(&mut self, now: Instant, answer: &Answer) {
+    /// Notes that the packet with this number came back; false for a copy, and for one so late that it might be.
+    fn note_back(&mut self, now: Instant, number: u32) -> bool {
+        let ahead = number.saturating_sub(self.sent_back);
+        let behind = self.sent_back.saturating_sub(number);
+        let bit = 1_u128.checked_shl(behind).unwrap_or(0);
+        if ahead == 0 && (bit == 0 || self.came_back & bit != 0) {
+            return false;
+        }
+        self.came_back = self.came_back.checked_shl(ahead).unwrap_or(0) | bit;
+        self.sent_back = self.sent_back.max(number);
         self.heard = self.heard.max(now);
         self.unheard = 0;
         let local = now.saturating_duration_since(self.begun).as_micros();
         let local = u64::try_from(local).unwrap_or(u64::MAX).max(1);
-        let number = answer.number.unwrap_or(answer.arrivals.count);
         self.back.note(number, local);
-        self.sent_back = self.sent_back.max(number);
+        true
     }
 
     /// A packet that is lost by now, or `None` when there is no further one.
@@ -156,7 +176,8 @@ impl Flow {
                 let after = self.highest.is_none_or(|highest| number > highest);
                 self.trailing += u32::from(after);
                 let back = sent + self.fastest.unwrap_or_default();
-                self.unheard += u32::from(after && back > self.heard);
+                let goes_on = sent < self.reached + IDLE;
+                self.unheard += u32::from(after && goes_on && back > self.heard);
                 return Some(Fate { sent, rtt: None, late: false });
             }
         }
@@ -257,8 +278,6 @@ mod tests {
                 let answer = if older { Answer { number: None, ..answer } } else { answer };
                 if answer.asked || !older {
                     fates.extend(flow.answered(now + 2 * WAY, &answer));
-                }
-                if answer.asked {
                     assert_eq!(flow.answered(now + 2 * WAY, &answer), None, "a copy");
                 }
             }
@@ -336,10 +355,33 @@ mod tests {
 
     #[test]
     fn a_way_back_that_works_is_not_blamed_for_what_never_arrives() {
-        let (flow, _) = run(100, false, |there, n| there && n >= 50);
-        let (there, back) = flow.directions(flow.newest() + Duration::from_secs(5));
-        assert_eq!((there.lost, there.longest_gap), (50, 5_000_000));
-        assert_eq!((back.lost, back.longest_gap), (0, 0));
+        for ticks in [300, 2500] {
+            let (flow, _) = run(ticks, false, |there, n| there && n >= 200);
+            let (there, back) = flow.directions(flow.newest() + Duration::from_secs(5));
+            assert_eq!((there.lost, there.longest_gap), (u64::from(ticks) - 200, 5_000_000));
+            // The other side stops after ten seconds.
+            assert_eq!((back.lost, back.longest_gap), (0, 0), "{ticks}");
+            assert_eq!(back.sent, 200 + 998.min(u64::from(ticks) - 201));
+        }
+    }
+
+    #[test]
+    fn copies_on_the_way_there_are_answered_and_lose_nothing_on_the_way_back() {
+        let start = Instant::now();
+        let mut flow = Flow::new(7, TICK, start);
+        let mut remote = Streams::new(start);
+        let from = "240.2.32.2:5".parse().expect("an address");
+        for tick in 0..100 {
+            let now = start + tick * TICK;
+            let asked = flow.poll(now).expect("due");
+            for _ in 0..2 {
+                let mut packet = question(asked, 100);
+                assert!(remote.respond(now, from, &mut packet));
+                flow.answered(now, &parse_answer(&packet).expect("an answer"));
+            }
+        }
+        let (there, back) = flow.directions(start + 100 * TICK);
+        assert_eq!((there.lost, back.lost, back.longest_gap, back.sent), (0, 0, 0, 200));
     }
 
     #[test]
@@ -350,12 +392,13 @@ mod tests {
             for asked in [true, false] {
                 let question = Question { stream, number, sent: 0, interval: Duration::ZERO };
                 let arrivals = Arrivals { count: 999, ..Default::default() };
-                // Who does know the stream may say that it says something.
-                let number = Some(if asked { 999 } else { 11 });
+                // Of the stream itself a copy.
+                let number = Some(if (stream, number) == (7, 3) { 4 } else { 999 });
                 let answer = Answer { question, asked, arrivals, number };
                 assert_eq!(flow.answered(now, &answer), None, "{stream} {number:?}");
             }
         }
-        assert_eq!(flow.directions(now).1.lost, 0);
+        let back = flow.directions(now).1;
+        assert_eq!((back.lost, back.sent), (0, 10));
     }
 }

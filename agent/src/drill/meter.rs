@@ -107,6 +107,11 @@ impl Meter {
         })
     }
 
+    /// The last packet of each stream.
+    pub fn last(&self) -> impl Iterator<Item = (Place, Question)> + '_ {
+        self.flows.iter().map(Flow::last).enumerate()
+    }
+
     /// When to poll next.
     pub fn due(&self) -> Option<Instant> {
         let connections = self.connections.iter().filter_map(Connection::due);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use carrick_exchange::message::drill::{StreamState, milliseconds};
 use carrick_exchange::probe::PORT;
-use carrick_exchange::probe::stream::{self, Answer};
+use carrick_exchange::probe::stream::{self, Answer, Question};
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
@@ -60,6 +60,9 @@ fn assign(
     };
     let (source, order) = match assigned {
         None => {
+            if let Some(running) = running {
+                running.end();
+            }
             told(None);
             return None;
         }
@@ -136,12 +139,21 @@ impl Running {
         while let Some((place, mut question)) = self.meter.poll(now) {
             let sent = now.saturating_duration_since(self.begun).as_micros();
             question.sent = u64::try_from(sent).unwrap_or(u64::MAX);
-            let packet = stream::question(question, self.meter.order().size);
-            // What cannot be sent is as lost as any other.
-            if let Some(Err(error)) = self.sockets.get(place).map(|socket| socket.send(&packet)) {
-                tracing::trace!(place, %error, "cannot send a drill's packet");
-            }
+            self.ask(place, question);
         }
+    }
+
+    fn ask(&self, place: Place, question: Question) {
+        let packet = stream::question(question, self.meter.order().size);
+        // What cannot be sent is as lost as any other.
+        if let Some(Err(error)) = self.sockets.get(place).map(|socket| socket.send(&packet)) {
+            tracing::trace!(place, %error, "cannot send a drill's packet");
+        }
+    }
+
+    /// Says that no more comes, so that nobody goes on.
+    fn end(self) {
+        self.meter.last().for_each(|(place, question)| self.ask(place, question));
     }
 
     fn publish(&mut self, findings: &watch::Sender<Option<StreamState>>) {

@@ -79,6 +79,10 @@ pub async fn run(
     let mut rebind = tokio::time::interval(REBIND);
     loop {
         shell.turn();
+        if packets.is_empty() {
+            // What waits here is perhaps what a drill's stream would be taken to miss.
+            shell.go_on();
+        }
         let wake = shell.prober.poll_timeout().into_iter().chain(shell.responder.poll_timeout());
         let wake = wake.min();
         tokio::select! {
@@ -117,11 +121,16 @@ impl Shell {
                 self.prober.handle_send_error(transmit.source, transmit.target, &error);
             }
         }
-        while let Some((to, packet)) = self.responder.poll(now) {
-            self.sockets.answer(to, &packet);
-        }
         if self.prober.version() != self.findings.borrow().version {
             self.publish();
+        }
+    }
+
+    /// Sends what goes back on drills' streams although no question came.
+    fn go_on(&mut self) {
+        let now = Instant::now();
+        while let Some((to, packet)) = self.responder.poll(now) {
+            self.sockets.answer(to, &packet);
         }
     }
 

@@ -253,7 +253,7 @@ fn a_drill_goes_through_its_phases_to_a_verdict() {
     assert_eq!((status.streams.len(), status.recovery_milliseconds), (4, Some(310)));
     let (there, back) = (&status.streams[0], &status.streams[1]);
     assert_eq!((there.direction.as_str(), back.direction.as_str()), ("Outbound", "Inbound"));
-    assert_eq!(back.sent, there.sent - 30, "an older release answers what arrived");
+    assert_eq!(back.sent, there.sent - 30, "agents of an older release do not say it");
     let injected = status.injected.expect("injected");
     assert_eq!((injected.packets_dropped, injected.gateway.as_str()), (500, "carrick-gateway-0"));
     assert!(injected.from.is_some() && injected.to.is_some());

@@ -15,7 +15,7 @@ pub fn rows(run: &Run) -> Vec<StreamStatus> {
     counted
         .flat_map(|(pair, state)| {
             let (there, back) = (state.there.unwrap_or_default(), state.back.unwrap_or_default());
-            // An older release answers, and no more: not what did not arrive.
+            // What an agent of an older release does not say: what did not arrive there was not answered.
             let answers = state.sent.saturating_sub(there.lost);
             let inbound = if back.sent > 0 { back.sent } else { answers };
             [

@@ -181,8 +181,8 @@ pub struct DirectionState {
     /// The longest time between two arrivals, with a loss or without, in microseconds.
     #[prost(uint64, tag = "5")]
     pub longest_pause: u64,
-    /// Packets sent, as far as is known: back, where the other side numbers what it sends; there, 0, as
-    /// [`StreamState::sent`] says it.
+    /// Packets sent back, as far as is known; 0 from agents of older releases, and for the way there, where it is
+    /// [`StreamState::sent`].
     #[prost(uint64, tag = "6")]
     pub sent: u64,
 }

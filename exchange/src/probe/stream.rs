@@ -2,8 +2,9 @@
 //! that loss, gaps and recovery are known for each direction.
 //!
 //! What does not arrive cannot be answered, and says nothing of the way back. So whoever answers goes on at the pace of
-//! the stream when questions stay away: for ten seconds at most, after twenty questions at least, and only where the
-//! question says how often others follow. All that goes back is numbered too.
+//! the stream when questions stay away, where these say how often others follow: for ten seconds at most, and with eight
+//! packets at most for each that arrived, lest little make much of somebody else. All that goes back is numbered too.
+//! One socket asks one stream at a time.
 //!
 //! A packet is at least [`HEADER`] bytes long, padded with zeros; an answer is as long as what it answers.
 //!
@@ -47,8 +48,11 @@ const UNASKED: u8 = 5;
 
 /// The unit of a question's interval.
 const UNIT: Duration = Duration::from_micros(100);
-/// A stream with fewer questions is not gone on with.
-const ESTABLISHED: u32 = 20;
+/// A stream with fewer questions is not gone on with, and so many packets are sent unasked for each at most.
+const ESTABLISHED: u32 = 5;
+const FOR_EACH: u32 = 8;
+/// The shortest interval at which that is done: a drill has 1,000 packets a second and stream at most.
+const LEAST_INTERVAL: Duration = Duration::from_millis(1);
 /// After so many intervals without a question it is, and not sooner than that: packets wait for a processor.
 const OVERDUE: u32 = 2;
 const LEAST_OVERDUE: Duration = Duration::from_millis(20);
@@ -57,9 +61,10 @@ const BEHIND: Duration = Duration::from_millis(100);
 
 /// How many streams are known at a time.
 const STREAMS: usize = 256;
-/// A stream that said nothing for so long gives its place to a new one.
-const IDLE: Duration = Duration::from_secs(10);
-/// Answers a second, and at once: a drill has at most some 8,000 questions a second to one node.
+/// A stream that said nothing for so long is not gone on with, and gives its place to a new one.
+pub const IDLE: Duration = Duration::from_secs(10);
+/// Answers a second, and at once: a drill has at most some 8,000 questions a second to one node. As many may go back unasked,
+/// which takes nothing from the answers.
 const RATE: u32 = 10_000;
 const BURST: u32 = 2_000;
 
@@ -244,15 +249,17 @@ impl Follower {
 pub struct Streams {
     known: BTreeMap<(SocketAddr, u64), Known>,
     begun: Instant,
-    tokens: Tokens,
+    answers: Tokens,
+    unasked: Tokens,
 }
 
 /// A stream that arrives here.
 #[derive(Debug)]
 struct Known {
     follower: Follower,
-    /// Packets that went back.
+    /// Packets that went back, and those of them that nobody asked for.
     sent: u32,
+    unasked: u32,
     /// The newest question, when it came, and how long it was.
     question: Question,
     last: Instant,
@@ -261,10 +268,31 @@ struct Known {
     next: Option<Instant>,
 }
 
+impl Known {
+    fn new(question: Question, now: Instant) -> Self {
+        let (follower, last) = (Follower::default(), now);
+        Self { follower, sent: 0, unasked: 0, question, last, length: HEADER, next: None }
+    }
+
+    /// At which pace something goes back unasked; `None` where nothing does.
+    fn pace(&self) -> Option<Duration> {
+        let count = self.follower.arrivals().count;
+        let may = count >= ESTABLISHED && self.unasked < count.saturating_mul(FOR_EACH);
+        let pace = self.question.interval;
+        (may && !pace.is_zero()).then(|| pace.max(LEAST_INTERVAL))
+    }
+
+    /// Notes that something goes back.
+    fn count(&mut self) {
+        self.sent = self.sent.wrapping_add(1);
+    }
+}
+
 impl Streams {
     /// None yet.
     pub fn new(now: Instant) -> Self {
-        Self { known: BTreeMap::new(), begun: now, tokens: Tokens::new(now, RATE, BURST) }
+        let [answers, unasked] = [(); 2].map(|()| Tokens::new(now, RATE, BURST));
+        Self { known: BTreeMap::new(), begun: now, answers, unasked }
     }
 
     /// Forgets those from elsewhere.
@@ -275,24 +303,25 @@ impl Streams {
     /// Turns a question into its answer in place; `false` when it gets none.
     pub fn respond(&mut self, now: Instant, from: SocketAddr, packet: &mut [u8]) -> bool {
         let Some(question) = parse_question(packet) else { return false };
-        if !self.tokens.take(now) {
+        if !self.answers.take(now) {
             return false;
         }
         let key = (from, question.stream);
-        if !self.known.contains_key(&key) && !self.has_room(now) {
-            return false;
+        if !self.known.contains_key(&key) {
+            if !self.has_room(now) {
+                return false;
+            }
+            // It takes the place of the one that this socket asked before.
+            let others = self.known.range_mut((from, 0)..=(from, u64::MAX));
+            others.for_each(|(_, known)| known.next = None);
         }
         let elapsed = now.saturating_duration_since(self.begun).as_micros();
         let at = u64::try_from(elapsed).unwrap_or(u64::MAX).max(1);
-        let (follower, length) = (Follower::default(), packet.len());
-        let new = Known { follower, sent: 0, question, last: now, length, next: None };
-        let known = self.known.entry(key).or_insert(new);
+        let known = self.known.entry(key).or_insert_with(|| Known::new(question, now));
         known.follower.note(question.number, at);
-        (known.question, known.last, known.length) = (question, now, length);
-        known.sent = known.sent.wrapping_add(1);
-        let established = known.follower.arrivals().count >= ESTABLISHED;
-        let goes_on = established && !question.interval.is_zero();
-        known.next = goes_on.then(|| now + (question.interval * OVERDUE).max(LEAST_OVERDUE));
+        (known.question, known.last, known.length) = (question, now, packet.len());
+        known.next = known.pace().map(|pace| now + (pace * OVERDUE).max(LEAST_OVERDUE));
+        known.count();
         answer(packet, true, known.follower.arrivals(), known.sent);
         true
     }
@@ -304,18 +333,23 @@ impl Streams {
 
     /// What is due to go back although no question came, and to whom; call it until there is none.
     pub fn poll(&mut self, now: Instant) -> Option<(SocketAddr, Vec<u8>)> {
-        let due = |known: &Known| known.next.is_some_and(|at| at <= now);
-        let ((to, _), known) = self.known.iter_mut().find(|(_, known)| due(known))?;
-        let late = now.checked_sub(BEHIND).unwrap_or(now);
-        let next = (known.next? + known.question.interval).max(late);
-        known.next = (next < known.last + IDLE).then_some(next);
-        if !self.tokens.take(now) {
-            return None;
+        for ((to, _), known) in &mut self.known {
+            let Some(due) = known.next.filter(|due| *due <= now) else { continue };
+            if !self.unasked.take(now) {
+                // Where there is too much of it, that has time.
+                known.next = Some(now + BEHIND);
+                continue;
+            }
+            known.unasked += 1;
+            let late = now.checked_sub(BEHIND).unwrap_or(now);
+            let next = known.pace().map(|pace| (due + pace).max(late));
+            known.next = next.filter(|next| *next < known.last + IDLE);
+            known.count();
+            let mut packet = question(known.question, known.length);
+            answer(&mut packet, false, known.follower.arrivals(), known.sent);
+            return Some((*to, packet));
         }
-        known.sent = known.sent.wrapping_add(1);
-        let mut packet = question(known.question, known.length);
-        answer(&mut packet, false, known.follower.arrivals(), known.sent);
-        Some((*to, packet))
+        None
     }
 
     /// Forgets a stream that has been idle for long if there are too many.
@@ -376,23 +410,24 @@ mod tests {
         let start = Instant::now();
         let mut streams = Streams::new(start);
         let at = |millis: u64| start + Duration::from_millis(millis);
-        for number in 0..ESTABLISHED {
-            assert_eq!(streams.poll_timeout(), None, "{number} are few");
-            assert!(streams.respond(at(10 * u64::from(number)), from(1), &mut ask(7, number)));
+        for number in 0..200 {
+            let due = streams.poll_timeout();
+            assert_eq!(due.is_some(), number >= u64::from(ESTABLISHED), "{number}");
+            let mut packet = ask(7, number as u32);
+            assert!(streams.respond(at(10 * number), from(1), &mut packet));
         }
-        let last = 10 * u64::from(ESTABLISHED - 1);
         let mut came = Vec::new();
         while let Some(due) = streams.poll_timeout() {
             came.extend(std::iter::from_fn(|| streams.poll(due)).map(|packet| (due, packet)));
         }
         assert_eq!(came.len(), 998, "ten seconds");
         for ((due, (to, packet)), number) in came.iter().zip(1_u64..) {
-            assert_eq!((*due, *to, packet.len()), (at(last + 10 + 10 * number), from(1), 200));
+            assert_eq!((*due, *to, packet.len()), (at(2000 + 10 * number), from(1), 200));
             let answer = parse_answer(packet).expect("it goes back");
-            let question = Question { stream: 7, number: 19, sent: 5, interval: Duration::ZERO };
-            let number = Some(ESTABLISHED + number as u32);
+            let question = Question { stream: 7, number: 199, sent: 5, interval: Duration::ZERO };
+            let number = Some(200 + number as u32);
             assert_eq!((answer.question, answer.asked, answer.number), (question, false, number));
-            assert_eq!(answer.arrivals.count, ESTABLISHED);
+            assert_eq!(answer.arrivals.count, 200);
         }
         // Who gets no turn for long sends what it owes of the last 100 ms.
         for number in [1000, 1001] {
@@ -400,16 +435,51 @@ mod tests {
         }
         let owed = std::iter::from_fn(|| streams.poll(at(13_000))).count();
         assert_eq!(owed, 12);
-        // Questions come again, and then it is nobody's any more.
         let mut packet = ask(7, 1500);
         assert!(streams.respond(at(15_000), from(1), &mut packet));
-        assert_eq!(
-            parse_answer(&packet).expect("an answer").number,
-            Some(ESTABLISHED + 998 + 2 + 12 + 1)
-        );
+        let all = 200 + 998 + 2 + 12 + 1;
+        assert_eq!(parse_answer(&packet).expect("an answer").number, Some(all));
         assert_eq!(streams.poll_timeout(), Some(at(15_020)));
+        // Another one of the same socket takes its place, and then neither is welcome.
+        for number in 0..ESTABLISHED {
+            assert!(streams.respond(at(15_010), from(1), &mut ask(8, number)));
+        }
+        assert_eq!(streams.poll_timeout(), Some(at(15_030)));
         streams.retain(|_| false);
-        assert_eq!(streams.poll(at(15_020)), None);
+        assert_eq!(streams.poll(at(15_030)), None);
+    }
+
+    #[test]
+    fn little_that_arrives_makes_no_more_than_eight_times_as_much_of_it() {
+        let start = Instant::now();
+        let mut streams = Streams::new(start);
+        let hasty = |number| Question { stream: 7, number, sent: 5, interval: UNIT };
+        for number in 0..20 {
+            assert!(streams.respond(start, from(1), &mut question(hasty(number), MAX)));
+        }
+        let mut times = Vec::new();
+        while let Some(due) = streams.poll_timeout() {
+            times.extend(std::iter::from_fn(|| streams.poll(due)).map(|_| due));
+        }
+        assert_eq!(times.len(), 160);
+        assert!(times.windows(2).all(|pair| pair[1] - pair[0] >= LEAST_INTERVAL));
+    }
+
+    #[test]
+    fn too_much_that_nobody_asked_for_waits_and_answers_go_on() {
+        let start = Instant::now();
+        let mut streams = Streams::new(start);
+        let at = |number: u32| start + Duration::from_millis(100) * number;
+        for number in 0..2 * ESTABLISHED {
+            for port in 0..STREAMS as u16 {
+                assert!(streams.respond(at(number), from(port), &mut ask(7, number)));
+            }
+        }
+        let later = at(2 * ESTABLISHED) + Duration::from_secs(1);
+        let first = std::iter::from_fn(|| streams.poll(later)).count();
+        assert_eq!(first, BURST as usize);
+        assert!(streams.poll_timeout().is_some_and(|due| due > later), "it spins");
+        assert!(streams.respond(later, from(1), &mut ask(7, 100)));
     }
 
     #[test]

@@ -29,7 +29,8 @@ pub const DETECTION_RANGE: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(150)..=Duration::from_secs(60);
 /// A heartbeat that is this far behind was overtaken; further behind it is of another life.
 pub(super) const REORDERED: u16 = 256;
-/// By a path that never worked this many heartbeats are sent after the peer was heard, and from then on one a second.
+/// By a path that never worked this many heartbeats are sent, and again whenever the peer is heard after none of its paths
+/// was; from then on one a second.
 const UNANSWERED: u32 = 20;
 pub(super) const SELDOM: Duration = Duration::from_secs(1);
 /// Heartbeats that still come at the old interval after a longer one was asked for.

@@ -27,7 +27,7 @@ pub(super) struct Outbound {
     pub sent: u32,
     /// Large packets that it carried no longer pass.
     pub narrow: bool,
-    /// Heartbeats that were sent before it worked first and since the peer was heard, from 1 on; 0 once it has worked.
+    /// Heartbeats that were sent before it worked first, from 1 on and again since [`Self::begin`]; 0 once it has worked.
     pub unanswered: u32,
     /// When its next heartbeat is due; `None` is at once.
     pub next: Option<Instant>,
