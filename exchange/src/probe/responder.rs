@@ -62,10 +62,7 @@ impl Responder {
     /// Forgets streams that are not answered any more.
     fn forget(&mut self) {
         let (accepted, drills) = (&self.accepted, &self.drills);
-        self.streams.retain(|address| {
-            accepted.iter().any(|one| one.prefix.contains(address))
-                && drills.iter().any(|prefix| prefix.contains(address))
-        });
+        self.streams.retain(|address| find(accepted, address).is_some() && has(drills, address));
     }
 
     /// When [`Self::poll`] wants to be called next.
@@ -80,16 +77,20 @@ impl Responder {
 
     /// Turns a probe into its answer in place, and says how many bytes of it to send; `None` when it gets none.
     pub fn respond(&mut self, now: Instant, from: SocketAddr, packet: &mut [u8]) -> Option<usize> {
-        let accepted = self.accepted.iter().find(|accepted| accepted.prefix.contains(from.ip()))?;
-        if self.may_drill(from.ip()) && self.streams.respond(now, from, packet) {
+        let accepted = find(&self.accepted, from.ip())?;
+        if has(&self.drills, from.ip()) && self.streams.respond(now, from, packet) {
             return Some(packet.len());
         }
         packet::answer(packet, from, accepted.most).filter(|_| self.tokens.take(now))
     }
+}
 
-    fn may_drill(&self, address: IpAddr) -> bool {
-        self.drills.iter().any(|prefix| prefix.contains(address))
-    }
+fn find(accepted: &[Accepted], address: IpAddr) -> Option<&Accepted> {
+    accepted.iter().find(|accepted| accepted.prefix.contains(address))
+}
+
+fn has(prefixes: &[Prefix], address: IpAddr) -> bool {
+    prefixes.iter().any(|prefix| prefix.contains(address))
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@
 //! | 0–3 | `CKPB` |
 //! | 4 | version, 1 |
 //! | 5 | 3 question, 4 answer, 5 what goes back as no question came: it repeats the newest one |
-//! | 6–7 | when the next question follows at the latest, in units of 100 µs; 0 for nobody knows (questions) |
+//! | 6–7 | in how long the next question follows, in units of 100 µs, rounded up; 0 for nobody knows (questions) |
 //! | 8–15 | the stream's ID, which nobody can guess |
 //! | 16–19 | the question's number in the stream, from 0 |
 //! | 20–27 | when it left, in microseconds of the sender's clock |
@@ -77,7 +77,7 @@ pub struct Question {
     pub number: u32,
     /// When it left, in microseconds of the sender's clock.
     pub sent: u64,
-    /// When the next one follows, to 100 µs and 6.5 s at most; 0 for nobody knows.
+    /// In how long the next one follows, rounded up to 100 µs and 6.5 s at most; 0 for nobody knows.
     pub interval: Duration,
 }
 

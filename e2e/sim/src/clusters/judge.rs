@@ -277,12 +277,7 @@ impl Truth<'_> {
                 let memory = (GRUDGE * patience).min(self.now - FIRST);
                 let calm = |far| match gateway.ranks[cluster] {
                     Some(AILING) => self.untouched(number, far),
-                    _ => {
-                        let lost = |one: usize| self.gateways[one].overflowed;
-                        let lost = lost(number).max(lost(far));
-                        lost.is_none_or(|at| at + memory < self.now)
-                            && !self.links.is_rough(number, far, self.now, memory)
-                    }
+                    _ => self.is_calm(number, far, memory),
                 };
                 if gateways_of(cluster).any(calm) {
                     return Err(format!(
@@ -317,6 +312,13 @@ impl Truth<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether nothing was lost on the ways between two gateways for so long, or where one of them was halted.
+    fn is_calm(&self, near: usize, far: usize, memory: Time) -> bool {
+        let overflowed = self.gateways[near].overflowed.max(self.gateways[far].overflowed);
+        overflowed.is_none_or(|at| at + memory < self.now)
+            && !self.links.is_rough(near, far, self.now, memory)
     }
 
     /// Whether two gateways run since the beginning, undisturbed, and the links between them are as they were then.
