@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use carrick_exchange::peer::{Agreed, Held, Lane as ExchangeLane};
 use carrick_exchange::snapshot::{VerifiedSnapshot, Version};
 use carrick_gateway_core::noise::null;
+use carrick_gateway_core::path::Fitness;
 use carrick_gateway_core::{
     ForwardingConfig, Framing, HostConfig, Lane, NodeForwarding, PathConfig, PeerForwarding,
     Routers, SecretKey, TunnelConfig, TunnelId,
@@ -31,6 +32,8 @@ pub struct Tunnel {
     /// Since when it is configured, and since when a session stands.
     pub configured: Time,
     pub session: Option<Time>,
+    /// How fit its gateway takes it for.
+    pub fitness: Option<Fitness>,
 }
 
 /// What of the world decides where a gateway's tunnels lead.
@@ -197,7 +200,7 @@ impl Gateway {
         }
         self.next_id += 1;
         let id = TunnelId(self.next_id);
-        let tunnel = Tunnel { id, agreed: *agreed, configured: now, session: None };
+        let tunnel = Tunnel { id, agreed: *agreed, configured: now, session: None, fitness: None };
         self.tunnels.insert(remote, tunnel);
         true
     }
@@ -370,7 +373,9 @@ impl Gateway {
         self.revision = (lane.revision(), changes);
         for report in lane.tunnels(at) {
             let tunnel = self.tunnels.values_mut().find(|tunnel| tunnel.id == report.id);
-            if let Some(tunnel) = tunnel.filter(|_| report.established.is_some()) {
+            let Some(tunnel) = tunnel else { continue };
+            tunnel.fitness = report.fitness;
+            if report.established.is_some() {
                 tunnel.session.get_or_insert(now);
             }
         }

@@ -1,5 +1,7 @@
 //! What must hold, after each step and at the end.
 
+use carrick_gateway_core::path::Fitness;
+
 use super::controller::Controller;
 use super::gateway::Gateway;
 use super::links::{Links, Local};
@@ -27,11 +29,11 @@ const AVOIDED: Time = 5 * SECOND;
 const TRUSTED: Time = 25 * SECOND;
 /// After so long a way that lost packets is called good again, unless it does so again and again.
 const GRUDGE: Time = 40 * SECOND;
-/// The rank of a cluster to which all ways have flapped, which takes them up to a minute.
-const FLAPPED: u8 = 3;
-/// The rank of a gateway whose tunnels lose a little, as one has that lost something within a minute. Worlds are not
-/// much longer, so only tunnels that nothing ever happened to must not have it.
+/// The rank of a gateway whose tunnels lose a little, as one has that lost something within a minute; and that of one
+/// all of whose tunnels have flapped, which are held back up to a minute. Worlds are not much longer, so only tunnels
+/// that nothing ever happened to must not have them.
 const AILING: u8 = 1;
+const FLAPPED: u8 = 3;
 /// Gateways that began later have begun anew.
 const FIRST: Time = SECOND;
 /// After so long nothing crosses between clusters that no longer peer.
@@ -267,16 +269,15 @@ impl Truth<'_> {
             }
         }
         for (number, gateway) in self.gateways.iter().enumerate() {
-            let poor = |c: &usize| {
-                gateway.ranks[*c].is_some_and(|rank| ![0, FLAPPED].contains(&rank)) && !skewed(*c)
-            };
+            let poor = |c: &usize| gateway.ranks[*c].is_some_and(|rank| rank > 0) && !skewed(*c);
             let judged = self.story.skewed != Some(number);
             for cluster in (0..CLUSTERS).filter(poor).filter(|_| judged) {
                 let patience = self.story.patience[of_gateway(number)][cluster];
                 // No longer than the world is.
                 let memory = (GRUDGE * patience).min(self.now - FIRST);
                 let calm = |far| match gateway.ranks[cluster] {
-                    Some(AILING) => self.untouched(number, far),
+                    Some(AILING | FLAPPED) => self.untouched(number, far),
+                    _ if self.is_held(number, far) => self.untouched(number, far),
                     _ => self.is_calm(number, far, memory),
                 };
                 if gateways_of(cluster).any(calm) {
@@ -319,6 +320,12 @@ impl Truth<'_> {
         let overflowed = self.gateways[near].overflowed.max(self.gateways[far].overflowed);
         overflowed.is_none_or(|at| at + memory < self.now)
             && !self.links.is_rough(near, far, self.now, memory)
+    }
+
+    /// Whether a gateway holds its tunnel to another one back, as one that has flapped.
+    fn is_held(&self, near: usize, far: usize) -> bool {
+        let tunnel = self.gateways[near].tunnels.get(&far);
+        tunnel.is_some_and(|tunnel| tunnel.fitness == Some(Fitness::Wanted))
     }
 
     /// Whether two gateways run since the beginning, undisturbed, and the links between them are as they were then.

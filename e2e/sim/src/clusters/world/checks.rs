@@ -46,7 +46,12 @@ impl World {
         }
     }
 
-    pub(super) fn check_taken(&mut self, node: usize, seen: &packet::Seen<'_>, flow: usize) {
+    pub(super) fn check_taken(
+        &mut self,
+        (node, gateway): (usize, usize),
+        seen: &packet::Seen<'_>,
+        flow: usize,
+    ) {
         let Some(flow) = self.flows.get(flow) else {
             self.violate(format!("node {node} gets a packet with a forged source"));
             return;
@@ -59,7 +64,9 @@ impl World {
             self.violate(format!("node {node} gets what is for node {to}"));
         }
         let (from, to) = (of_node(from), of_node(to));
-        let parted = self.parted[from][to];
+        // A gateway that stood still first takes what came before.
+        let runs = self.gateways[gateway].since.unwrap_or(0);
+        let parted = self.parted[from][to].max(runs);
         if self.peered[from][to].is_none() && self.now > parted + judge::PARTED {
             self.violate(format!(
                 "a packet crosses from cluster {from} to {to}, which do not peer"

@@ -190,7 +190,7 @@ impl World {
         else {
             return;
         };
-        self.check_taken(node, &seen, flow);
+        self.check_taken((node, gateway), &seen, flow);
         let now = self.now;
         if let Some(flow) = self.flows.get_mut(flow)
             && !flow.arrive(now, number)
