@@ -22,6 +22,9 @@ const INTERVAL: Duration = Duration::from_millis(80);
 /// The application gives a connection up that says nothing for so long.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// After the end of a fault it takes so long until all are counted that it broke.
+const COUNTED: Duration = PATIENCE.saturating_add(Duration::from_secs(1));
+
 /// Bytes of a message, where no other size is asked for.
 pub const BYTES: usize = 512;
 
@@ -75,8 +78,10 @@ impl Connections {
         Ok(connections)
     }
 
-    /// How many have broken so far, or waited in vain.
-    pub fn broken(&self) -> u64 {
+    /// How many have broken so far, or waited in vain: asked for once those are counted that have had no answer since
+    /// `end`.
+    pub fn broken_by(&self, end: Instant) -> u64 {
+        std::thread::sleep((end + COUNTED).saturating_duration_since(Instant::now()));
         self.counts.broken.load(Ordering::Relaxed)
     }
 }

@@ -2,6 +2,7 @@
 //! releases get along. Not part of the usual tests, as the earlier release has to be built first.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
 
 use carrick_e2e::Lab;
 use carrick_e2e::carrick;
@@ -89,7 +90,7 @@ fn costs_nothing(
     let connections =
         Connections::start(&ends.0, &ends.1, SocketAddr::from((address, PORT)), BYTES)?;
     let (records, outcome) = observed(paris, osaka, what, step)?;
-    let broken = connections.broken();
+    let broken = connections.broken_by(Instant::now());
     let all = || records.iter().flatten();
     let lost: usize = all().map(Record::lost).sum();
     let gap = all().map(Record::longest_gap).max().unwrap_or_default();

@@ -136,7 +136,7 @@ fn lost_again_and_again(lab: &Lab) -> Outcome {
         rig.trial(number % POWER == POWER - 1, &mut spreads)?;
         keep(lab, "services-lost", &spreads)?;
     }
-    let broken = living.broken();
+    let broken = living.broken_by(Instant::now());
     drop(living);
     tell(lab, "services-lost", &spreads)?;
     figure(&format!("of {CONNECTIONS} connections to the cluster that lives, {broken} broke"));

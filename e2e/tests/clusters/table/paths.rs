@@ -16,7 +16,7 @@ use crate::quiet::live;
 use crate::stream::{Shape, Trouble, USUAL};
 use crate::world::Outcome;
 
-use super::{BACK, Watching, measure_between, unbroken};
+use super::{BACK, Watching, measure_between};
 
 /// A flow has left a lossy path when it lost nothing for so long: of the 125 packets a second of a flow a path that
 /// loses 30 % would take some.
@@ -129,7 +129,7 @@ fn with_two_paths(lab: &Lab, paris: &Cluster, osaka: &Cluster, fault: &Fault<'_>
     mended()?;
     // Whose use of a way is hit: each cluster chooses the one that its packets leave by.
     let way_of = |hit: &Cluster| used_way(if fault.both { paris } else { hit });
-    let outages = measure_between(
+    let outcome = measure_between(
         lab,
         (paris, osaka),
         fault.name,
@@ -149,7 +149,7 @@ fn with_two_paths(lab: &Lab, paris: &Cluster, osaka: &Cluster, fault: &Fault<'_>
         &mut |_| mended(),
     );
     text(wan.reset())?;
-    unbroken(&outages?)
+    outcome
 }
 
 fn endpoints(own: &Cluster, peer: &Cluster) -> Result<Value, String> {
