@@ -50,7 +50,7 @@ const LATE: Duration = Duration::from_millis(100);
 pub struct Counts {
     /// That left.
     pub sent: u64,
-    /// That arrived.
+    /// Of these, that arrived, each counted once.
     pub arrived: u64,
 }
 
@@ -134,7 +134,7 @@ impl Stream {
     pub fn losses(&self, since: Instant, until: Instant) -> Losses {
         let sent = self.number(since)..self.number(until);
         let arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
-        let arrived: BTreeSet<u32> = arrivals.iter().flatten().map(|(number, _)| *number).collect();
+        let arrived = numbers(&arrivals);
         let lost = sent.clone().filter(|number| !arrived.contains(number)).collect();
         Losses { sent: sent.len(), lost, shape: self.shape }
     }
@@ -162,7 +162,8 @@ impl Stream {
         };
         let mut moved = Moved::default();
         for (flow, arrived) in (0_u32..).zip(arrivals.iter()) {
-            let times: BTreeMap<u32, Instant> = arrived.iter().copied().collect();
+            // Of those that came twice the first counts.
+            let times: BTreeMap<u32, Instant> = arrived.iter().rev().copied().collect();
             let of_flow = (first..end).filter(|number| number % flows as u32 == flow);
             let mut left = first;
             for number in of_flow {
@@ -203,8 +204,10 @@ impl Stream {
         self.stop[1].store(true, Ordering::Relaxed);
         self.join(0);
         let arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
-        let arrived = arrivals.iter().map(|flow| flow.len() as u64).sum();
-        Counts { sent: self.sent.load(Ordering::Relaxed), arrived }
+        let (sent, arrived) = (self.sent.load(Ordering::Relaxed), numbers(&arrivals));
+        // Whatever else came to this port is not ours.
+        let arrived = arrived.iter().filter(|number| u64::from(**number) < sent).count() as u64;
+        Counts { sent, arrived }
     }
 
     /// Waits for the first threads, until so many are left.
@@ -246,6 +249,11 @@ impl Moved {
             reordered: self.reordered + other.reordered,
         }
     }
+}
+
+/// The packets that arrived, each once: one that came twice must not stand for one that was lost.
+fn numbers(arrivals: &Arrivals) -> BTreeSet<u32> {
+    arrivals.iter().flatten().map(|(number, _)| *number).collect()
 }
 
 /// How many packets of a flow, of those with these numbers, came after later ones.
