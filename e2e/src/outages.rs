@@ -1,9 +1,13 @@
 //! How long faults interrupted traffic: distributions over many trials, for people and for the record.
 
+mod goal;
+
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+
+pub use goal::Verdict;
 
 use crate::spread::nearest_rank;
 

@@ -128,7 +128,7 @@ fn measure_between(
         ready(paris, osaka)?;
     }
     let late = connections.broken_by(Instant::now()) - counted;
-    unbroken(&record.told(), late)
+    judged(&record.told(), late)
 }
 
 /// The pods between which traffic goes.
@@ -190,12 +190,16 @@ fn nothing(_: &Cluster) -> Outcome {
     Ok(())
 }
 
-/// Fails when a connection broke, in a trial or `late`, after the last: no fault of the table may do that.
-fn unbroken(outages: &Outages, late: u64) -> Outcome {
+/// Fails when a connection broke, in a trial or `late`, after the last, which no fault of the table may do, and when a
+/// goal was missed.
+fn judged(outages: &Outages, late: u64) -> Outcome {
     let broken: u64 = outages.trials.iter().map(|trial| trial.broken).sum();
     check(broken + late == 0, || {
         format!("{broken} TCP connections broke in trials, and {late} after the last")
-    })
+    })?;
+    let missed = outages.verdicts().into_iter().filter(|verdict| verdict.fails);
+    let missed: Vec<String> = missed.map(|verdict| verdict.said).collect();
+    check(missed.is_empty(), || missed.join("; "))
 }
 
 fn gateway_killed(lab: &Lab) -> Outcome {

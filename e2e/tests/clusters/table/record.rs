@@ -93,11 +93,14 @@ impl Record {
         text(std::fs::write(self.file("svg"), self.outages.svg()))
     }
 
-    /// Prints what all trials say, and gives them.
+    /// Prints what all trials say and which goals they meet, and gives them.
     pub fn told(self) -> Outages {
         let row = format!("{}\n{}", Outages::head(), self.outages.row());
         for line in row.lines().chain(self.outages.moves().unwrap_or_default().lines()) {
             figure(line);
+        }
+        for verdict in self.outages.verdicts() {
+            figure(&verdict.said);
         }
         self.outages
     }

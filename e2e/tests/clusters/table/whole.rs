@@ -17,7 +17,7 @@ use crate::traffic::last;
 use crate::world::Outcome;
 
 use super::record::Record;
-use super::{BACK, spread};
+use super::{BACK, judged, spread};
 
 /// How long the power is away.
 const AWAY: Duration = Duration::from_secs(60);
@@ -36,8 +36,7 @@ pub fn away(lab: &Lab) -> Outcome {
         spread(hit)?;
         ready(&paris, &osaka)?;
     }
-    record.told();
-    Ok(())
+    judged(&record.told(), 0)
 }
 
 /// Waits until all that ran in a cluster runs again.
