@@ -1,4 +1,4 @@
-//! A whole cluster loses power, and gets it back: how soon traffic goes on once its controller answers.
+//! A whole cluster loses power, and gets it back: how soon traffic goes on once its controller answers and its pods run.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -23,7 +23,8 @@ use super::{BACK, judged, spread};
 const AWAY: Duration = Duration::from_secs(60);
 
 /// All trials, in both clusters by turns. An outage is here the time from the answer of the cluster's controller, or
-/// from when the pods that talk are there again if that is later, to the first packet that crosses and is answered.
+/// from when the pods that talk are there again if that is later, as none of their packets can cross before, to the
+/// first packet that crosses and is answered. From the controller's answer alone it is in the words of each trial.
 pub fn away(lab: &Lab) -> Outcome {
     let (paris, osaka) = doubled(lab)?;
     let mut record = Record::open(lab, "cluster back after a power cut")?;
@@ -71,14 +72,16 @@ fn back(hit: &Cluster, other: &Cluster) -> Result<Trial, String> {
         let since = answered.max(pods);
         let [out_ms, into_ms] =
             [out, into].map(|at| at.saturating_duration_since(since).as_secs_f64() * 1e3);
-        let seconds = |at: Instant| at.saturating_duration_since(begin).as_secs_f64();
+        let ms = |from: Instant, to: Instant| to.saturating_duration_since(from).as_millis();
+        let traffic = out.max(into);
         let target = format!(
-            "{}: from the power's return to the controller's answer {:.1} s, to its test pod {:.1} s, to traffic \
-             {:.1} s",
+            "{}: from the power's return to the controller's answer {} ms, to its test pod {} ms, to traffic {} ms; \
+             from the controller's answer alone to traffic {} ms",
             hit.plan().name,
-            seconds(answered),
-            seconds(pods),
-            seconds(out.max(into))
+            ms(begin, answered),
+            ms(begin, pods),
+            ms(begin, traffic),
+            ms(answered, traffic)
         );
         Ok(Trial {
             target,
