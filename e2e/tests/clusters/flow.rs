@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use carrick_e2e::run::run;
+use carrick_e2e::spread::nearest_rank;
 use carrick_e2e::turns::first_thread;
 use carrick_e2e::wait::wait_until;
 use nix::sched::{CloneFlags, setns};
@@ -126,13 +127,11 @@ impl Record {
         times.windows(2).map(|w| w[1].saturating_duration_since(w[0])).max().unwrap_or_default()
     }
 
-    /// The median round-trip time of packets that left between `since` and `until`.
-    pub fn round_trip(&self, since: Instant, until: Instant) -> Duration {
+    /// The round-trip time that so many percent of the packets do not exceed that left between `since` and `until`.
+    pub fn round_trip(&self, since: Instant, until: Instant, percent: usize) -> Duration {
         let inside = self.packets.iter().filter(|(sent, _)| (since..until).contains(sent));
-        let mut times: Vec<Duration> =
-            inside.filter_map(|(sent, answer)| Some((*answer)? - *sent)).collect();
-        times.sort_unstable();
-        times.get(times.len() / 2).copied().unwrap_or_default()
+        let times = inside.filter_map(|(sent, answer)| Some(((*answer)? - *sent).as_secs_f64()));
+        Duration::from_secs_f64(nearest_rank(times, percent))
     }
 
     /// When the last answer came.
