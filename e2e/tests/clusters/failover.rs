@@ -71,7 +71,7 @@ fn cut_off(lab: &Lab) -> Outcome {
 }
 
 /// Does something with two gateways in each cluster, and leaves one.
-fn with_two(lab: &Lab, work: fn(&Lab, &Cluster, &Cluster) -> Outcome) -> Outcome {
+pub fn with_two(lab: &Lab, work: fn(&Lab, &Cluster, &Cluster) -> Outcome) -> Outcome {
     let (paris, osaka) = doubled(lab)?;
     let outcome = work(lab, &paris, &osaka);
     for cluster in [&paris, &osaka] {
@@ -193,7 +193,7 @@ pub fn kill_gateway(cluster: &Cluster, pod: &str) -> Result<Instant, String> {
 }
 
 /// The host's number of a gateway's process.
-fn gateway_pid(cluster: &Cluster, pod: &str) -> Result<i32, String> {
+pub fn gateway_pid(cluster: &Cluster, pod: &str) -> Result<i32, String> {
     let node = text(cluster.node(&node_of(cluster, pod)?))?;
     let pids = text(node.pids_of_container(carrick::NAMESPACE, pod, "gateway"))?;
     pids.first().copied().ok_or_else(|| format!("{pod} has no process"))

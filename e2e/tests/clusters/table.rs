@@ -132,13 +132,14 @@ fn measure_between(
 }
 
 /// The pods between which traffic goes.
-struct Ends {
+pub struct Ends {
     networks: [crate::flow::Network; 2],
     addresses: [Ipv4Addr; 2],
 }
 
 impl Ends {
-    fn of(paris: &Cluster, osaka: &Cluster) -> Result<Self, String> {
+    /// Those on the last nodes of two clusters.
+    pub fn of(paris: &Cluster, osaka: &Cluster) -> Result<Self, String> {
         let nodes = [last(paris), last(osaka)];
         Ok(Self {
             networks: [pod_network(paris, &nodes[0])?, pod_network(osaka, &nodes[1])?],
@@ -146,13 +147,15 @@ impl Ends {
         })
     }
 
-    fn stream(&self, there: bool, shape: Shape) -> Result<Stream, String> {
+    /// A stream from the first to the second, or back.
+    pub fn stream(&self, there: bool, shape: Shape) -> Result<Stream, String> {
         let (from, to) = if there { (0, 1) } else { (1, 0) };
         let target = SocketAddr::from((self.addresses[to], PORTS[0]));
         Stream::start(&self.networks[from], &self.networks[to], target, shape)
     }
 
-    fn connect(&self, bytes: usize) -> Result<Connections, String> {
+    /// Connections from the first to the second, with messages of so many bytes.
+    pub fn connect(&self, bytes: usize) -> Result<Connections, String> {
         let target = SocketAddr::from((self.addresses[1], PORTS[1]));
         Connections::start(&self.networks[0], &self.networks[1], target, bytes)
     }
