@@ -165,7 +165,7 @@ impl Engine {
         if self.settled {
             let ready = |name: &str| is_ready(&self.peerings, &self.world, name);
             let (world, resolved) = (&self.world, resolved.as_slice());
-            let sight = Sight { world, resolved, plan: &plan, ready: &ready };
+            let sight = Sight { world, resolved, plan: &plan, ready: &ready, now: now.instant };
             let (left, due) = self.drills.step(sight, now);
             (leave, wake) = (left, earliest(wake, due));
             self.drills.add_orders(&mut plan);
@@ -218,6 +218,9 @@ impl Engine {
     /// Leaves what is said of drills for writing.
     fn leave_drills(&mut self, leave: Vec<Leave>, now: Now) {
         self.metrics.set_drilling(self.drills.is_running());
+        for _ in 0..self.drills.take_deleted() {
+            self.metrics.drilled("Deleted");
+        }
         for Leave { name, uid, status, news } in leave {
             if let Some(verdict) = status.verdict {
                 self.metrics.drilled(verdict.as_str());

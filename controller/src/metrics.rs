@@ -90,7 +90,7 @@ impl Metrics {
         add("silent_gateways", "Gateways that do not answer some node", silent);
         add("drill_running", "1 while a failover drill runs", Metric::Gauge(m.drilling.clone()));
         let drills = Metric::Outcome(m.drills.clone());
-        add("drills", "Failover drills that ended, by verdict", drills);
+        add("drills", "Failover drills that ended, by verdict, or deleted while they ran", drills);
         let heard = Metric::Answer(m.heard.clone());
         add("services_heard_bytes", "Bytes of answers about other clusters' services", heard);
         let told = Metric::Answer(m.told.clone());
@@ -190,4 +190,24 @@ enum Metric {
     Outcome(Family<OutcomeLabel, Counter>),
     What(Family<WhatLabel, Counter>),
     Answer(Family<AnswerLabel, Counter>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drills_are_counted_by_how_they_ended() {
+        let metrics = Metrics::default();
+        metrics.set_drilling(true);
+        for outcome in ["Passed", "Passed", "Deleted"] {
+            metrics.drilled(outcome);
+        }
+        let held =
+            |outcome: &'static str| metrics.0.drills.get_or_create(&OutcomeLabel { outcome }).get();
+        assert_eq!((held("Passed"), held("Deleted"), held("Failed")), (2, 1, 0));
+        assert_eq!(metrics.0.drilling.get(), 1);
+        metrics.set_drilling(false);
+        assert_eq!(metrics.0.drilling.get(), 0);
+    }
 }

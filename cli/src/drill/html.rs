@@ -43,8 +43,10 @@ pub fn outcomes(drill: &FailoverDrill) -> Vec<Outcome> {
     });
     let survive = bounds.connections_survive.filter(|wanted| *wanted).map(|_| {
         let found = status.connections.unwrap_or_default();
-        let kept = found.opened > 0 && found.survived == found.opened;
-        let found = format!("{} of {} survived", found.survived, found.opened);
+        // Controllers of earlier releases do not say how many were wanted.
+        let wanted = found.wanted.max(found.opened);
+        let kept = wanted > 0 && found.survived == wanted;
+        let found = format!("{} of {wanted} survived", found.survived);
         Outcome { bound: "no connection breaks".to_owned(), found, kept }
     });
     [loss, recovery, survive].into_iter().flatten().collect()
@@ -71,7 +73,9 @@ pub fn page(drill: &FailoverDrill, server: &str) -> String {
         body.push_str(
             "<p class=\"small\">Packets of all streams together, by when they were sent: how many \
              were never answered, and the mean round-trip time of the others. Detection and recovery \
-             are the longest of any stream, drawn from the beginning of the fault.</p>\n",
+             are the longest of any stream, drawn from the beginning of the fault. Below, each path of a \
+             gateway to the peer, as its own heartbeats measure it, smoothed: what is lost in the worse \
+             direction, all of it while the path is down, and the round-trip time.</p>\n",
         );
     }
     body.push_str(&verdicts(drill, &status));

@@ -46,12 +46,30 @@ pub fn drill() -> FailoverDrill {
                 "lossPercent": series(|i| if (50..53).contains(&i) { 25.0 } else { 0.0 }),
                 "rttMicroseconds": series(|i| 20_000.0 + f64::from(i % 7) * 100.0)
                     .iter().map(|rtt| *rtt as i64).collect::<Vec<_>>(),
+                "paths": [
+                    path("carrick-gateway-0", &|_| (0.0, 20_000.0)),
+                    // The one that is hit.
+                    path("carrick-gateway-1", &|i| match i {
+                        0..50 => (0.0, 21_000.0),
+                        50..150 => (100.0, 0.0),
+                        _ => (f64::from(200 - i), 21_500.0),
+                    }),
+                ],
             },
             "verdict": "Passed",
             "reasons": ["every bound was kept"],
         },
     }))
     .expect("a drill")
+}
+
+fn path(gateway: &str, value: &dyn Fn(u32) -> (f64, f64)) -> serde_json::Value {
+    serde_json::json!({
+        "gateway": gateway,
+        "endpoint": "192.0.2.7:31821",
+        "lossPercent": series(|i| value(i).0),
+        "rttMicroseconds": series(|i| value(i).1).iter().map(|rtt| *rtt as i64).collect::<Vec<_>>(),
+    })
 }
 
 fn series(value: impl Fn(u32) -> f64) -> Vec<f64> {

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::door::Door;
 use super::guard::{self, Sight};
 use super::run::{Run, Seen};
-use super::{DrillObject, orders, status};
+use super::{DrillObject, orders, paths, status};
 use crate::gate::Gate;
 use crate::plan::Plan;
 use crate::world::{Now, World};
@@ -28,6 +28,10 @@ pub struct Drills {
     door: Door,
     /// What was left for writing, by name.
     told: BTreeMap<String, Told>,
+    /// When a fault of ours last ended. The object that says so may be gone.
+    over: Option<Instant>,
+    /// How many were deleted while they ran, since somebody asked.
+    deleted: usize,
 }
 
 #[derive(Debug)]
@@ -66,6 +70,8 @@ impl Drills {
         if let Some(gone) = self.run.take_if(|run| !stays(run)) {
             tracing::warn!(drill = gone.name, "the drill was deleted; its fault ends");
             self.door.open(&gone.uid);
+            self.note_end(&gone, now);
+            self.deleted += 1;
         }
         let mut leave = Vec::new();
         let mut wake = None;
@@ -88,6 +94,7 @@ impl Drills {
             let status = status::of(&run, before.unwrap_or(&FailoverDrillStatus::default()));
             if run.end.is_some() {
                 self.door.open(&run.uid);
+                self.note_end(&run, now);
                 self.run = None;
                 wake = Some(now.instant + LOOK);
             }
@@ -101,6 +108,18 @@ impl Drills {
         if let Some(run) = &self.run {
             orders::add(plan, run);
         }
+    }
+
+    /// The cool-down begins, if there is something to cool down from.
+    fn note_end(&mut self, run: &Run, now: Now) {
+        if run.began(Phase::Injecting).is_some() {
+            self.over = Some(now.instant);
+        }
+    }
+
+    /// How many drills were deleted while they ran, since this was asked last.
+    pub fn take_deleted(&mut self) -> usize {
+        std::mem::take(&mut self.deleted)
     }
 
     /// Whether one runs.
@@ -192,11 +211,13 @@ impl Drills {
             let last = known.phases.last().filter(|last| last.phase == Phase::Done && !refused)?;
             last.at.parse::<Timestamp>().ok()
         });
-        let Some(end) = ends.max() else { return now.instant };
         let cool = Duration::from_secs(world.settings.drills.cool_down_seconds.into());
-        // A time to come is a clock that was set back.
-        let passed = Duration::try_from(now.wall.duration_since(end)).unwrap_or(cool);
-        now.instant + cool.saturating_sub(passed)
+        let written = ends.max().map_or(now.instant, |end| {
+            // A time to come is a clock that was set back.
+            let passed = Duration::try_from(now.wall.duration_since(end)).unwrap_or(cool);
+            now.instant + cool.saturating_sub(passed)
+        });
+        self.over.map_or(written, |end| written.max(end + cool))
     }
 
     /// Leaves a status for writing, if it is worth it.
@@ -280,8 +301,13 @@ fn seen(sight: Sight<'_>, run: &Run) -> Seen {
         let state = member.state.as_ref()?.fault.as_deref()?;
         (state.id == run.uid).then(|| (name.to_string(), state.clone()))
     });
-    let hindrance = guard::goes_on(sight, &run.drill).err();
-    Seen { streams: streams.collect(), faults: gateways.chain(agents).collect(), hindrance }
+    Seen {
+        streams: streams.collect(),
+        faults: gateways.chain(agents).collect(),
+        paths: paths::samples(sight, &run.choice.cluster, &run.choice),
+        hindrance: guard::goes_on(sight, &run.drill).err(),
+        failed: guard::failed(sight, &run.drill, &run.choice),
+    }
 }
 
 /// Where a fault acts, where that is one gateway or node.

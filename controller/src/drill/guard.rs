@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Instant;
 
 use carrick_crds::drill::{Drill, Fault};
 use carrick_crds::peering::Peering;
@@ -25,6 +26,8 @@ pub struct Choice {
     pub gateway: Option<GatewayPod>,
     /// Who injects.
     pub injecting: Vec<Injector>,
+    /// Gateways that carry the peer's traffic, are well, and are not hit: they have to stay so.
+    pub others: Vec<GatewayPod>,
     /// Between whom streams go.
     pub pairs: Vec<Pair>,
 }
@@ -113,6 +116,8 @@ pub struct Sight<'a> {
     pub plan: &'a Plan,
     /// Whether a ClusterPeering is Ready.
     pub ready: &'a dyn Fn(&str) -> bool,
+    /// When.
+    pub now: Instant,
 }
 
 /// Whom the drill hits, or why it must not begin.
@@ -140,10 +145,33 @@ pub fn choose(sight: Sight<'_>, drill: &Drill) -> Result<Choice, String> {
         (_, Some(gateway)) => vec![Injector::Gateway(gateway.clone())],
         (_, None) => carrying.into_iter().map(Injector::Gateway).collect(),
     };
-    Ok(Choice { cluster: peering.cluster.clone(), gateway, injecting, pairs })
+    let others = others(sight, name, &injecting);
+    Ok(Choice { cluster: peering.cluster.clone(), gateway, injecting, others, pairs })
 }
 
-/// The gateway that is hit, unless its end would be that of the last path.
+/// Gateways that carry a peering's traffic, are well, and are not among those who inject.
+fn others(sight: Sight<'_>, peering: &str, injecting: &[Injector]) -> Vec<GatewayPod> {
+    let hit = |one: &GatewayPod| injecting.contains(&Injector::Gateway(one.clone()));
+    let mut carrying = carrying(sight, peering);
+    carrying.retain(|one| !hit(one) && is_well(sight, one));
+    carrying
+}
+
+/// Whether no node has lost a gateway, and it does not leave.
+fn is_well(sight: Sight<'_>, gateway: &GatewayPod) -> bool {
+    let mut probes = sight.world.gateway_probes(sight.now);
+    probes.all(|(_, probe)| probe.gateway != gateway.uid || !(probe.is_silent() || probe.drains()))
+}
+
+/// Which gateway that a drill does not hit carries the peer's traffic no more, or is not well, though it was when the
+/// drill began.
+pub fn failed(sight: Sight<'_>, drill: &Drill, choice: &Choice) -> Option<String> {
+    let now = others(sight, &drill.peering, &choice.injecting);
+    let failed = choice.others.iter().find(|one| !now.contains(one))?;
+    Some(failed.pod.clone())
+}
+
+/// The gateway that is hit, unless that would ruin the last path.
 fn hit(
     sight: Sight<'_>,
     drill: &Drill,
@@ -173,13 +201,43 @@ fn hit(
         ));
     }
     let other_path = drill.endpoint.is_some() && ends.len() > 1;
-    if drill.fault.cuts() && carrying.len() < 2 && !other_path && !drill.allow_outage {
-        return Err(format!(
-            "only one gateway has a tunnel to {cluster}, and the drill would cut the last path; add \
-             gateways (the chart's gateway.replicas) or set spec.allowOutage"
-        ));
+    if drill.fault.ruins() && !other_path && !drill.allow_outage {
+        is_not_the_last(sight, drill, cluster, &gateway)?;
     }
     Ok(gateway)
+}
+
+/// Refuses to hit the only gateway that is well, of any peer whose traffic would be hit.
+fn is_not_the_last(
+    sight: Sight<'_>,
+    drill: &Drill,
+    cluster: &ClusterId,
+    gateway: &GatewayPod,
+) -> Result<(), String> {
+    let injecting = [Injector::Gateway(gateway.clone())];
+    for (name, peer) in hit_peers(sight, drill.fault, cluster) {
+        let carries = carrying(sight, name).contains(gateway);
+        if carries && others(sight, name, &injecting).is_empty() {
+            return Err(format!(
+                "no gateway but {} that is well has a tunnel to {}, and the drill would cut the last \
+                 path; add gateways (the chart's gateway.replicas) or set spec.allowOutage",
+                gateway.pod, peer.cluster
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The ClusterPeerings whose traffic a fault hits, by name: a gateway that falls silent or leaves does so for all.
+fn hit_peers<'a>(
+    sight: Sight<'a>,
+    fault: Fault,
+    cluster: &ClusterId,
+) -> impl Iterator<Item = (&'a str, &'a Peering)> {
+    let all = sight.resolved.iter().filter_map(|one| Some((&*one.object.name, one.accepted()?)));
+    all.filter(move |(_, peering)| {
+        !peering.suspended && (fault.hits_all_peers() || peering.cluster == *cluster)
+    })
 }
 
 /// Where the paths of a gateway to a cluster lead that are up, as it says itself.
@@ -202,12 +260,16 @@ pub fn goes_on<'a>(sight: Sight<'a>, drill: &Drill) -> Result<&'a Peering, Strin
     if peering.suspended || sight.world.record.withdraw {
         return Err(format!("ClusterPeering {name:?} is suspended"));
     }
-    let all = sight.resolved.iter().filter_map(Resolved::accepted).filter(|p| !p.suspended);
-    // A gateway that falls silent hits every peer that it carries.
-    let hit = all.filter(|p| p.cluster == peering.cluster || drill.fault.hits_all_peers());
-    for hit in hit {
+    for (_, hit) in hit_peers(sight, drill.fault, &peering.cluster) {
         let cluster = &hit.cluster;
         match sight.world.remotes.snapshot(cluster) {
+            Some(snapshot) if !snapshot.drill.is_empty() => {
+                return Err(format!(
+                    "{cluster} runs one that hits the same traffic, and there is one at a time; make \
+                     another when it is over: {}",
+                    snapshot.drill
+                ));
+            }
             Some(snapshot) if snapshot.drills => {}
             Some(_) => {
                 return Err(format!(
@@ -293,10 +355,12 @@ pub fn held(sight: Sight<'_>, drill: &Drill, pod: &str, uid: &str) -> Result<Cho
         return Err(format!("gateway {pod} is gone"));
     }
     let gateway = GatewayPod { pod: pod.to_owned(), uid: uid.to_owned() };
+    let injecting = vec![Injector::Gateway(gateway.clone())];
     Ok(Choice {
         cluster: peering.cluster.clone(),
-        gateway: Some(gateway.clone()),
-        injecting: vec![Injector::Gateway(gateway)],
+        gateway: Some(gateway),
+        others: others(sight, &drill.peering, &injecting),
+        injecting,
         pairs: pairs(sight, &peering.cluster, None)?,
     })
 }

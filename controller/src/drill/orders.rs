@@ -15,7 +15,7 @@ use crate::plan::Plan;
 const STREAMS: u32 = 16;
 const PACKETS: u32 = 4000;
 /// Connections of one node.
-const CONNECTIONS: u32 = 4;
+pub const CONNECTIONS: u32 = 4;
 /// How much later than planned things may end.
 const SLACK: Duration = Duration::from_secs(30);
 /// How much later a fault may end by the wall clock, for clocks that differ.

@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use carrick_crds::drill::{Drill, FailoverDrillStatus, Phase, Verdict};
+use carrick_crds::drill::{Drill, FailoverDrillStatus, Phase, SERIES_LIMIT, Verdict};
 use carrick_exchange::message::drill::{FaultState, StreamState};
 use jiff::Timestamp;
 
 use super::guard::{Choice, Injector};
+use super::orders::point;
+use super::paths::{PathHistory, PathSample};
 use super::verdict;
 use crate::world::Now;
 
@@ -18,8 +20,10 @@ pub const BASELINE: Duration = Duration::from_secs(4);
 pub const RECOVERING: Duration = Duration::from_secs(5);
 /// How long members may take to do what they are told.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long nothing may arrive while a path should be left.
+/// How long nothing may arrive at some node while a path should be left.
 const SILENCE: Duration = Duration::from_secs(5);
+/// How long a gateway that the drill does not hit may be unwell: a busy machine makes one miss an answer.
+const UNWELL: Duration = Duration::from_secs(2);
 /// How long streams count at least before a fault: what is under way when it begins has arrivals before it.
 const ARMING: Duration = Duration::from_secs(1);
 /// More loss than that without a fault makes a drill worthless.
@@ -48,9 +52,13 @@ pub struct Run {
     pub inherited: bool,
     /// How it ended, and why.
     pub end: Option<(Verdict, Vec<String>)>,
+    /// How paths of gateways were over time.
+    pub paths: PathHistory,
     entered: Instant,
     /// Nodes whose agent began anew while it counted.
     restarted: Vec<String>,
+    /// Since when a gateway that the drill does not hit is not well.
+    unwell: Option<Instant>,
 }
 
 /// What is seen of a drill.
@@ -60,8 +68,12 @@ pub struct Seen {
     pub streams: BTreeMap<String, StreamState>,
     /// What those who inject report of it, by [`super::guard::Injector::key`].
     pub faults: BTreeMap<String, FaultState>,
+    /// How paths to the peer are.
+    pub paths: Vec<PathSample>,
     /// Why it must not go on.
     pub hindrance: Option<String>,
+    /// A gateway that it does not hit and that was well when it began, and is not now.
+    pub failed: Option<String>,
 }
 
 impl Run {
@@ -78,8 +90,10 @@ impl Run {
             faults: BTreeMap::new(),
             inherited: false,
             end: None,
+            paths: PathHistory::default(),
             entered: now.instant,
             restarted: Vec::new(),
+            unwell: None,
         }
     }
 
@@ -102,7 +116,8 @@ impl Run {
         let entered = now.instant.checked_sub(passed).unwrap_or(now.instant);
         let begun = Self::begin(name, uid, drill, choice, now);
         let inherited = phase >= Phase::Injecting;
-        Some(Self { phase, phases, entered, inherited, ..begun })
+        let paths = PathHistory::known(status.series.as_ref());
+        Some(Self { phase, phases, entered, inherited, paths, ..begun })
     }
 
     /// When a phase began.
@@ -118,10 +133,14 @@ impl Run {
     /// Looks at what is seen, and moves on if it is time.
     pub fn step(&mut self, seen: Seen, now: Now) {
         self.take(seen.streams, seen.faults);
+        if let Some(index) = self.index(now) {
+            self.paths.note(index, seen.paths);
+        }
         if self.end.is_some() {
             return;
         }
-        if let Some(why) = seen.hindrance {
+        let failed = self.has_failed(seen.failed, now);
+        if let Some(why) = seen.hindrance.or(failed) {
             return self.finish(Verdict::Aborted, vec![why], now);
         }
         let since = now.instant.saturating_duration_since(self.entered);
@@ -140,6 +159,34 @@ impl Run {
             Ok(Some(phase)) => self.enter(phase, now),
             Err((verdict, why)) => self.finish(verdict, vec![why], now),
         }
+    }
+
+    /// When the streams' series begins, in milliseconds since 1970.
+    pub fn begun(&self) -> Option<u64> {
+        self.streams.values().map(|state| state.begun).filter(|at| *at > 0).min()
+    }
+
+    /// The point of the series that is now.
+    fn index(&self, now: Now) -> Option<usize> {
+        let since = u64::try_from(now.wall.as_millisecond()).ok()?.checked_sub(self.begun()?)?;
+        let point = u64::try_from(point(self).as_millis()).ok()?;
+        usize::try_from(since.checked_div(point)?).ok().filter(|index| *index < SERIES_LIMIT)
+    }
+
+    /// Why the drill must end because a gateway that it does not hit is not well, for longer than a moment.
+    fn has_failed(&mut self, failed: Option<String>, now: Now) -> Option<String> {
+        let Some(pod) = failed else {
+            self.unwell = None;
+            return None;
+        };
+        let since = *self.unwell.get_or_insert(now.instant);
+        let lasts = now.instant.saturating_duration_since(since) >= UNWELL;
+        (lasts && !self.drill.allow_outage).then(|| {
+            format!(
+                "gateway {pod}, which the drill does not hit, carries no more, or is not well: traffic \
+                 has lost more than the fault takes"
+            )
+        })
     }
 
     /// When to look again although nothing is reported.
@@ -278,11 +325,12 @@ impl Run {
         }
         let silence = u64::try_from(SILENCE.as_millis()).unwrap_or(u64::MAX);
         let silent = |node: &str| self.streams.get(node).is_some_and(|s| s.silent > silence);
-        let all_silent = self.choice.pairs.iter().all(|pair| silent(&pair.node));
-        if all_silent && !self.drill.allow_outage {
+        let lost = self.choice.pairs.iter().find(|pair| silent(&pair.node));
+        if let Some(pair) = lost.filter(|_| !self.drill.allow_outage) {
             let why = format!(
-                "nothing has arrived for {} s although a path should be left: traffic is worse off \
-                 than the fault explains",
+                "nothing has arrived at node {} for {} s although a path should be left: traffic is \
+                 worse off than the fault explains",
+                pair.node,
                 SILENCE.as_secs()
             );
             return Err((Verdict::Aborted, why));

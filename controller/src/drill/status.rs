@@ -109,7 +109,7 @@ fn injection(run: &Run) -> InjectedStatus {
 
 /// The series of all nodes together.
 fn series(run: &Run) -> Option<SeriesStatus> {
-    let from = run.streams.values().map(|state| state.begun).filter(|at| *at > 0).min()?;
+    let from = run.begun()?;
     let mut sums: BTreeMap<usize, (u64, u64, u64)> = BTreeMap::new();
     let points = run.streams.values().flat_map(|state| &state.points);
     for point in points.filter(|point| (point.index as usize) < SERIES_LIMIT) {
@@ -134,6 +134,7 @@ fn series(run: &Run) -> Option<SeriesStatus> {
         point_milliseconds: i64::try_from(point(run).as_millis()).unwrap_or(i64::MAX),
         loss_percent: (0..length).map(loss).collect(),
         rtt_microseconds: (0..length).map(rtt).collect(),
+        paths: run.paths.series(length),
     })
 }
 

@@ -6,7 +6,9 @@ use std::time::Duration;
 use carrick_crds::FailoverDrillSpec;
 use carrick_crds::drill::{FailoverDrillStatus, Phase, Verdict};
 use carrick_exchange::message::drill::{DirectionState, FaultState, Point, StreamState};
-use carrick_exchange::message::member::{AgentConfig, GatewayConfig, PathHealth};
+use carrick_exchange::message::member::{
+    AgentConfig, GatewayConfig, GatewayProbe, GatewayState, PathHealth, PeerState,
+};
 use carrick_exchange::message::snapshot::ClusterSnapshot;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -14,10 +16,12 @@ use serde_json::json;
 use super::desk::{Drills, Leave};
 use super::guard::Sight;
 use super::{DrillObject, guard};
+use crate::cluster::PodFacts;
 use crate::gate::Gate;
 use crate::peering::resolve;
 use crate::plan::{Plan, base, plan};
-use crate::scene::{Peer, Scene, name};
+use crate::scene::{GATEWAY_UID, Peer, Scene, name};
+use crate::world::Member;
 use crate::writer::News;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -33,6 +37,7 @@ struct Rig {
     sent_back: u64,
     gap: u64,
     silent: u64,
+    opened: u32,
     agents_answer: bool,
     gateways_answer: bool,
     dropped: u64,
@@ -62,6 +67,7 @@ impl Rig {
             sent_back: 0,
             gap: 0,
             silent: 0,
+            opened: 4,
             agents_answer: true,
             gateways_answer: true,
             dropped: 500,
@@ -95,6 +101,47 @@ impl Rig {
         self.scene.world.drills.insert(called.to_owned(), object);
     }
 
+    /// A second gateway, which says this of peers.
+    fn add_gateway(&mut self, peers: Vec<PeerState>) {
+        let first = self.scene.world.facts.pods[GATEWAY_UID].clone();
+        let pod = PodFacts {
+            uid: "gw-1".to_owned(),
+            name: "carrick-gateway-1".to_owned(),
+            node: "n1".to_owned(),
+            ..first
+        };
+        self.scene.world.facts.pods.insert(pod.uid.clone(), pod);
+        let state = GatewayState { release: "0.1.0".to_owned(), peers, ..GatewayState::default() };
+        let member = Member { state: Some(state), lost: None };
+        self.scene.world.gateways.insert(name("gw-1"), member);
+        self.scene.step();
+    }
+
+    /// Both agents say how the second gateway answers them.
+    fn second_gateway_is(&mut self, state: &str) {
+        let probe = GatewayProbe {
+            gateway: "gw-1".to_owned(),
+            state: state.to_owned(),
+            ..GatewayProbe::default()
+        };
+        self.scene.agents_say(|_, agent| agent.gateways = vec![probe.clone()]);
+    }
+
+    /// Osaka says something else.
+    fn osaka_says(&mut self, change: impl Fn(&mut Peer)) {
+        change(&mut self.osaka);
+        self.osaka.generation += 1;
+        self.scene.gateway_says(vec![self.osaka.connected()]);
+        self.scene.step();
+    }
+
+    fn refuses(&mut self, change: serde_json::Value, expected: &str) {
+        self.make("d", change);
+        let (verdict, reasons) = self.ends("d");
+        assert!(verdict == Verdict::Refused && reasons.contains(expected), "{expected}: {reasons}");
+        assert_eq!(self.gateway().drill, None);
+    }
+
     /// Members do as they were told, and the controller looks.
     fn look(&mut self) {
         self.members_report();
@@ -103,7 +150,8 @@ impl Rig {
         let mut plan = plan(&self.scene.world, &base, &resolved, self.scene.now);
         let ready = |_: &str| self.ready;
         let world = &self.scene.world;
-        let sight = Sight { world, resolved: &resolved, plan: &plan, ready: &ready };
+        let now = self.scene.now.instant;
+        let sight = Sight { world, resolved: &resolved, plan: &plan, ready: &ready, now };
         let (left, _) = self.drills.step(sight, self.scene.now);
         self.drills.add_orders(&mut plan);
         drop(resolved);
@@ -175,9 +223,10 @@ impl Rig {
                     back: Some(DirectionState { sent: self.sent_back, ..direction(0) }),
                     rtt_p50: 20_000,
                     rtt_p99: 21_000,
-                    silent: self.silent,
-                    opened: 4,
-                    survived: 4,
+                    // One node alone.
+                    silent: if node.as_str() == "n1" { self.silent } else { 0 },
+                    opened: self.opened,
+                    survived: self.opened,
                     points: vec![Point { index: 3, sent: 10, lost: 1, rtt: 20_000 }],
                     ..Default::default()
                 })
@@ -320,6 +369,17 @@ fn what_must_not_begin_is_refused_with_the_reason() {
             "no gateway pod \"g9\"",
         ),
         (public(json!({"allowOutage": false})), "the last path"),
+        (
+            public(json!({"allowOutage": false, "fault": {"type": "PathLoss", "lossPercent": 20}})),
+            "the last path",
+        ),
+        (
+            public(json!({
+                "allowOutage": false,
+                "fault": {"type": "PathDegraded", "latencyMilliseconds": 900, "jitterMilliseconds": 100},
+            })),
+            "the last path",
+        ),
         ((json!({}), false, true), "osaka does not allow drills"),
         ((json!({}), true, false), "is not Ready"),
     ] {
@@ -338,6 +398,130 @@ fn what_must_not_begin_is_refused_with_the_reason() {
         assert!(status.reasons[0].contains(expected), "{expected}: {:?}", status.reasons);
         assert_eq!(rig.gateway().drill, None);
     }
+}
+
+#[test]
+fn a_path_that_only_gets_worse_is_not_the_last_path_cut() {
+    for fault in [
+        json!({"type": "PathLoss", "lossPercent": 19.9}),
+        json!({"type": "PathDegraded", "latencyMilliseconds": 999}),
+    ] {
+        let mut rig = Rig::new();
+        rig.make("d", json!({"fault": fault, "allowOutage": false}));
+        rig.until("d", Phase::Injecting);
+    }
+}
+
+#[test]
+fn the_other_gateway_has_to_be_well_and_to_carry_all_whom_it_hits() {
+    let calm = || json!({"allowOutage": false});
+    let mut rig = Rig::new();
+    rig.add_gateway(vec![rig.osaka.connected()]);
+    rig.second_gateway_is("Silent");
+    rig.refuses(calm(), "no gateway but carrick-gateway-0 that is well has a tunnel to osaka");
+    rig.second_gateway_is("Answers");
+    rig.make("e", calm());
+    rig.until("e", Phase::Injecting);
+
+    // Rome's traffic would be hit as well, and is carried by the first gateway alone.
+    for fault in ["GatewayCrash", "PathLoss"] {
+        let mut rig = Rig::new();
+        let mut rome = Peer::new("rome", &["10.3.0.0/24"]);
+        rome.drills = true;
+        rig.scene.peer("rome", rome.spec(&["10.3.0.0/16"]));
+        rig.scene.gateway_says(vec![rig.osaka.connected(), rome.connected()]);
+        rig.add_gateway(vec![rig.osaka.connected()]);
+        let loss = (fault == "PathLoss").then_some(100);
+        let drill = json!({"allowOutage": false, "fault": {"type": fault, "lossPercent": loss}});
+        match fault {
+            "GatewayCrash" => rig.refuses(drill, "has a tunnel to rome"),
+            _ => {
+                rig.make("d", drill);
+                rig.until("d", Phase::Injecting);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_gateway_that_leaves_does_so_for_all_peers_and_all_are_asked() {
+    for (allows, expected) in [(false, Phase::Done), (true, Phase::Injecting)] {
+        let mut rig = Rig::new();
+        let mut rome = Peer::new("rome", &["10.3.0.0/24"]);
+        rome.drills = allows;
+        rig.scene.peer("rome", rome.spec(&["10.3.0.0/16"]));
+        rig.scene.gateway_says(vec![rig.osaka.connected(), rome.connected()]);
+        rig.scene.step();
+        rig.make("d", json!({"fault": {"type": "GatewayDrain"}}));
+        let status = rig.until("d", expected).clone();
+        if !allows {
+            assert!(status.reasons[0].contains("rome does not allow drills"), "{status:?}");
+        }
+    }
+}
+
+#[test]
+fn it_keeps_away_from_a_drill_of_the_peer() {
+    let mut rig = Rig::new();
+    rig.osaka_says(|osaka| osaka.drill = "failover drill theirs".to_owned());
+    rig.refuses(json!({}), "osaka runs one that hits the same traffic");
+    let mut rig = Rig::new();
+    rig.make("d", json!({}));
+    rig.until("d", Phase::Injecting);
+    rig.osaka_says(|osaka| osaka.drill = "failover drill theirs".to_owned());
+    let (verdict, reasons) = rig.ends("d");
+    assert!(verdict == Verdict::Aborted && reasons.contains("drill theirs"), "{reasons}");
+    assert_eq!(rig.gateway().drill, None);
+}
+
+#[test]
+fn it_aborts_when_a_gateway_fails_that_it_does_not_hit() {
+    for (outage, lasts, expected) in [
+        (false, 3, Verdict::Aborted),
+        // A busy machine makes one miss an answer.
+        (false, 1, Verdict::Passed),
+        (true, 3, Verdict::Passed),
+    ] {
+        let mut rig = Rig::new();
+        rig.add_gateway(vec![rig.osaka.connected()]);
+        rig.make("d", json!({"allowOutage": outage}));
+        rig.until("d", Phase::Injecting);
+        rig.second_gateway_is("Silent");
+        for _ in 0..2 * lasts {
+            rig.look();
+            rig.pass();
+        }
+        rig.second_gateway_is("Answers");
+        let (verdict, reasons) = rig.ends("d");
+        assert_eq!(verdict, expected, "{outage} {lasts}: {reasons}");
+        let named = reasons.contains("carrick-gateway-1");
+        assert_eq!(named, expected == Verdict::Aborted, "{reasons}");
+    }
+}
+
+#[test]
+fn paths_are_in_the_series() {
+    let mut rig = Rig::new();
+    let path = |state: &str| PathHealth {
+        endpoint: "192.0.2.7:31821".to_owned(),
+        state: state.to_owned(),
+        rtt_micros: 20_000,
+        ..PathHealth::default()
+    };
+    let is = |rig: &mut Rig, state: &str| {
+        let member = rig.scene.world.gateways.get_mut(&name(GATEWAY_UID)).expect("joined");
+        let state = vec![path(state)];
+        member.state.as_mut().expect("state").peers[0].connections[0].tunnels[0].paths = state;
+    };
+    is(&mut rig, "up");
+    rig.make("d", json!({}));
+    rig.until("d", Phase::Injecting);
+    is(&mut rig, "down");
+    rig.ends("d");
+    let paths = rig.status("d").series.clone().expect("series").paths;
+    assert_eq!((paths[0].gateway.as_str(), paths.len()), ("carrick-gateway-0", 1));
+    let (loss, rtt) = (&paths[0].loss_percent, &paths[0].rtt_microseconds);
+    assert_eq!((loss[3], rtt[3]), (0.0, 20_000), "the rig has four points");
 }
 
 #[test]
@@ -490,7 +674,7 @@ fn the_next_waits_for_the_cool_down() {
 }
 
 #[test]
-fn deletion_ends_it_at_once() {
+fn deletion_ends_it_at_once_and_the_next_waits_all_the_same() {
     let mut rig = Rig::new();
     rig.make("d", json!({}));
     rig.until("d", Phase::Injecting);
@@ -499,6 +683,17 @@ fn deletion_ends_it_at_once() {
     rig.look();
     assert!(rig.gateway().drill.is_none() && rig.agent("n0").drill.is_none());
     assert_eq!(rig.snapshot().drill, "");
+    assert_eq!([rig.drills.take_deleted(), rig.drills.take_deleted()], [1, 0]);
+    let end = rig.scene.now.instant;
+    for _ in 0..2 {
+        rig.make("next", json!({}));
+        rig.until("next", Phase::Baseline);
+        assert!(rig.scene.now.instant - end > 50 * SECOND);
+        // Nothing was injected yet, and so the one after it need not wait.
+        rig.scene.world.drills.remove("next");
+        rig.look();
+    }
+    assert!(rig.scene.now.instant - end < 70 * SECOND);
 }
 
 #[test]
@@ -518,12 +713,12 @@ fn it_aborts_when_what_it_rests_on_is_gone() {
             rig.scene.gateway_says(vec![rig.osaka.connected()]);
             rig.scene.step();
         }),
-        ("nothing has arrived", |rig| rig.silent = 6000),
+        ("nothing has arrived at node n1", |rig| rig.silent = 6000),
     ];
     for (expected, spoil) in spoilers {
         let mut rig = Rig::new();
-        let outage = expected != "nothing has arrived";
-        let fault = json!({"type": "PathLoss", "lossPercent": 50});
+        let outage = !expected.contains("has arrived");
+        let fault = json!({"type": "PathLoss", "lossPercent": 15});
         rig.make("d", json!({"fault": fault, "allowOutage": outage}));
         rig.until("d", Phase::Injecting);
         spoil(&mut rig);
@@ -589,4 +784,18 @@ fn limits_of_the_operator_hold() {
     let drill = carrick_crds::drill::Drill::parse(&spec).expect("drill");
     let why = guard::within(&limits, "GatewayCrash", &drill).expect_err("off");
     assert!(why.contains("drills.enabled"), "{why}");
+    let kinds = vec!["GatewayDrain".to_owned()];
+    let limits = crate::options::DrillLimits { enabled: true, kinds, ..limits };
+    let why = guard::within(&limits, "GatewayCrash", &drill).expect_err("not among them");
+    assert!(why.contains("GatewayCrash is not among the chart's drills.kinds"), "{why}");
+}
+
+#[test]
+fn connections_that_never_were_have_not_survived() {
+    let mut rig = Rig::new();
+    rig.opened = 3;
+    rig.make("d", json!({}));
+    let (verdict, reasons) = rig.ends("d");
+    assert_eq!(verdict, Verdict::Failed);
+    assert!(reasons.contains("only 6 of 8 connections could be opened"), "{reasons}");
 }

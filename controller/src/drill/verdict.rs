@@ -4,6 +4,7 @@ use carrick_crds::drill::{Bounds, ConnectionsStatus, StreamStatus, Verdict};
 use carrick_exchange::message::drill::{DirectionState, StreamState};
 
 use super::guard::Pair;
+use super::orders::CONNECTIONS;
 use super::run::Run;
 
 /// What each stream found, one row a direction.
@@ -57,7 +58,12 @@ pub fn connections(run: &Run) -> ConnectionsStatus {
         let sum = run.streams.values().map(of).fold(0, u32::saturating_add);
         i32::try_from(sum).unwrap_or(i32::MAX)
     };
-    ConnectionsStatus { opened: sum(|s| s.opened), survived: sum(|s| s.survived) }
+    let nodes = i32::try_from(run.choice.pairs.len()).unwrap_or(i32::MAX);
+    ConnectionsStatus {
+        wanted: nodes.saturating_mul(CONNECTIONS as i32),
+        opened: sum(|s| s.opened),
+        survived: sum(|s| s.survived),
+    }
 }
 
 /// Packets that gateways dropped and delayed.
@@ -121,8 +127,11 @@ fn broken(bounds: &Bounds, rows: &[StreamStatus], connections: ConnectionsStatus
             connections.opened
         ));
     }
-    if bounds.connections_survive && connections.opened == 0 {
-        broken.push("no connection was opened at all".to_owned());
+    if bounds.connections_survive && connections.opened < connections.wanted {
+        broken.push(format!(
+            "only {} of {} connections could be opened",
+            connections.opened, connections.wanted
+        ));
     }
     broken
 }

@@ -126,3 +126,27 @@ fn drill_news(old: &ClusterPeeringStatus, new: &ClusterPeeringStatus) -> Option<
     };
     Some(News { good: true, condition: "PeerDrill", reason: reason.to_owned(), message })
 }
+
+#[cfg(test)]
+mod tests {
+    use carrick_crds::peering::PeerStatus;
+
+    use super::*;
+
+    #[test]
+    fn begin_and_end_of_a_peers_drill_are_told_once() {
+        let of = |drill: &str| ClusterPeeringStatus {
+            peer: Some(PeerStatus { drill: drill.to_owned(), ..PeerStatus::default() }),
+            ..ClusterPeeringStatus::default()
+        };
+        let told = |old: &str, new: &str| {
+            let news = drill_news(&of(old), &of(new))?;
+            Some((news.reason, news.message))
+        };
+        let (begins, ends) =
+            (told("", "drill d").expect("news"), told("drill d", "").expect("news"));
+        assert!(begins.0 == "PeerDrillBegan" && begins.1.contains("drill d"), "{begins:?}");
+        assert!(ends.0 == "PeerDrillEnded" && ends.1.contains("drill d"), "{ends:?}");
+        assert_eq!((told("drill d", "drill d"), told("", "")), (None, None));
+    }
+}

@@ -9,6 +9,10 @@ use super::spec::{
     RECOVERY_LIMIT, SIZE_RANGE,
 };
 
+/// So many of a thousand packets lost, or so many milliseconds of delay, ruin a path.
+const RUINOUS_LOSS: u32 = 200;
+const RUINOUS_DELAY: u32 = 1000;
+
 /// A `FailoverDrill.spec` that is known to be good by itself.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Drill {
@@ -70,6 +74,17 @@ impl Fault {
         }
     }
 
+    /// Whether a path that it hits is as good as lost to users: it carries nothing, or so little or so late that Carrick
+    /// leaves it where another one is there.
+    pub fn ruins(self) -> bool {
+        match self {
+            Self::Path { loss, latency, jitter, .. } => {
+                loss >= RUINOUS_LOSS || latency + jitter >= RUINOUS_DELAY
+            }
+            other => other.cuts(),
+        }
+    }
+
     /// Whether packets are dropped or delayed by it; else it may have traffic move at most.
     pub fn hits_packets(self) -> bool {
         matches!(self, Self::GatewayCrash | Self::Path { .. } | Self::Partition)
@@ -82,7 +97,7 @@ impl Fault {
 
     /// Whether a gateway is hit for all its peers.
     pub fn hits_all_peers(self) -> bool {
-        self == Self::GatewayCrash
+        matches!(self, Self::GatewayCrash | Self::GatewayDrain)
     }
 }
 

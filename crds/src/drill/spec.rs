@@ -69,7 +69,7 @@ pub struct FailoverDrillSpec {
     /// What makes a pass. At least one bound is needed.
     pub bounds: BoundsSpec,
 
-    /// Allows a fault that leaves no path to the peer.
+    /// Allows a fault that leaves no path to a peer, or none that is good.
     #[serde(default)]
     pub allow_outage: bool,
 }

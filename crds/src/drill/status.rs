@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 /// The most points of `series`.
 pub const SERIES_LIMIT: usize = 240;
+/// The most paths of `series`.
+pub const PATHS_LIMIT: usize = 16;
 
 /// What the drill does, and what it found.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Default, JsonSchema)]
@@ -196,6 +198,9 @@ pub struct StreamStatus {
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ConnectionsStatus {
+    /// How many were to be opened.
+    #[serde(default)]
+    pub wanted: i32,
     /// How many were opened.
     pub opened: i32,
     /// How many never waited longer than five seconds.
@@ -215,6 +220,26 @@ pub struct SeriesStatus {
     #[schemars(length(max = SERIES_LIMIT))]
     pub loss_percent: Vec<f64>,
     /// The mean round-trip time in microseconds in each point; 0 where nothing was answered.
+    #[schemars(length(max = SERIES_LIMIT))]
+    pub rtt_microseconds: Vec<i64>,
+    /// The same of paths of gateways, in the same points, as the gateways measure them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = PATHS_LIMIT))]
+    pub paths: Vec<PathSeriesStatus>,
+}
+
+/// What happened over time on a path of a gateway to the peer, by the gateway's own heartbeats.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Default, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PathSeriesStatus {
+    /// The gateway's pod.
+    pub gateway: String,
+    /// Where the path leads, as `address:port`.
+    pub endpoint: String,
+    /// What was lost in the worse direction, smoothed, in percent; 100 while the path was down, -1 where nothing was known.
+    #[schemars(length(max = SERIES_LIMIT))]
+    pub loss_percent: Vec<f64>,
+    /// The round-trip time in microseconds, smoothed; 0 while the path was down, and where nothing was known.
     #[schemars(length(max = SERIES_LIMIT))]
     pub rtt_microseconds: Vec<i64>,
 }

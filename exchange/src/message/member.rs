@@ -499,6 +499,11 @@ impl GatewayProbe {
     pub fn is_silent(&self) -> bool {
         self.state == "Silent"
     }
+
+    /// Whether the gateway says that it leaves.
+    pub fn drains(&self) -> bool {
+        self.state == "Drains"
+    }
 }
 
 /// End-to-end probes of one node to one cluster.

@@ -536,11 +536,12 @@ impl<P: Plane> Control<P> {
     /// Reports when it is time; returns when to look again.
     fn publish(&mut self, now: Instant) -> Option<Instant> {
         let state = self.report();
-        let again = match self.pace.due(&state, now) {
+        let repeat = if self.drills.are_ordered() { state::DRILL_REPEAT } else { state::REPEAT };
+        let again = match self.pace.due(&state, repeat, now) {
             Ok(()) => {
                 self.counts.reports += 1;
                 self.outlets.state.send_replace(Some(from_member::Kind::Gateway(state)));
-                now + state::REPEAT
+                now + repeat
             }
             Err(at) => at,
         };

@@ -17,6 +17,8 @@ const LAST_LOOK: Duration = Duration::from_millis(300);
 pub struct Drills {
     name: Option<MemberName>,
     newest: Option<Drill>,
+    /// One is ordered, of us or of another gateway.
+    ordered: bool,
 }
 
 /// A drill that was ordered.
@@ -44,7 +46,7 @@ enum Kind {
 impl Drills {
     /// For the gateway of this name; without one, nothing is ever injected.
     pub fn new(name: Option<MemberName>) -> Self {
-        Self { name, newest: None }
+        Self { name, newest: None, ordered: false }
     }
 
     /// Takes what is ordered now. One that is known goes on, and each is begun once.
@@ -53,6 +55,7 @@ impl Drills {
         let ours = |order: &&FaultOrder| {
             own.is_some_and(|own| order.gateway.is_empty() || order.gateway == own)
         };
+        self.ordered = order.is_some();
         let order = order.filter(ours);
         match (order, &mut self.newest) {
             (Some(order), Some(newest)) if newest.order.id == order.id => {}
@@ -69,6 +72,11 @@ impl Drills {
                 self.newest = Some(Drill { order, seed, begun, from: wall, revoked, to, figures });
             }
         }
+    }
+
+    /// Whether one is ordered, of this gateway or of another one of the cluster.
+    pub fn are_ordered(&self) -> bool {
+        self.ordered
     }
 
     /// What lanes are to inject now; `tunnels` are those to a cluster.

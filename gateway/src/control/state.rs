@@ -19,6 +19,8 @@ pub const COALESCE: Duration = Duration::from_millis(100);
 
 /// A report is sent after this time although nothing changed, for its counters.
 pub const REPEAT: Duration = Duration::from_secs(10);
+/// While a drill is ordered: its report plots how paths are.
+pub const DRILL_REPEAT: Duration = Duration::from_millis(500);
 
 /// The largest report in bytes: below the largest frame, with room for what is said of what had to be
 /// left out.
@@ -175,11 +177,16 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// Whether `state` is to be sent now; if not, when to ask again.
-    pub fn due(&mut self, state: &GatewayState, now: Instant) -> Result<(), Instant> {
+    /// Whether `state` is to be sent now, as it is each `repeat` at least; if not, when to ask again.
+    pub fn due(
+        &mut self,
+        state: &GatewayState,
+        repeat: Duration,
+        now: Instant,
+    ) -> Result<(), Instant> {
         let essence = essence(state);
         if let Some((last, at)) = &self.last {
-            let wait = if *last == essence { REPEAT } else { COALESCE };
+            let wait = if *last == essence { repeat } else { COALESCE };
             if now < *at + wait {
                 return Err(*at + wait);
             }
@@ -261,13 +268,13 @@ mod tests {
     fn reports_go_out_on_change_coalesced_and_now_and_then() {
         let (mut pace, now) = (Pace::default(), Instant::now());
         let mut state = GatewayState::default();
-        assert_eq!(pace.due(&state, now), Ok(()));
+        assert_eq!(pace.due(&state, REPEAT, now), Ok(()));
         state.drops.push(DropCount { reason: "no_route".to_owned(), packets: 1 });
-        assert_eq!(pace.due(&state, now), Err(now + REPEAT), "counters alone wait");
+        assert_eq!(pace.due(&state, REPEAT, now), Err(now + REPEAT), "counters alone wait");
         state.draining = true;
-        assert_eq!(pace.due(&state, now), Err(now + COALESCE));
-        assert_eq!(pace.due(&state, now + COALESCE), Ok(()));
-        assert_eq!(pace.due(&state, now + COALESCE + REPEAT), Ok(()));
+        assert_eq!(pace.due(&state, REPEAT, now), Err(now + COALESCE));
+        assert_eq!(pace.due(&state, REPEAT, now + COALESCE), Ok(()));
+        assert_eq!(pace.due(&state, REPEAT, now + COALESCE + REPEAT), Ok(()));
     }
 
     #[test]
@@ -280,11 +287,11 @@ mod tests {
             }],
             ..Default::default()
         };
-        assert_eq!(pace.due(&state(0), now), Ok(()));
+        assert_eq!(pace.due(&state(0), REPEAT, now), Ok(()));
         let (linked, later) = (now + COALESCE, now + 2 * COALESCE);
-        assert_eq!(pace.due(&state(800), linked), Ok(()), "the link is back");
-        assert_eq!(pace.due(&state(900), later), Err(linked + REPEAT));
-        assert_eq!(pace.due(&state(0), later), Ok(()), "the link is gone");
+        assert_eq!(pace.due(&state(800), REPEAT, linked), Ok(()), "the link is back");
+        assert_eq!(pace.due(&state(900), REPEAT, later), Err(linked + REPEAT));
+        assert_eq!(pace.due(&state(0), REPEAT, later), Ok(()), "the link is gone");
     }
 
     #[test]
@@ -297,9 +304,9 @@ mod tests {
             let peer = PeerState { connections: vec![connection], ..Default::default() };
             GatewayState { peers: vec![peer], ..Default::default() }
         };
-        assert_eq!(pace.due(&state(0), now), Ok(()));
+        assert_eq!(pace.due(&state(0), REPEAT, now), Ok(()));
         let (first, later) = (now + COALESCE, now + 2 * COALESCE);
-        assert_eq!(pace.due(&state(20_000), first), Ok(()), "something came back");
-        assert_eq!(pace.due(&state(21_000), later), Err(first + REPEAT));
+        assert_eq!(pace.due(&state(20_000), REPEAT, first), Ok(()), "something came back");
+        assert_eq!(pace.due(&state(21_000), REPEAT, later), Err(first + REPEAT));
     }
 }
