@@ -48,9 +48,11 @@ pub enum DrillCommand {
 /// Options of `drill run`.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct RunArgs {
-    /// A FailoverDrill as YAML or JSON, instead of the flags
-    #[arg(short = 'f', long = "file", value_name = "FILE",
-          conflicts_with_all = ["peering", "fault"])]
+    /// A FailoverDrill as YAML or JSON, instead of the flags that describe one
+    #[arg(short = 'f', long = "file", value_name = "FILE", conflicts_with_all = [
+        "peering", "fault", "gateway", "endpoint", "node", "direction", "loss", "latency", "jitter", "duration", "rate",
+        "size", "max_loss", "max_recovery", "connections_survive", "allow_outage",
+    ])]
     pub file: Option<PathBuf>,
     /// The ClusterPeering
     #[arg(long, value_name = "NAME", required_unless_present = "file")]

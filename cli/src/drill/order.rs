@@ -94,6 +94,10 @@ mod tests {
         let error = from(&args(&bad).expect("flags"), now).expect_err("no loss").to_string();
         assert!(error.contains("spec.fault.lossPercent"), "{error}");
         assert!(args(&["--peering=osaka"]).is_err(), "no fault");
+        assert!(args(&["-f", "drill.yaml", "--name=d", "--report=d.html"]).is_ok());
+        for flag in ["--duration=5", "--loss=3", "--max-loss=0", "--allow-outage", "--rate=50"] {
+            assert!(args(&["-f", "drill.yaml", flag]).is_err(), "{flag} would be ignored");
+        }
     }
 
     #[test]
