@@ -3,9 +3,10 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::config::{Cluster, Gateway, NodeConfig};
-use crate::probe::gateways::{Verdict, Verdicts};
+use crate::probe::gateways::{Reached, Verdict, Verdicts};
 
 /// How fit a gateway is, the best first. Only the best that there are are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,6 +16,8 @@ enum Fitness {
     Carries(u8),
     /// It has one, and leaves.
     Leaves(u8),
+    /// It has one, and may fall silent again.
+    Returns(u8),
     /// It had one, and has not answered since a moment.
     Silent,
 }
@@ -53,25 +56,23 @@ fn fitness(gateway: &Gateway, cluster: &Cluster, verdicts: &Verdicts) -> Option<
     // A gateway that is not to be watched is none of whom more is known.
     let verdict =
         gateway.mesh.and_then(|_| verdicts.get(&gateway.name)).unwrap_or(&Verdict::Unknown);
+    let rank = |reach: &Option<Arc<Reached>>| match reach {
+        Some(reached) => {
+            reached.get(&cluster.router.octets()).copied().filter(|_| cluster.routable)
+        }
+        None => listed.then_some(0),
+    };
     match verdict {
         Verdict::Unknown => listed.then_some(Fitness::Carries(0)),
-        Verdict::Answers { reach, draining } => {
-            let rank = match reach {
-                Some(reached) => reached.get(&cluster.router.octets()).filter(|_| cluster.routable),
-                None => listed.then_some(&0),
-            };
-            rank.map(
-                |rank| if *draining { Fitness::Leaves(*rank) } else { Fitness::Carries(*rank) },
-            )
-        }
+        Verdict::Answers { reach, draining: false } => rank(reach).map(Fitness::Carries),
+        Verdict::Answers { reach, draining: true } => rank(reach).map(Fitness::Leaves),
+        Verdict::Returns { reach } => rank(reach).map(Fitness::Returns),
         Verdict::Silent { gone } => (listed && !gone).then_some(Fitness::Silent),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::samples::config;
 
@@ -124,6 +125,21 @@ mod tests {
         assert_eq!(used(both, silent(false), silent(false)), [5, 6]);
         assert_eq!(used(both, silent(false), silent(true)), [5]);
         assert_eq!(used(both, silent(true), silent(true)), [] as [u8; 0]);
+    }
+
+    #[test]
+    fn one_that_returns_is_used_where_no_other_is_left_whatever_the_controller_knew() {
+        let returns = |reach: &[[u8; 4]]| match answers(reach, false) {
+            Verdict::Answers { reach, .. } => Verdict::Returns { reach },
+            other => other,
+        };
+        let silent = |gone| Verdict::Silent { gone };
+        let (both, second): (&[&str], &[&str]) = (&["gw-a", "gw-b"], &["gw-b"]);
+        assert_eq!(used(second, returns(&[OSAKA]), silent(true)), [5]);
+        assert_eq!(used(second, returns(&[OSAKA]), silent(false)), [5], "it answers");
+        assert_eq!(used(both, returns(&[OSAKA]), answers(&[OSAKA], true)), [6]);
+        assert_eq!(used(both, returns(&[]), silent(false)), [6], "it reaches nobody");
+        assert_eq!(used(both, Verdict::Returns { reach: None }, silent(true)), [5]);
     }
 
     #[test]

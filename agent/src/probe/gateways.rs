@@ -32,6 +32,12 @@ pub enum Verdict {
         /// It leaves.
         draining: bool,
     },
+    /// It answers again, and has to do so for a while, since it fell silent again and again: it is used where no other
+    /// is left.
+    Returns {
+        /// Which clusters it reaches; `None`: as the controller says.
+        reach: Option<Arc<Reached>>,
+    },
     /// It has stopped to answer.
     Silent {
         /// So long ago that it is not even used where no other is left.
@@ -46,7 +52,7 @@ impl Verdict {
             Self::Unknown => "Unknown",
             Self::Answers { draining: false, .. } => "Answers",
             Self::Answers { draining: true, .. } => "Drains",
-            Self::Silent { .. } => "Silent",
+            Self::Returns { .. } | Self::Silent { .. } => "Silent",
         }
     }
 
@@ -64,7 +70,7 @@ impl Verdict {
     fn reach(&self) -> Option<&Reached> {
         match self {
             Self::Answers { reach, .. } => reach.as_deref(),
-            Self::Unknown | Self::Silent { .. } => None,
+            Self::Unknown | Self::Returns { .. } | Self::Silent { .. } => None,
         }
     }
 }

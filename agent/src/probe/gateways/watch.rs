@@ -3,7 +3,7 @@
 //! Each gateway is asked every 100 ms. One that misses an answer for half as long is in doubt and asked
 //! more often; after two intervals without an answer to any of at least three questions it is silent: at
 //! most three intervals after it forwarded last. It is back with the third answer in a row, later if it
-//! falls silent again and again; until then it is used where no other is left. Only answers to own questions
+//! falls silent again and again; until then it returns, and is used where no other is left. Only answers to own questions
 //! count, each once; an answer that nobody asked for brings news of what is reached, but is no sign of life.
 //! One that says what it reaches without saying how well is asked for all of it, until it turns out to be of
 //! an older release. So is one that is silent, by which it learns that its answers do not arrive.
@@ -270,7 +270,7 @@ impl Gateway {
             Verdict::Unknown if self.target.answers => {
                 Some((at + 2 * interval).max(self.since + FIRST))
             }
-            Verdict::Answers { .. } => Some(at + 2 * interval),
+            Verdict::Answers { .. } | Verdict::Returns { .. } => Some(at + 2 * interval),
             Verdict::Silent { gone: false } => Some(at + GONE * interval),
             Verdict::Unknown | Verdict::Silent { gone: true } => None,
         }
@@ -293,6 +293,10 @@ impl Gateway {
         match self.verdict {
             Verdict::Answers { .. } => {
                 self.fell(now);
+                self.verdict = Verdict::Silent { gone: false };
+                true
+            }
+            Verdict::Returns { .. } => {
                 self.verdict = Verdict::Silent { gone: false };
                 true
             }
@@ -359,9 +363,11 @@ impl Gateway {
             return false;
         }
         self.note_reach(answer);
-        if let Verdict::Answers { .. } = self.verdict {
-            let (reach, draining) = (self.reach.clone(), self.draining(answer));
-            self.verdict = Verdict::Answers { reach, draining };
+        let (reach, draining) = (self.reach.clone(), self.draining(answer));
+        match self.verdict {
+            Verdict::Answers { .. } => self.verdict = Verdict::Answers { reach, draining },
+            Verdict::Returns { .. } => self.verdict = Verdict::Returns { reach },
+            Verdict::Unknown | Verdict::Silent { .. } => {}
         }
         self.verdict != before
     }
@@ -369,7 +375,7 @@ impl Gateway {
     /// Counts a sign of life.
     fn count(&mut self, now: Instant, epoch: u64) {
         let other = self.epoch.replace(epoch).is_some_and(|before| before != epoch);
-        if other && !matches!(self.verdict, Verdict::Silent { .. }) {
+        if other && matches!(self.verdict, Verdict::Unknown | Verdict::Answers { .. }) {
             // It has begun anew, so fast that nobody noticed.
             self.fell(now);
         }
@@ -379,9 +385,9 @@ impl Gateway {
         self.row = self.row.saturating_add(1);
         let held = now >= self.row_since + self.hold(now);
         let back = self.row >= IN_A_ROW && held;
-        if self.row >= IN_A_ROW && self.verdict == (Verdict::Silent { gone: true }) && !held {
+        if self.row >= IN_A_ROW && matches!(self.verdict, Verdict::Silent { .. }) && !held {
             // Better than none, though it may fall again.
-            self.verdict = Verdict::Silent { gone: false };
+            self.verdict = Verdict::Returns { reach: self.reach.clone() };
         }
         if matches!(self.verdict, Verdict::Unknown) || back {
             self.verdict = match &self.verdict {
