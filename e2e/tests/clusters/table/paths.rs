@@ -22,6 +22,10 @@ use super::{BACK, Watching, measure_between};
 /// loses 30 % would take some.
 const QUIET: Duration = Duration::from_secs(1);
 
+/// The same where a path loses a few in a row now and then: the last flow on it has seconds without a loss, as the path
+/// goes from bad to good by packets, of which there are few then.
+const LONG_QUIET: Duration = Duration::from_secs(20);
+
 /// A path that failed again and again is tried after a minute at most.
 const WELL: Duration = Duration::from_secs(120);
 
@@ -54,7 +58,7 @@ pub fn loses_little(lab: &Lab) -> Outcome {
     let lossy = text(by_name("loses-2-percent-in-bursts"))?;
     let worse = |now: Conditions| Conditions { burst: lossy.burst.clone(), ..now };
     // Longer than such a path counts as poor: traffic must not come back to it.
-    let (window, quiet) = (Duration::from_secs(75), Some((Trouble::Lost, 5 * QUIET)));
+    let (window, quiet) = (Duration::from_secs(75), Some((Trouble::Lost, LONG_QUIET)));
     let watching = Watching { window, quiet, ..Watching::default() };
     hit(lab, &Fault { name: "path loses 2 % in bursts", watching, ..Fault::new(&worse) })
 }
