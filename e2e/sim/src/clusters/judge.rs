@@ -39,7 +39,7 @@ const FIRST: Time = SECOND;
 /// After so long nothing crosses between clusters that no longer peer.
 pub const PARTED: Time = 1500 * MILLI;
 /// The most changes of a node's next hops in a world, and of what a gateway reaches, for each fault.
-const RESTLESS: u64 = 10;
+const RESTLESS: u64 = 6;
 
 /// What is true of a world, whatever its machines believe.
 pub struct Truth<'a> {
