@@ -100,11 +100,9 @@ impl Plot {
         out.push_str(&self.panel(top(3), "paths: round-trip time in ms", rtt_most));
         for (number, path) in paths.iter().enumerate() {
             // No loss is a line too; where nothing is known there is none.
-            let shown: Vec<f64> =
-                losses(path).iter().map(|loss| loss.max(f64::MIN_POSITIVE)).collect();
-            let known =
-                losses(path).into_iter().zip(shown).map(|(l, s)| if l < 0.0 { l } else { s });
-            out.push_str(&self.line(top(2), &known.collect::<Vec<_>>(), loss_most, look(number)));
+            let shown = |loss: f64| if loss < 0.0 { loss } else { loss.max(f64::MIN_POSITIVE) };
+            let shown: Vec<f64> = losses(path).into_iter().map(shown).collect();
+            out.push_str(&self.line(top(2), &shown, loss_most, look(number)));
             out.push_str(&self.line(top(3), &rtts(path), rtt_most, look(number)));
             out.push_str(&self.legend(number, path));
         }

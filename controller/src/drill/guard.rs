@@ -9,6 +9,7 @@ use carrick_crds::drill::{Drill, Fault};
 use carrick_crds::peering::Peering;
 use carrick_model::{ClusterId, MemberName};
 
+use super::paths;
 use crate::options::DrillLimits;
 use crate::peering::Resolved;
 use crate::plan::Plan;
@@ -244,10 +245,9 @@ fn hit_peers<'a>(
 fn ends(sight: Sight<'_>, cluster: &ClusterId, uid: &str) -> BTreeSet<SocketAddr> {
     let name = uid.parse::<MemberName>().ok();
     let member = name.and_then(|name| sight.world.gateways.get(&name));
-    let peers = member.and_then(|m| m.state.as_ref()).map_or(&[][..], |state| &state.peers);
-    let peer = peers.iter().filter(|peer| peer.cluster == cluster.as_str());
-    let tunnels = peer.flat_map(|peer| &peer.connections).flat_map(|one| &one.tunnels);
-    let up = tunnels.flat_map(|tunnel| &tunnel.paths).filter(|path| path.state != "down");
+    let state = member.and_then(|member| member.state.as_ref());
+    let all = state.into_iter().flat_map(|state| paths::to(state, cluster));
+    let up = all.filter(|path| path.state != "down");
     up.filter_map(|path| path.endpoint.parse().ok()).collect()
 }
 

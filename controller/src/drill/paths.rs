@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use carrick_crds::drill::{PATHS_LIMIT, PathSeriesStatus, SeriesStatus};
-use carrick_exchange::message::member::PathHealth;
+use carrick_exchange::message::member::{GatewayState, PathHealth};
 use carrick_model::ClusterId;
 
 use super::guard::{Choice, Sight};
@@ -45,6 +45,16 @@ impl PathPoint {
     }
 }
 
+/// The paths to a cluster of which a gateway tells.
+pub fn to<'a>(
+    state: &'a GatewayState,
+    cluster: &'a ClusterId,
+) -> impl Iterator<Item = &'a PathHealth> {
+    let peer = state.peers.iter().filter(|peer| peer.cluster == cluster.as_str());
+    let tunnels = peer.flat_map(|peer| &peer.connections).flat_map(|one| &one.tunnels);
+    tunnels.flat_map(|tunnel| &tunnel.paths)
+}
+
 /// All paths to a cluster, as gateways say that run now. Those of the gateway that is hit come first.
 pub fn samples(sight: Sight<'_>, cluster: &ClusterId, choice: &Choice) -> Vec<PathSample> {
     let mut pods = sight.world.facts.gateway_pods(&sight.world.settings.namespace);
@@ -53,10 +63,8 @@ pub fn samples(sight: Sight<'_>, cluster: &ClusterId, choice: &Choice) -> Vec<Pa
     let mut all = Vec::new();
     for pod in pods {
         let says = sight.world.gateway_says(pod, sight.now);
-        let peers = says.map_or(&[][..], |state| &state.peers);
-        let peer = peers.iter().filter(|peer| peer.cluster == cluster.as_str());
-        let tunnels = peer.flat_map(|peer| &peer.connections).flat_map(|one| &one.tunnels);
-        all.extend(tunnels.flat_map(|tunnel| &tunnel.paths).map(|path| PathSample {
+        let paths = says.into_iter().flat_map(|state| to(state, cluster));
+        all.extend(paths.map(|path| PathSample {
             gateway: pod.name.clone(),
             endpoint: path.endpoint.clone(),
             now: PathPoint::of(path),

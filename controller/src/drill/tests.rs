@@ -127,6 +127,14 @@ impl Rig {
         self.scene.agents_say(|_, agent| agent.gateways = vec![probe.clone()]);
     }
 
+    /// Another peer, whose traffic the first gateway carries.
+    fn add_rome(&mut self, drills: bool) {
+        let rome = Peer { drills, ..Peer::new("rome", &["10.3.0.0/24"]) };
+        self.scene.peer("rome", rome.spec(&["10.3.0.0/16"]));
+        self.scene.gateway_says(vec![self.osaka.connected(), rome.connected()]);
+        self.scene.step();
+    }
+
     /// Osaka says something else.
     fn osaka_says(&mut self, change: impl Fn(&mut Peer)) {
         change(&mut self.osaka);
@@ -386,10 +394,7 @@ fn what_must_not_begin_is_refused_with_the_reason() {
         let mut rig = Rig::new();
         rig.ready = ready;
         if !allowed {
-            rig.osaka.drills = false;
-            rig.osaka.generation += 1;
-            rig.scene.gateway_says(vec![rig.osaka.connected()]);
-            rig.scene.step();
+            rig.osaka_says(|osaka| osaka.drills = false);
         }
         rig.make("d", change);
         rig.look();
@@ -426,10 +431,7 @@ fn the_other_gateway_has_to_be_well_and_to_carry_all_whom_it_hits() {
     // Rome's traffic would be hit as well, and is carried by the first gateway alone.
     for fault in ["GatewayCrash", "PathLoss"] {
         let mut rig = Rig::new();
-        let mut rome = Peer::new("rome", &["10.3.0.0/24"]);
-        rome.drills = true;
-        rig.scene.peer("rome", rome.spec(&["10.3.0.0/16"]));
-        rig.scene.gateway_says(vec![rig.osaka.connected(), rome.connected()]);
+        rig.add_rome(true);
         rig.add_gateway(vec![rig.osaka.connected()]);
         let loss = (fault == "PathLoss").then_some(100);
         let drill = json!({"allowOutage": false, "fault": {"type": fault, "lossPercent": loss}});
@@ -447,11 +449,7 @@ fn the_other_gateway_has_to_be_well_and_to_carry_all_whom_it_hits() {
 fn a_gateway_that_leaves_does_so_for_all_peers_and_all_are_asked() {
     for (allows, expected) in [(false, Phase::Done), (true, Phase::Injecting)] {
         let mut rig = Rig::new();
-        let mut rome = Peer::new("rome", &["10.3.0.0/24"]);
-        rome.drills = allows;
-        rig.scene.peer("rome", rome.spec(&["10.3.0.0/16"]));
-        rig.scene.gateway_says(vec![rig.osaka.connected(), rome.connected()]);
-        rig.scene.step();
+        rig.add_rome(allows);
         rig.make("d", json!({"fault": {"type": "GatewayDrain"}}));
         let status = rig.until("d", expected).clone();
         if !allows {
@@ -708,10 +706,7 @@ fn it_aborts_when_what_it_rests_on_is_gone() {
             object.spec.as_mut().expect("spec").suspended = true;
         }),
         ("does not allow drills", |rig| {
-            rig.osaka.drills = false;
-            rig.osaka.generation += 1;
-            rig.scene.gateway_says(vec![rig.osaka.connected()]);
-            rig.scene.step();
+            rig.osaka_says(|osaka| osaka.drills = false);
         }),
         ("nothing has arrived at node n1", |rig| rig.silent = 6000),
     ];
