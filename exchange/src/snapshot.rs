@@ -179,6 +179,11 @@ pub enum SnapshotError {
 }
 
 impl SnapshotError {
+    /// Whether another time on a clock is all that it takes: the same snapshot may be taken later.
+    pub fn is_of_clocks(&self) -> bool {
+        matches!(self, Self::Expired { .. } | Self::FromTheFuture { .. })
+    }
+
     /// The CamelCase word for status and metrics.
     pub fn reason(&self) -> &'static str {
         match self {

@@ -29,6 +29,9 @@ const MAX_TEXT: usize = 512;
 /// The longest reason of a refusal that we keep, in letters.
 const MAX_REASON: usize = 40;
 
+/// What was refused because of a clock is looked at again after this time: clocks are set.
+const RECHECK: Duration = Duration::from_secs(2);
+
 /// One connection with a remote gateway.
 #[derive(Debug)]
 pub struct Session {
@@ -39,6 +42,8 @@ pub struct Session {
     established: bool,
     newest: Option<Version>,
     refused: Option<SignedSnapshot>,
+    /// When that is to be looked at again, having been refused because of a clock.
+    recheck: Option<Instant>,
     sent: Option<SignedSnapshot>,
     /// What our cluster says of theirs.
     report: Option<Report>,
@@ -149,6 +154,7 @@ impl Session {
             established: false,
             newest,
             refused: None,
+            recheck: None,
             sent: None,
             report: None,
             older: None,
@@ -204,13 +210,30 @@ impl Session {
 
     /// Who they must be may change while the link stands: their identity is rotated. Returns what
     /// comes of the snapshot that was refused last, if one was.
-    pub fn handle_pin(&mut self, pin: &Pin, wall: SystemTime) -> Option<Event> {
+    pub fn handle_pin(&mut self, pin: &Pin, now: Instant, wall: SystemTime) -> Option<Event> {
         if self.pin == *pin {
             return None;
         }
         self.pin = pin.clone();
         let refused = self.refused.take()?;
-        Some(self.snapshot(refused, wall))
+        Some(self.snapshot(refused, now, wall))
+    }
+
+    /// When [`Session::handle_timeout`] has something to do: a snapshot was refused because of a clock, which nobody
+    /// sends again when that is set.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.recheck
+    }
+
+    /// Looks again at what was refused because of a clock. Returns what comes of it, unless the clocks still disagree.
+    pub fn handle_timeout(&mut self, now: Instant, wall: SystemTime) -> Option<Event> {
+        self.recheck.filter(|at| now >= *at)?;
+        self.recheck = Some(now + RECHECK);
+        let refused = self.refused.as_ref()?;
+        match verify(refused, &self.pin, &self.own, wall, self.newest) {
+            Err(error) if error.is_of_clocks() => None,
+            _ => self.refused.take().map(|refused| self.snapshot(refused, now, wall)),
+        }
     }
 
     /// Queues a frame in place of an unsent one of its kind, so that the queue never holds more than
@@ -241,7 +264,7 @@ impl Session {
                 self.hello(&hello, export).map(|e| Some(Event::Established(e)))
             }
             Some(_) if !self.established => Err(SessionError::Order),
-            Some(Kind::Snapshot(signed)) => Ok(Some(self.snapshot(signed, wall))),
+            Some(Kind::Snapshot(signed)) => Ok(Some(self.snapshot(signed, now, wall))),
             Some(Kind::Report(report)) => Ok(Some(Event::Report(bounded(report)))),
         }
     }
@@ -270,7 +293,8 @@ impl Session {
         Ok(Established { version, release, tunnels })
     }
 
-    fn snapshot(&mut self, signed: SignedSnapshot, wall: SystemTime) -> Event {
+    fn snapshot(&mut self, signed: SignedSnapshot, now: Instant, wall: SystemTime) -> Event {
+        self.recheck = None;
         match verify(&signed, &self.pin, &self.own, wall, self.newest) {
             Ok(snapshot) => {
                 self.newest = Some(snapshot.version);
@@ -287,6 +311,7 @@ impl Session {
                     self.report();
                 } else {
                     self.refused = Some(signed);
+                    self.recheck = error.is_of_clocks().then(|| now + RECHECK);
                     self.older = None;
                     let error = error.to_string();
                     self.handle_own_report(&Report { error, ..Report::default() });

@@ -261,11 +261,53 @@ fn pin_that_comes_later_takes_the_snapshot_that_was_refused() {
     talk(&mut a, &mut b, 1);
     assert!(matches!(a.events[1], Event::SnapshotRefused(_)), "{:?}", a.events);
     let mut pin = osaka.pin(Role::Gateway);
-    assert_eq!(a.session.handle_pin(&pin, SystemTime::now()), None, "nothing is new");
+    assert_eq!(
+        a.session.handle_pin(&pin, Instant::now(), SystemTime::now()),
+        None,
+        "nothing is new"
+    );
     pin.identities.extend(rotated.pin(Role::Gateway).identities);
-    let event = a.session.handle_pin(&pin, SystemTime::now());
+    let event = a.session.handle_pin(&pin, Instant::now(), SystemTime::now());
     assert!(matches!(event, Some(Event::Snapshot(..))), "{event:?}");
-    assert_eq!(a.session.handle_pin(&pin, SystemTime::now()), None);
+    assert_eq!(a.session.handle_pin(&pin, Instant::now(), SystemTime::now()), None);
+}
+
+#[test]
+fn clock_that_is_set_later_takes_the_snapshot_that_was_refused() {
+    let (paris, osaka) = (Cluster::new("paris"), Cluster::new("osaka"));
+    let (now, wall) = (Instant::now(), SystemTime::now());
+    let second = Duration::from_secs(1);
+    for wrong in [wall - 7200 * second, wall + 7200 * second] {
+        let mut a = Side::new(&paris, &osaka, &[lane(0, 1)], &[]);
+        a.take(hello(|_| ()), 1).expect("hello");
+        let snapshot = PeerMessage { kind: Some(Kind::Snapshot(osaka.sign(&snapshot(1)))) };
+        let event = a.session.handle_message(snapshot, now, wrong, exporter(1)).expect("taken");
+        assert!(matches!(event, Some(Event::SnapshotRefused(e)) if e.is_of_clocks()));
+        let again = a.session.poll_timeout().expect("looked at again");
+        assert!(again <= now + 2 * second, "soon");
+        while a.session.poll_message().is_some() {}
+        assert_eq!(a.session.handle_timeout(again - second, wall), None, "it is not time yet");
+        assert_eq!(a.session.handle_timeout(again, wrong), None, "still wrong");
+        assert_eq!(a.session.poll_message(), None, "which is not told again and again");
+        let again = a.session.poll_timeout().expect("and again");
+        let event = a.session.handle_timeout(again, wall);
+        assert!(matches!(event, Some(Event::Snapshot(..))), "{event:?}");
+        assert_eq!((a.session.poll_timeout(), a.session.handle_timeout(again, wall)), (None, None));
+    }
+}
+
+#[test]
+fn newer_snapshot_takes_the_place_of_one_that_waits_for_a_clock() {
+    let (paris, osaka) = (Cluster::new("paris"), Cluster::new("osaka"));
+    let (now, wall) = (Instant::now(), SystemTime::now());
+    let mut a = Side::new(&paris, &osaka, &[lane(0, 1)], &[]);
+    a.take(hello(|_| ()), 1).expect("hello");
+    let far = ClusterSnapshot { issued_at: u64::MAX, expires_at: u64::MAX, ..snapshot(1) };
+    for (content, waits) in [(far, true), (snapshot(2), false)] {
+        let snapshot = PeerMessage { kind: Some(Kind::Snapshot(osaka.sign(&content))) };
+        a.session.handle_message(snapshot, now, wall, exporter(1)).expect("taken");
+        assert_eq!(a.session.poll_timeout().is_some(), waits);
+    }
 }
 
 #[test]

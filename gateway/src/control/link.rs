@@ -116,11 +116,13 @@ where
                 return broken(link, &error);
             }
         }
+        let again = session.poll_timeout();
         let frame = tokio::select! {
             changed = outbound.changed() => match changed {
                 Ok(()) => continue,
                 Err(_) => return CloseReason::Duplicate,
             },
+            () = until(again) => continue,
             frame = receiver.receive() => frame,
         };
         let message = match frame {
@@ -146,7 +148,15 @@ where
     }
 }
 
-/// Returns what a new pin makes of what they said before.
+/// Forever, where there is nothing to wait for.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Returns what a new pin, or a clock that was set, makes of what they said before.
 fn hand_over(session: &mut Session, outbound: &Outbound) -> Option<Event> {
     if let Some(version) = outbound.newest {
         session.handle_newest(version);
@@ -157,7 +167,9 @@ fn hand_over(session: &mut Session, outbound: &Outbound) -> Option<Event> {
     if let Some(report) = &outbound.report {
         session.handle_own_report(report);
     }
-    session.handle_pin(&outbound.pin, SystemTime::now())
+    let (now, wall) = (Instant::now(), SystemTime::now());
+    let of_pin = session.handle_pin(&outbound.pin, now, wall);
+    of_pin.or_else(|| session.handle_timeout(now, wall))
 }
 
 /// What to close with after a failed frame.

@@ -2,6 +2,7 @@
 
 use carrick_exchange::message::WireEndpoint;
 use carrick_exchange::message::member::{GatewayConfig, PeeringConfig};
+use carrick_exchange::snapshot::MAX_SKEW;
 use carrick_model::Prefix;
 
 use crate::site::{Cluster, PATIENCE, Site, peered};
@@ -136,6 +137,31 @@ async fn snapshot_that_the_cluster_did_not_sign_is_refused_and_reported() {
     b.peer_reports(&paris, "linked", |peer| !peer.connections.is_empty()).await;
     let forwarding = b.plane.last().expect("set up").forwarding;
     assert!(forwarding.peers.is_empty() && forwarding.tunnels.is_empty());
+}
+
+#[tokio::test]
+async fn snapshot_that_is_early_is_taken_once_the_clocks_agree() {
+    let (paris, osaka) = (Cluster::new("paris", 1), Cluster::new("osaka", 2));
+    let (mut a, mut b) = (Site::start(&paris), Site::start(&osaka));
+    let mut snapshot = paris.snapshot(&osaka, 1);
+    // Time itself sets it right here.
+    snapshot.issued_at += MAX_SKEW.as_secs() + 3;
+    snapshot.expires_at = snapshot.issued_at + 600;
+    let mut early = paris.peering(&osaka, &[b.address]);
+    early.snapshot = Some(paris.sign(&snapshot));
+    a.configure(paris.config(1, vec![early])).await;
+    b.configure(osaka.config(1, vec![osaka.peering(&paris, &[])])).await;
+    a.reports("refused as a whole", |state| {
+        let mut reports = state.peers.iter().filter_map(|peer| peer.report.as_ref());
+        reports.any(|report| report.error.contains("set the clocks"))
+    })
+    .await;
+    b.connected(&paris).await;
+    a.reports("no longer refused", |state| {
+        let mut reports = state.peers.iter().filter_map(|peer| peer.report.as_ref());
+        reports.any(|report| report.error.is_empty())
+    })
+    .await;
 }
 
 #[tokio::test]
