@@ -1,5 +1,6 @@
 //! Figures of a path: round-trip times and losses, smoothed.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// How far back the two windows of losses look: to see much loss soon, and little at all.
@@ -14,6 +15,15 @@ const EVIDENCE: f64 = 2.5;
 const LITTLE: f64 = 0.01;
 const SUSPICION: Duration = Duration::from_secs(60);
 const LESS_EVIDENCE: f64 = 0.5;
+/// Some lost in a row are a burst: two at least, and this share of what was sent since the last heartbeat.
+const BURST: f64 = 0.1;
+const BURST_LEAST: f64 = 1.5;
+/// Comparisons until what was overtaken has come.
+const SETTLING: usize = 3;
+/// Two bursts, so long apart, count as a little loss for some time: where little is sent, a window holds too few of them
+/// to show a share that they come to over a minute.
+const APART: Range<Duration> = Duration::from_secs(1)..Duration::from_secs(10);
+const TROUBLED: Duration = Duration::from_secs(2);
 /// Round trips in a row that have to be longer before that is no hiccup of either machine.
 const RECENT: usize = 3;
 /// The usual round-trip time is the least of the current and the last so long.
@@ -94,6 +104,11 @@ pub(super) struct Losses {
     /// The counts of the other side and ours when they were compared last.
     last: Option<(Instant, u32, u32)>,
     missing: bool,
+    /// All that had not arrived, lost or overtaken, at the last comparisons, the newest first.
+    deficits: [f64; 2 * SETTLING],
+    /// When the last burst began, and until when the last two count.
+    burst: Option<Instant>,
+    troubled: Option<Instant>,
     /// The share that is lost, as it was compared last.
     share: f64,
     /// Until when a little is enough.
@@ -123,8 +138,35 @@ impl Losses {
         let short = self.short.share(EVIDENCE);
         let long = self.long.share(if suspected { LESS_EVIDENCE } else { EVIDENCE });
         self.share = if short >= MUCH { short.max(long) } else { long };
+        if self.settle(lost) >= BURST_LEAST.max(f64::from(expected) * BURST) {
+            self.note_burst(now);
+        }
+        if self.troubled.is_some_and(|until| now < until) {
+            self.share = self.share.max(LITTLE);
+        }
         if self.share >= LITTLE {
             self.suspected = Some(now + SUSPICION);
+        }
+    }
+
+    /// By how much what has not arrived exceeds, at each of the last comparisons, what it was at any before: what was only
+    /// overtaken comes in between.
+    fn settle(&mut self, lost: f64) -> f64 {
+        self.deficits.rotate_right(1);
+        self.deficits[0] = self.deficits[1] + lost;
+        let (newest, before) = self.deficits.split_at(SETTLING);
+        let least = newest.iter().copied().fold(f64::INFINITY, f64::min);
+        least - before.iter().copied().fold(f64::NEG_INFINITY, f64::max)
+    }
+
+    fn note_burst(&mut self, now: Instant) {
+        let passed = self.burst.map(|at| now.saturating_duration_since(at));
+        if passed.is_some_and(|passed| passed < APART.start) {
+            return;
+        }
+        self.burst = Some(now);
+        if passed.is_some_and(|passed| passed < APART.end) {
+            self.troubled = Some(now + TROUBLED);
         }
     }
 
@@ -160,6 +202,7 @@ pub(super) fn parts(share: f64) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::path::random::Random;
     use crate::testing::start;
 
     const TICK: Duration = Duration::from_millis(100);
@@ -193,6 +236,38 @@ mod tests {
         // After it ends, it is forgotten.
         let over = shares(600, 100, |tick| 30 * u32::from(tick < 10));
         assert!(over[599] < 0.001, "{}", over[599]);
+    }
+
+    #[test]
+    fn two_bursts_show_where_little_is_sent() {
+        // 130 packets a second; five in a row are less than 1 % of five seconds.
+        let bursts = |at: &[u32]| shares(600, 13, |tick| 5 * u32::from(at.contains(&tick)));
+        let most = |shares: &[f64]| shares.iter().copied().fold(0.0, f64::max);
+        assert!(most(&bursts(&[100])) < LITTLE, "one proves nothing");
+        assert!(most(&bursts(&[100, 105])) < 2.0 * LITTLE, "nor do two at once");
+        let again = bursts(&[100, 170]);
+        assert!(most(&again[..170]) < LITTLE, "{again:?}");
+        assert!(again[175..190].iter().all(|share| *share >= LITTLE), "{again:?}");
+        assert!(most(&again[200..]) < LITTLE, "it is over: {again:?}");
+        assert!(most(&bursts(&[100, 300])) < LITTLE, "too seldom");
+    }
+
+    #[test]
+    fn single_losses_and_what_is_overtaken_are_no_bursts() {
+        let mut random = Random::new(5);
+        let mut part = || random.number() as f64 / u64::MAX as f64;
+        for each in [13, 100, 1000] {
+            let (mut losses, mut sent, mut arrived) = (Losses::default(), 0, 0);
+            let mut late = 0;
+            for tick in 0..36_000 {
+                // One of 1,000 is lost, and up to a tenth is late.
+                arrived += late + (0..each).filter(|_| part() >= 0.001).count() as u32;
+                late = (part() * f64::from(each) * 0.1) as u32;
+                (arrived, sent) = (arrived - late, sent + each);
+                losses.compare(start() + TICK * tick, sent, arrived);
+                assert!(losses.troubled.is_none(), "of {each} at {tick}");
+            }
+        }
     }
 
     #[test]
