@@ -6,10 +6,10 @@ use crate::random::mix;
 use carrick_exchange::Pin;
 use carrick_exchange::message::peer::PeerMessage;
 use carrick_exchange::peer::{Established, Event, Psk, Session};
-use carrick_exchange::snapshot::VerifiedSnapshot;
+use carrick_exchange::snapshot::{SnapshotError, VerifiedSnapshot};
 use carrick_model::Role;
 
-use super::controller::{Controller, identity, wall};
+use super::controller::{Controller, Offset, identity, wall};
 use super::gateway::Gateway;
 use super::links::Links;
 use super::place::{self, ALL_GATEWAYS, NETWORKS, of_gateway};
@@ -42,7 +42,7 @@ pub enum Taken {
     /// The word of a cluster.
     Snapshot(usize, Box<VerifiedSnapshot>),
     /// One that was refused, and why.
-    Refused(usize, String),
+    Refused(usize, SnapshotError),
 }
 
 /// All connections.
@@ -141,34 +141,59 @@ impl Control {
         }
     }
 
-    /// Takes a message for a gateway that runs; what was agreed on with which other, if anything.
-    pub fn take(
+    /// Lets gateways look again at what they refused because of a clock.
+    pub fn look_again(
         &mut self,
         now: (Instant, Time),
+        gateways: &[Gateway],
+    ) -> Vec<(usize, Taken)> {
+        let mut all = Vec::new();
+        for pair in &mut self.pairs {
+            let ends = pair.ends;
+            for (side, session) in pair.sessions.iter_mut().flatten().enumerate() {
+                let (own, other) = (ends[side], ends[1 - side]);
+                if gateways[own].runs() {
+                    let wall = wall(now.1, gateways[own].wall_ahead);
+                    let event = session.handle_timeout(now.0, wall);
+                    all.extend(taken(event, other).map(|taken| (own, taken)));
+                }
+            }
+        }
+        all
+    }
+
+    /// Takes a message for a gateway that runs, and whose wall clock is ahead by so much; what was agreed on with which
+    /// other, if anything.
+    pub fn take(
+        &mut self,
+        now: (Instant, Time, Offset),
         (place, number, to): (usize, u64, usize),
         message: Message,
     ) -> Option<Taken> {
-        let (at, now) = now;
+        let (at, now, ahead) = now;
         let pair = &mut self.pairs[place];
         let side = usize::from(pair.ends[1] == to);
         let sessions = pair.sessions.as_mut().filter(|_| pair.number == number)?;
         let secret = mix(number, place as u64);
         let export = |_: &str, context: &[u8]| export(secret, context);
         let other = pair.ends[1 - side];
-        match sessions[side].handle_message(message, at, wall(now), export) {
-            Ok(Some(Event::Established(established))) => Some(Taken::Tunnels(other, established)),
-            Ok(Some(Event::Snapshot(snapshot, _))) => {
-                Some(Taken::Snapshot(of_gateway(other), snapshot))
-            }
-            Ok(Some(Event::SnapshotRefused(error))) => {
-                Some(Taken::Refused(other, error.to_string()))
-            }
-            Ok(_) => None,
+        match sessions[side].handle_message(message, at, wall(now, ahead), export) {
+            Ok(event) => taken(event, other),
             Err(_) => {
                 pair.sessions = None;
                 None
             }
         }
+    }
+}
+
+/// What of an event by a connection with another gateway concerns the world.
+fn taken(event: Option<Event>, other: usize) -> Option<Taken> {
+    match event? {
+        Event::Established(established) => Some(Taken::Tunnels(other, established)),
+        Event::Snapshot(snapshot, _) => Some(Taken::Snapshot(of_gateway(other), snapshot)),
+        Event::SnapshotRefused(error) => Some(Taken::Refused(other, error)),
+        Event::Report(_) => None,
     }
 }
 

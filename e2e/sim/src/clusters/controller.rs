@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 use carrick_exchange::ClusterIdentity;
 use carrick_exchange::filter::{Policy, filter};
 use carrick_exchange::message::snapshot::{ClusterSnapshot, SignedSnapshot};
-use carrick_exchange::snapshot::VerifiedSnapshot;
-use carrick_exchange::snapshot::signer::Signer;
+use carrick_exchange::snapshot::signer::{Signer, VALIDITY};
+use carrick_exchange::snapshot::{MAX_SKEW, VerifiedSnapshot};
 use carrick_model::{ClusterId, MeshPrefix, Prefix};
 
 use super::place::{self, CLUSTERS, prefixes};
@@ -20,9 +20,13 @@ pub fn identity(cluster: usize) -> Option<&'static ClusterIdentity> {
     ALL.get_or_init(make).get(cluster)
 }
 
-/// The wall clock.
-pub fn wall(now: Time) -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000) + Duration::from_nanos(now)
+/// Seconds by which a machine's wall clock is ahead of the world's.
+pub type Offset = i64;
+
+/// A wall clock that is ahead by so much.
+pub fn wall(now: Time, ahead: Offset) -> SystemTime {
+    let seconds = 1_800_000_000_u64.saturating_add_signed(ahead);
+    SystemTime::UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_nanos(now)
 }
 
 /// A range that a cluster announces at times.
@@ -40,6 +44,13 @@ pub fn acceptable(cluster: usize) -> Vec<Prefix> {
 pub struct Controller {
     own: usize,
     signer: Signer,
+    /// By how much its wall clock is ahead, and was before; and since when.
+    pub ahead: [Offset; 2],
+    pub set: Time,
+    /// When its processes began, at the latest, by its wall clock; and whether this one did before that. Its word is
+    /// older than what others hold then, until that time has come.
+    began: SystemTime,
+    pub behind: bool,
     /// It announces the second range, and one of another cluster.
     pub second: bool,
     pub lies: bool,
@@ -48,12 +59,44 @@ pub struct Controller {
 impl Controller {
     /// One that begins now.
     pub fn new(own: usize, now: Time) -> Self {
-        Self { own, signer: Signer::new(wall(now)), second: false, lies: false }
+        let began = wall(now, 0);
+        Self {
+            own,
+            signer: Signer::new(began),
+            ahead: [0; 2],
+            set: now,
+            began,
+            behind: false,
+            second: false,
+            lies: false,
+        }
     }
 
     /// Another process takes over.
     pub fn restart(&mut self, now: Time) {
-        self.signer = Signer::new(wall(now));
+        let begins = self.wall(now);
+        self.signer = Signer::new(begins);
+        self.behind = begins < self.began;
+        self.began = self.began.max(begins);
+    }
+
+    /// Its wall clock is set.
+    pub fn set_wall(&mut self, now: Time, ahead: Offset) {
+        (self.ahead, self.set) = ([ahead, self.ahead[0]], now);
+    }
+
+    fn wall(&self, now: Time) -> SystemTime {
+        wall(now, self.ahead[0])
+    }
+
+    /// Whether a gateway whose wall clock is ahead by so much takes all that it signs, and signed before the clock
+    /// was set.
+    pub fn agrees_with(&self, ahead: Offset) -> bool {
+        let skew = MAX_SKEW.as_secs() as Offset;
+        let validity = VALIDITY.as_secs() as Offset;
+        // Less the world's length.
+        let fits = |signed: Offset| signed - ahead <= skew && ahead - signed < validity - 60;
+        self.ahead.into_iter().all(fits)
     }
 
     /// Signs what there is to be said to a cluster.
@@ -73,7 +116,7 @@ impl Controller {
             ..ClusterSnapshot::default()
         };
         // What cannot be signed is not said, and worlds do not converge.
-        let _ = self.signer.sign(identity, &place::name(other), content, wall(now));
+        let _ = self.signer.sign(identity, &place::name(other), content, self.wall(now));
     }
 
     /// What was signed last for a cluster.

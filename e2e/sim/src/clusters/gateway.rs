@@ -15,7 +15,7 @@ use carrick_gateway_core::{
 
 use carrick_model::Prefix;
 
-use super::controller::believed;
+use super::controller::{Offset, believed};
 use super::place::{self, ALL_GATEWAYS, CLUSTERS, NETWORKS, nodes_of, of_gateway, router};
 use super::wire::{Arrival, Out, Time};
 
@@ -69,6 +69,9 @@ pub struct Gateway {
     pub overflowed: Option<Time>,
     /// By how much its clock is ahead of the world's.
     pub ahead: Time,
+    /// By how many seconds its wall clock is ahead, and since when.
+    pub wall_ahead: Offset,
+    pub wall_set: Time,
     /// When its timers want to run, by the world's clock.
     pub due: Time,
     /// Tunnels by remote gateway.
@@ -80,6 +83,8 @@ pub struct Gateway {
     /// What it believes of each cluster's newest word, and which that is.
     pub believed: [Vec<Prefix>; CLUSTERS],
     pub newest: [Option<Version>; CLUSTERS],
+    /// Since when it believes anything.
+    pub trusts: [Option<Time>; CLUSTERS],
     next_id: u64,
     /// The NAT's mapping, and to whom something left by it.
     pub mapping: u16,
@@ -110,12 +115,15 @@ impl Gateway {
             backlog: Vec::new(),
             overflowed: None,
             ahead: 0,
+            wall_ahead: 0,
+            wall_set: 0,
             due: Time::MAX,
             tunnels: BTreeMap::new(),
             peers: [false; CLUSTERS],
             detection,
             believed: Default::default(),
             newest: [None; CLUSTERS],
+            trusts: [None; CLUSTERS],
             next_id: 0,
             mapping: 0,
             contacted: [false; ALL_GATEWAYS],
@@ -157,6 +165,7 @@ impl Gateway {
         (self.lane, self.secret, self.since, self.due) = (None, None, None, Time::MAX);
         self.tunnels.clear();
         (self.believed, self.newest) = (Default::default(), [None; CLUSTERS]);
+        self.trusts = [None; CLUSTERS];
         self.backlog.clear();
     }
 
@@ -211,13 +220,16 @@ impl Gateway {
         self.tunnels.retain(|remote, _| peers[of_gateway(*remote)]);
         for cluster in (0..CLUSTERS).filter(|cluster| !peers[*cluster]) {
             (self.believed[cluster], self.newest[cluster]) = (Vec::new(), None);
+            self.trusts[cluster] = None;
         }
     }
 
     /// Takes the word of a cluster; whether that changes anything.
-    pub fn believe(&mut self, other: usize, snapshot: &VerifiedSnapshot) -> bool {
+    pub fn believe(&mut self, now: Time, other: usize, snapshot: &VerifiedSnapshot) -> bool {
         let believed = believed(of_gateway(self.number), other, snapshot, &self.believed);
         self.newest[other] = Some(snapshot.version);
+        let since = self.trusts[other].unwrap_or(now);
+        self.trusts[other] = (!believed.is_empty()).then_some(since);
         std::mem::replace(&mut self.believed[other], believed.clone()) != believed
     }
 

@@ -19,6 +19,8 @@ const ROUGH: Time = 4 * SECOND;
 const SKEWED: Time = 20 * SECOND;
 /// Where a session has to be made first: WireGuard tries again after 5 s.
 const HANDSHAKE: Time = 6 * SECOND;
+/// A cluster's word is looked at again, or signed anew, so long after a clock was set.
+const RECHECKED: Time = 4 * SECOND;
 /// After so long a node says "unreachable" that has no gateway.
 const UNREACHABLE: Time = 2500 * MILLI;
 /// A way that loses so many of a thousand is to be avoided.
@@ -63,11 +65,27 @@ impl Truth<'_> {
         let parts = [
             a.since?,
             b.since?,
+            self.word(near, of_gateway(far))?,
+            self.word(far, of_gateway(near))?,
             self.links.local_clean(flow.from, near)?,
             self.links.clean_since(near, far)?,
             self.session(near, far)?,
         ];
         parts.into_iter().max()
+    }
+
+    /// Since when a gateway takes the word of a cluster, or should. One that holds any needs no clock.
+    fn word(&self, gateway: usize, cluster: usize) -> Option<Time> {
+        let (one, governor) = (&self.gateways[gateway], &self.governors[cluster]);
+        if one.trusts[cluster].is_some() {
+            return Some(0);
+        }
+        let agree = governor.agrees_with(one.wall_ahead) && !governor.behind;
+        match governor.set.max(one.wall_set) {
+            _ if !agree => None,
+            0 => Some(0),
+            set => Some(set.max(self.controllers[cluster]?) + RECHECKED),
+        }
     }
 
     /// Since when two gateways have a session, or should have.
@@ -81,6 +99,8 @@ impl Truth<'_> {
             .max(self.links.clean_since(near, far)?)
             .max(self.gateways[near].since?)
             .max(self.gateways[far].since?)
+            .max(self.gateways[near].trusts[of_gateway(far)].unwrap_or(0))
+            .max(self.gateways[far].trusts[of_gateway(near)].unwrap_or(0))
             + HANDSHAKE;
         Some(ready.map_or(due, |ready| ready.min(due)))
     }
@@ -138,6 +158,13 @@ impl Truth<'_> {
         if involved(from) {
             // Who says nothing is used as the controller says.
             quiet = quiet.max(self.controllers[from]?);
+        }
+        if involved(from) || involved(to) {
+            // Silence tells of one fault after the other.
+            let ends = gateways_of(from).chain(gateways_of(to)).map(|one| &self.gateways[one]);
+            let ends = ends.flat_map(|one| one.ended.max(one.since));
+            let links = pairs().map(|(near, far)| self.links.changed(near, far));
+            quiet = ends.chain(links).fold(quiet, Time::max);
         }
         let rough = pairs().any(|(near, far)| {
             self.links.is_rough(near, far, self.now, ROUGH)
@@ -258,7 +285,9 @@ impl Truth<'_> {
         }
         for (number, gateway) in self.gateways.iter().enumerate() {
             let own = of_gateway(number);
-            for cluster in (0..CLUSTERS).filter(|c| self.peered[own][*c].is_some()) {
+            // One whose clock was put back, and whose process began anew then, is not listened to until that time.
+            let heard = |c: &usize| self.peered[own][*c].is_some() && !self.governors[*c].behind;
+            for cluster in (0..CLUSTERS).filter(heard) {
                 let (held, said) =
                     (&gateway.believed[cluster], self.governors[cluster].announced());
                 if *held != said {

@@ -184,6 +184,12 @@ impl Links {
         (0..NETWORKS).filter_map(since).min()
     }
 
+    /// When a link between the gateways changed last.
+    pub fn changed(&self, a: usize, b: usize) -> Time {
+        let both = |n| [self.wan(a, b, n).since, self.wan(b, a, n).since];
+        (0..NETWORKS).flat_map(both).max().unwrap_or(0)
+    }
+
     /// When a link between the gateways was last lossy, slow or changed.
     pub fn is_rough(&self, a: usize, b: usize, now: Time, memory: Time) -> bool {
         (0..NETWORKS).flat_map(|n| [self.wan(a, b, n), self.wan(b, a, n)]).any(|link| {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::controller::Offset;
 use super::links::Way;
 use super::place::{
     ALL_GATEWAYS, ALL_NODES, CLUSTERS, GATEWAYS, NETWORKS, NODES, gateways_of, nodes_of, of_gateway,
@@ -18,6 +19,8 @@ pub(crate) const QUIET: Time = 42 * SECOND;
 const DETECTION: Time = carrick_gateway_core::path::health::DETECTION.as_nanos() as Time;
 /// What else it may be told to, the slower side's wish being what counts.
 const WISHES: [Time; 4] = [150 * MILLI, DETECTION, 600 * MILLI, 1000 * MILLI];
+/// By how many seconds wall clocks are wrong: a little, not quite what is put up with, more than that, and a month.
+const WRONG: [Offset; 4] = [10, 3000, 7200, 30 * 24 * 3600];
 /// How many faults there are.
 const LEAST: u64 = 5;
 const MOST: u64 = 12;
@@ -80,6 +83,15 @@ pub(crate) enum Act {
     JumpNode {
         node: usize,
         by: Time,
+    },
+    /// A gateway's or a controller's wall clock is set to what is so many seconds ahead, or behind.
+    SetWall {
+        gateway: usize,
+        ahead: Offset,
+    },
+    SetControllersWall {
+        cluster: usize,
+        ahead: Offset,
     },
     /// What a node sends to a gateway of its cluster, or that to the node, does not arrive, or some of it.
     CutLocal {
@@ -215,6 +227,9 @@ impl Story {
         }
         if seed % 4 == 1 {
             story.detect(&mut Random::new(crate::random::mix(0x0064_6574_6563_7400, seed)));
+        }
+        if seed % 8 == 0 {
+            story.clocks(&mut Random::new(crate::random::mix(0x0063_6c6f_636b_7300, seed)));
         }
         story.words(&mut Random::new(crate::random::mix(0x0077_6f72_6473, seed)));
         story.acts.sort_by_key(|(at, _)| *at);
@@ -388,6 +403,29 @@ impl Story {
                     self.acts.push((end, cut(false)));
                 }
             }
+            self.faults += 1;
+        }
+    }
+
+    /// Wall clocks are wrong, some from the beginning, and are set right later. Only some worlds have that, as above.
+    fn clocks(&mut self, random: &mut Random) {
+        for _ in 0..=random.below(3) {
+            let begin = match random.percent(40) {
+                true => 0,
+                false => FIRST + random.below(QUIET - FIRST - 10 * SECOND),
+            };
+            let end = begin + SECOND + random.below(15 * SECOND);
+            let by = WRONG[random.below(WRONG.len() as u64) as usize];
+            let ahead = if random.percent(50) { by } else { -by };
+            let gateway = random.below(ALL_GATEWAYS as u64) as usize;
+            let cluster = random.below(CLUSTERS as u64) as usize;
+            let of_gateway = random.percent(60);
+            let set = |ahead| match of_gateway {
+                true => Act::SetWall { gateway, ahead },
+                false => Act::SetControllersWall { cluster, ahead },
+            };
+            self.acts.push((begin, set(ahead)));
+            self.acts.push((end.min(QUIET), set(0)));
             self.faults += 1;
         }
     }

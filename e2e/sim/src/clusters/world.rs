@@ -310,6 +310,10 @@ impl World {
             let calm = ranks.all(|rank| rank.is_none_or(|rank| rank == 0));
             self.settled = calm.then(|| self.changes());
         }
+        let at = (self.start + Duration::from_nanos(self.now), self.now);
+        for (to, taken) in self.control.look_again(at, &self.gateways) {
+            self.hear(to, taken);
+        }
         let others = (&self.links, &self.governors[..]);
         self.control.tend(self.start, self.now, &self.gateways, others, &mut self.wire);
         if number.is_multiple_of(TELLS) {

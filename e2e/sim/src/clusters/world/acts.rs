@@ -52,6 +52,13 @@ impl World {
                 self.nodes[node].due = now;
                 self.nodes[node].since = self.nodes[node].since.map(|_| now);
             }
+            Act::SetWall { gateway, ahead } => {
+                let one = &mut self.gateways[gateway];
+                (one.wall_ahead, one.wall_set) = (ahead, now);
+            }
+            Act::SetControllersWall { cluster, ahead } => {
+                self.governors[cluster].set_wall(now, ahead);
+            }
             Act::CutLocal { node, gateway, way, cut } => {
                 let link = self.links.local_mut(now, node, gateway, way);
                 link.cuts = if cut { link.cuts + 1 } else { link.cuts.saturating_sub(1) };

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use carrick_exchange::snapshot::SnapshotError;
 use carrick_gateway_core::Offload;
 use carrick_model::Mac;
 
@@ -152,19 +153,30 @@ impl World {
         if self.gateways[to].lane.is_none() {
             return;
         }
-        let at = (self.start + Duration::from_nanos(self.now), self.now);
-        let changed = match self.control.take(at, (pair, number, to), *message) {
-            None => false,
-            Some(Taken::Tunnels(other, established)) => {
+        let at = self.start + Duration::from_nanos(self.now);
+        let at = (at, self.now, self.gateways[to].wall_ahead);
+        if let Some(taken) = self.control.take(at, (pair, number, to), *message) {
+            self.hear(to, taken);
+        }
+    }
+
+    /// A gateway has heard something of another one.
+    pub(super) fn hear(&mut self, to: usize, taken: Taken) {
+        let agrees = |other: usize| {
+            self.governors[of_gateway(other)].agrees_with(self.gateways[to].wall_ahead)
+        };
+        let changed = match taken {
+            Taken::Tunnels(other, established) => {
                 self.gateways[to].adopt(self.now, other, &established.tunnels)
             }
-            Some(Taken::Snapshot(cluster, snapshot)) => {
+            Taken::Snapshot(cluster, snapshot) => {
                 self.control.newest(to, cluster, &snapshot);
-                self.gateways[to].believe(cluster, &snapshot)
+                self.gateways[to].believe(self.now, cluster, &snapshot)
             }
             // Two gateways of a cluster hear of a change one after the other.
-            Some(Taken::Refused(_, error)) if error.contains("is older than") => false,
-            Some(Taken::Refused(other, error)) => {
+            Taken::Refused(_, SnapshotError::Older { .. }) => false,
+            Taken::Refused(other, error) if error.is_of_clocks() && !agrees(other) => false,
+            Taken::Refused(other, error) => {
                 self.violate(format!("gateway {to} refuses what {other} brings: {error}"));
                 false
             }
