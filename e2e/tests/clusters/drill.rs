@@ -18,6 +18,7 @@ use crate::common::{
 };
 use crate::failover::both_used;
 use crate::flow::Flow;
+use crate::kill::{recovered, without_control_plane};
 use crate::traffic::last;
 use crate::world::{Case, Outcome};
 use rig::{apply, brief, consent, remove, run, until, upgrade, willing};
@@ -33,11 +34,16 @@ pub const CASES: &[(&str, Case)] = &[
     ("drill::an_agent_without_its_link_loses_nothing", unlinked),
     ("drill::a_controller_without_the_api_server_loses_nothing", cut_off),
     ("drill::deletion_ends_it_at_once", deleted),
+    ("drill::it_ends_by_itself_without_controller_and_api_server", orphaned),
     ("drill::one_of_two_gateways_is_hit", two_gateways),
 ];
 
 /// Bounds of what must not be noticed at all.
 const NO_LOSS: [&str; 2] = ["--max-loss=0.1", "--connections-survive"];
+
+/// How long a fault acts whose controller and API server die meanwhile, and what its beginning and end may be off by.
+const ORPHANED: Duration = Duration::from_secs(15);
+const MOMENT: Duration = Duration::from_secs(4);
 
 /// What leaves so soon before a fault's end may meet the fault one way only.
 const CROSSING: Duration = Duration::from_millis(500);
@@ -217,6 +223,38 @@ fn deleted(lab: &Lab) -> Outcome {
     figure(&format!("traffic both ways {} ms after the deletion", back.as_millis()));
     check(back < SOON, || format!("traffic came back after {back:?}"))?;
     ready(&paris, &osaka)
+}
+
+/// Whoever injects knows when to end: not when it is alone, and not later.
+fn orphaned(lab: &Lab) -> Outcome {
+    let (paris, osaka) = willing(lab, 1)?;
+    let witness = Witness::start(&paris, &osaka)?;
+    let fault = "peering: osaka, fault: {type: Partition}, allowOutage: true";
+    let length = ORPHANED.as_secs();
+    let spec = format!("{{{fault}, durationSeconds: {length}, bounds: {{maxLossPercent: 100}}}}");
+    apply(&paris, "orphaned", &spec)?;
+    until(&paris, "orphaned", "the fault", |status| status["phase"] == "Injecting")?;
+    let begun = Instant::now();
+    let outcome = without_control_plane(&paris, || {
+        let alone = Instant::now();
+        witness.back_after(alone)?;
+        let said = format!(
+            "without controller and API server {:.1} s after the fault began, traffic both ways after {:.1} s of {length}",
+            (alone - begun).as_secs_f64(),
+            begun.elapsed().as_secs_f64()
+        );
+        figure(&said);
+        // The phase is seen a moment after it began, and paths are used again a second after they are heard.
+        let expected = ORPHANED.saturating_sub(MOMENT)..ORPHANED + MOMENT;
+        let in_time = alone + MOMENT < begun + expected.start;
+        check(in_time && expected.contains(&begun.elapsed()), || said)
+    });
+    recovered(&paris, &osaka)?;
+    outcome?;
+    let object = until(&paris, "orphaned", "a verdict", |status| status["verdict"].is_string())?;
+    figure(&brief(&object));
+    remove(&paris, "orphaned");
+    Ok(())
 }
 
 /// A gateway that falls silent, one that leaves, and one with a path that is to be avoided.

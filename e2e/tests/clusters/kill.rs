@@ -220,15 +220,28 @@ fn left_and_used_again(
 
 /// Does something while API server, controllers and DNS of a cluster are away, and brings these back whatever came of it.
 fn without_control_and_dns(cluster: &Cluster, work: impl FnOnce() -> Outcome) -> Outcome {
+    let take = || take_control_and_dns(cluster);
+    let outcome = with_control_back(cluster, || take().and_then(|()| work()));
+    scale_dns(cluster, 2)?;
+    outcome
+}
+
+/// The same while API server and controllers are away.
+pub fn without_control_plane(cluster: &Cluster, work: impl FnOnce() -> Outcome) -> Outcome {
+    let take = || take_control(cluster, processes(cluster, "controller")?);
+    with_control_back(cluster, || take().and_then(|()| work()))
+}
+
+/// Brings a cluster's API server back after `work`, whatever came of that.
+fn with_control_back(cluster: &Cluster, work: impl FnOnce() -> Outcome) -> Outcome {
     let server = cluster.control_plane_process("kube-apiserver");
-    let outcome = take_control_and_dns(cluster).and_then(|()| work());
+    let outcome = work();
     if !text(server.running())? {
         text(server.start())?;
     }
     api_answers(cluster)?;
     // After a second outage its informers wait for up to a minute before they look again, and Jobs with them.
     restart(&cluster.control_plane_process("kube-controller-manager"))?;
-    scale_dns(cluster, 2)?;
     outcome
 }
 
@@ -241,12 +254,16 @@ fn take_control_and_dns(cluster: &Cluster) -> Outcome {
         let pods = text(cluster.kubectl(&list))?;
         check(pods.trim().is_empty(), || pods)
     }))?;
+    take_control(cluster, controllers)
+}
+
+fn take_control(cluster: &Cluster, controllers: Vec<i32>) -> Outcome {
     text(cluster.control_plane_process("kube-apiserver").kill())?;
     controllers.into_iter().try_for_each(kill_process)
 }
 
 /// Waits until a cluster that was without its control plane has all again.
-fn recovered(cluster: &Cluster, peer: &Cluster) -> Outcome {
+pub fn recovered(cluster: &Cluster, peer: &Cluster) -> Outcome {
     rolled_out(cluster)?;
     text(cluster.wait_dns())?;
     text(wait_until(2 * SOON, "a controller", || settled(cluster)))?;
