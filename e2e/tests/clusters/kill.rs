@@ -220,16 +220,20 @@ fn left_and_used_again(
 
 /// Does something while API server, controllers and DNS of a cluster are away, and brings these back whatever came of it.
 fn without_control_and_dns(cluster: &Cluster, work: impl FnOnce() -> Outcome) -> Outcome {
-    let take = || take_control_and_dns(cluster);
-    let outcome = with_control_back(cluster, || take().and_then(|()| work()));
+    let outcome = with_control_back(cluster, || {
+        take_control_and_dns(cluster)?;
+        work()
+    });
     scale_dns(cluster, 2)?;
     outcome
 }
 
 /// The same while API server and controllers are away.
 pub fn without_control_plane(cluster: &Cluster, work: impl FnOnce() -> Outcome) -> Outcome {
-    let take = || take_control(cluster, processes(cluster, "controller")?);
-    with_control_back(cluster, || take().and_then(|()| work()))
+    with_control_back(cluster, || {
+        take_control(cluster, processes(cluster, "controller")?)?;
+        work()
+    })
 }
 
 /// Brings a cluster's API server back after `work`, whatever came of that.

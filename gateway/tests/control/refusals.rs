@@ -19,6 +19,15 @@ async fn failure(site: &mut Site, peer: &Cluster, reason: &str) -> String {
     failures.into_iter().find(|f| f.reason == reason).expect("just seen").message
 }
 
+/// Waits until a peer has told `site` of an error with its snapshot, or of none, that fits.
+async fn told(site: &mut Site, what: &str, fits: impl Fn(&str) -> bool) {
+    site.reports(what, |state| {
+        let mut reports = state.peers.iter().filter_map(|peer| peer.report.as_ref());
+        reports.any(|report| fits(&report.error))
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn silent_endpoint_is_named_with_its_port() {
     let (paris, osaka) = (Cluster::new("paris", 1), Cluster::new("osaka", 2));
@@ -129,11 +138,7 @@ async fn snapshot_that_the_cluster_did_not_sign_is_refused_and_reported() {
     stolen.snapshot = Some(Cluster::new("paris", 1).sign(&paris.snapshot(&osaka, 9)));
     a.configure(paris.config(1, vec![stolen])).await;
     b.configure(osaka.config(1, vec![osaka.peering(&paris, &[])])).await;
-    a.reports("refused as a whole", |state| {
-        let mut reports = state.peers.iter().filter_map(|peer| peer.report.as_ref());
-        reports.any(|report| report.error.contains("not signed"))
-    })
-    .await;
+    told(&mut a, "refused as a whole", |error| error.contains("not signed")).await;
     b.peer_reports(&paris, "linked", |peer| !peer.connections.is_empty()).await;
     let forwarding = b.plane.last().expect("set up").forwarding;
     assert!(forwarding.peers.is_empty() && forwarding.tunnels.is_empty());
@@ -151,17 +156,9 @@ async fn snapshot_that_is_early_is_taken_once_the_clocks_agree() {
     early.snapshot = Some(paris.sign(&snapshot));
     a.configure(paris.config(1, vec![early])).await;
     b.configure(osaka.config(1, vec![osaka.peering(&paris, &[])])).await;
-    a.reports("refused as a whole", |state| {
-        let mut reports = state.peers.iter().filter_map(|peer| peer.report.as_ref());
-        reports.any(|report| report.error.contains("set the clocks"))
-    })
-    .await;
+    told(&mut a, "refused as a whole", |error| error.contains("set the clocks")).await;
     b.connected(&paris).await;
-    a.reports("no longer refused", |state| {
-        let mut reports = state.peers.iter().filter_map(|peer| peer.report.as_ref());
-        reports.any(|report| report.error.is_empty())
-    })
-    .await;
+    told(&mut a, "no longer refused", str::is_empty).await;
 }
 
 #[tokio::test]

@@ -159,6 +159,14 @@ impl World {
         }
     }
 
+    /// The same where bursts decide; whether it arrives.
+    fn data_in_bursts(&mut self, side: usize) -> bool {
+        let path = self.sides[side].active().map_or(0, usize::from);
+        let arrives = !self.bursts(side, path);
+        self.data(side, arrives);
+        arrives
+    }
+
     fn state(&self, side: usize, path: usize) -> HealthState {
         self.sides[side].reports().nth(path).expect("a path").state
     }
@@ -393,11 +401,8 @@ fn a_path_that_loses_in_bursts_is_left_by_traffic_that_spreads_unevenly() {
             let small = (8..28).filter(|flow| millis % 50 == flow * 7 % 50);
             for flow in small.chain([millis % 8]) {
                 for side in [0, 1] {
-                    let tunnel = &mut tunnels[flows[flow][side]];
-                    let path = tunnel.sides[side].active().map_or(0, usize::from);
-                    let is_lost = tunnel.bursts(side, path);
+                    let is_lost = !tunnels[flows[flow][side]].data_in_bursts(side);
                     last = if is_lost && flow < 8 { millis } else { last };
-                    tunnel.data(side, !is_lost);
                 }
             }
             tunnels.iter_mut().for_each(World::step);
@@ -419,10 +424,7 @@ fn traffic_does_not_return_to_a_path_that_goes_on_losing_in_bursts() {
             // 1,000 packets a second each way.
             let tunnel = &mut tunnels[millis % 4];
             for side in [0, 1] {
-                let path = tunnel.sides[side].active().map_or(0, usize::from);
-                let is_lost = tunnel.bursts(side, path);
-                lost.extend(is_lost.then_some(millis));
-                tunnel.data(side, !is_lost);
+                lost.extend((!tunnel.data_in_bursts(side)).then_some(millis));
             }
             tunnels.iter_mut().for_each(World::step);
         }
